@@ -1,0 +1,10 @@
+# exactmamba_warnings: what every source file of ours is compiled with.
+add_library(exactmamba_warnings INTERFACE)
+target_compile_options(exactmamba_warnings INTERFACE
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wnull-dereference -Werror
+  -march=${EXACTMAMBA_MARCH} -fno-math-errno -fno-trapping-math)
+if(EXACTMAMBA_SANITIZE)
+  target_compile_options(exactmamba_warnings INTERFACE
+    -fsanitize=${EXACTMAMBA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-error -Wno-null-dereference)
+  target_link_options(exactmamba_warnings INTERFACE -fsanitize=${EXACTMAMBA_SANITIZE})
+endif()

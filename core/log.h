@@ -1,0 +1,39 @@
+// Messages and progress on stderr. On a terminal a progress line is redrawn in place; in a log it is a plain line every few
+// seconds. NO_COLOR and --quiet are honoured.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace exactmamba::core {
+
+enum class Verbosity { kQuiet, kNormal };
+void set_verbosity(Verbosity verbosity);
+
+void log_info(const std::string& message);     // nothing with --quiet
+void log_warning(const std::string& message);  // "warning: …", also with --quiet
+
+/// 1234567 → "1.23 M"; 75 s → "1m15s"; bytes → "1.50 GiB"
+std::string human_count(double value);
+std::string human_duration(double seconds);
+std::string human_bytes(double bytes);
+
+/// Progress of `total` units of work: "train  300/1000  30 %  12.3k tok/s  0m20s < 0m47s  loss 1.234".
+class Progress {
+ public:
+  /// `unit`: what update() counts per second ("tok", "row").
+  Progress(std::string label, int64_t total, std::string unit, int64_t done = 0);
+  ~Progress();  // finishes the line
+  /// `steps_done` of total; `units`: units of work since construction (for the rate); `detail` is appended.
+  void update(int64_t steps_done, double units, const std::string& detail = "");
+
+ private:
+  void draw(const std::string& line, bool last);
+  std::string label_, unit_, last_line_;
+  int64_t total_, first_;
+  std::chrono::steady_clock::time_point start_, shown_;
+  bool terminal_, drawn_ = false;
+};
+
+}  // namespace exactmamba::core

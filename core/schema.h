@@ -1,0 +1,103 @@
+// Options declared once. A room binds the members of its options struct:
+//     schema.option("train.lr", o.lr).range(0, 10).unit("").help("Peak learning rate.");
+// and that one declaration drives parsing (TOML), --set, checking, the listing of effective values and docs/recipes.md.
+// The default is the member's value at binding time.
+#pragma once
+
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "core/json.h"
+
+namespace exactmamba::core {
+
+/// Where a value came from: "default", "recipe.toml:12:8" or "--set train.lr=1e-3".
+using Origin = std::string;
+
+class Option {
+ public:
+  using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*, std::vector<double>*, std::vector<std::string>*>;
+
+  Option& help(std::string text) { help_ = std::move(text); return *this; }
+  Option& unit(std::string text) { unit_ = std::move(text); return *this; }
+  Option& range(double low, double high) { low_ = low; high_ = high; return *this; }  // inclusive; per element for lists
+  Option& choices(std::vector<std::string> names) { choices_ = std::move(names); return *this; }  // strings and lists of strings
+  Option& required() { required_ = true; return *this; }
+  /// Changes only what is shown or how fast, never a result: not part of a stage's hash.
+  Option& cosmetic() { cosmetic_ = true; return *this; }
+
+  const std::string& key() const { return key_; }
+  const Origin& origin() const { return origin_; }
+  bool is_set() const { return origin_ != "default"; }
+  bool is_cosmetic() const { return cosmetic_; }
+  Json value() const;  // the effective value
+  std::string type_name() const;
+
+ private:
+  friend class Schema;
+  std::string key_, help_, unit_;
+  Target target_;
+  Json default_;
+  std::optional<double> low_, high_;
+  std::vector<std::string> choices_;
+  bool required_ = false, cosmetic_ = false;
+  Origin origin_ = "default";
+};
+
+class Schema {
+ public:
+  /// Declares an option; `target` must outlive the schema.
+  Option& option(std::string key, Option::Target target);
+  /// One line about a table ("train"), for the reference.
+  void table(std::string name, std::string help);
+
+  /// A rule over several options ("train.warmup_steps is larger than train.steps"). Called after loading; returns the message of
+  /// a contradiction or "". `keys` are the options it speaks of: their origins are added to the message.
+  void rule(std::vector<std::string> keys, std::function<std::string()> check);
+
+  /// A key of a recipe with its value, e.g. of --set or of a sweep. The value is parsed as TOML; a bare word is a string.
+  struct Assignment {
+    std::string key, value;
+    Origin origin;
+  };
+
+  /// Reads TOML text into the bound members, then the assignments in order, then the rules. ALL problems are collected and thrown
+  /// as one InputError, a line each: "recipe.toml:12:3: unknown key 'train.lrr'; did you mean 'train.lr'?". Tables named in
+  /// `skip` ("sweep") belong to somebody else.
+  void load(std::string_view toml_text, const std::string& file_name, const std::vector<Assignment>& assignments,
+            const std::vector<std::string>& skip = {});
+
+  const std::deque<Option>& options() const { return options_; }
+  const Option& at(const std::string& key) const;
+  /// Nearest declared key by edit distance, or "".
+  std::string nearest(const std::string& key) const;
+  /// The effective values of the tables in `tables`, without cosmetic options: what a stage's hash is made of.
+  Json canonical(const std::vector<std::string>& tables) const;
+  /// Effective values with their origin, aligned, a line each.
+  std::string listing() const;
+  /// docs/recipes.md
+  std::string reference_markdown() const;
+
+ private:
+  std::deque<Option> options_;
+  std::vector<std::pair<std::string, std::string>> tables_;
+  std::vector<std::pair<std::vector<std::string>, std::function<std::string()>>> rules_;
+};
+
+/// `[sweep]`: dotted keys with lists of values; the runs are their product, first key slowest, then one run for every table of
+/// `[[extra]]` (assignments on top of the recipe). Without both: one run without assignments.
+/// `label`: "architecture=mamba2, conv_activation=relu", unique among the runs.
+struct SweepRun {
+  std::string label;
+  std::vector<Schema::Assignment> assignments;
+};
+std::vector<SweepRun> expand_sweep(std::string_view toml_text, const std::string& file_name);
+
+}  // namespace exactmamba::core

@@ -1,0 +1,40 @@
+// Reads files of torch.save (zip and legacy) as data: nothing in them is ever executed.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace exactmamba::core {
+
+/// A value of the pickle: scalars, containers, tensors; anything else (an optimizer object, a class of somebody) is opaque and
+/// keeps only its name.
+struct PickleValue {
+  enum class Kind { kNone, kBool, kInt, kFloat, kString, kList, kTuple, kDict, kTensor, kOpaque };
+  Kind kind = Kind::kNone;
+  bool boolean = false;
+  int64_t integer = 0;
+  double real = 0;
+  std::string text;                                          // kString; kOpaque: "module.name"
+  std::vector<PickleValue> items;                            // kList, kTuple
+  std::vector<std::pair<PickleValue, PickleValue>> entries;  // kDict, in file order
+  at::Tensor tensor;                                         // kTensor
+
+  /// @throws InputError when this is no dict or `key` is not in it.
+  const PickleValue& at(const std::string& key) const;
+  const PickleValue* find(const std::string& key) const;  // [nullable]
+};
+
+/// @throws IoError, InputError ("file: byte N: …")
+PickleValue read_torch_file(const std::filesystem::path& file);
+
+/// The tensors of a state dict: the file's dict itself, or the dict found under one of `model_state`, `state_dict`, `model`.
+/// Tied tensors share storage. @throws InputError when there is none, or a value is opaque.
+std::vector<std::pair<std::string, at::Tensor>> read_torch_state_dict(const std::filesystem::path& file);
+
+}  // namespace exactmamba::core

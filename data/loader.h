@@ -1,0 +1,38 @@
+// Batches in a fixed global order, prepared ahead by a background thread. The position is one number: batches already taken.
+#pragma once
+
+#include <memory>
+
+#include "data/dataset.h"
+
+namespace exactmamba::data {
+
+struct LoaderOptions {
+  int64_t batch_size = 8;
+  bool shuffle = true;   // a new permutation every epoch, from the seed
+  uint64_t seed = 0;
+  int64_t prefetch = 2;  // batches prepared ahead; 0 = none
+  bool drop_last = true; // an epoch's incomplete last batch
+  int64_t rank = 0, ranks = 1;  // this rank's slice of every global batch of ranks·batch_size rows
+  int64_t pad_id = 0;
+};
+
+class Loader {
+ public:
+  /// @throws InputError when the dataset cannot fill one batch.
+  Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options);
+  ~Loader();
+  Batch next();                    // endless: epoch after epoch
+  int64_t position() const;        // batches taken so far; goes into the checkpoint
+  void seek(int64_t position);     // exact
+  int64_t batches_per_epoch() const;
+
+ private:
+  class State;
+  std::unique_ptr<State> state_;
+};
+
+/// All rows once, in order, the last batch possibly smaller: for evaluation.
+std::vector<Batch> batches_in_order(const Dataset& dataset, int64_t batch_size, int64_t max_rows = 0, int64_t pad_id = 0);
+
+}  // namespace exactmamba::data

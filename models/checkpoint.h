@@ -1,0 +1,28 @@
+// Model folders, in and out: Hugging Face (config.json + safetensors, single or sharded; fp32, fp16, bf16) and state-spaces
+// (config.json + pytorch_model.bin, zip or legacy).
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "models/mamba_lm.h"
+
+namespace exactmamba::models {
+
+struct LoadOptions {
+  at::ScalarType dtype = at::kFloat;            // of the loaded model; stored values are promoted exactly
+  std::optional<std::filesystem::path> names;   // TOML table of foreign tensor names → ours, `*` stands for the layer number
+};
+
+/// Checks config, names, shapes and finiteness before a parameter is touched. @throws IoError, InputError, NumericalError (NaN weights)
+MambaLM load_model(const std::filesystem::path& folder, const LoadOptions& options = {});
+ModelConfig load_config(const std::filesystem::path& folder);
+
+/// Writes config.json and model.safetensors into an existing folder (an AtomicFolder's). `storage`: kFloat, kHalf, kBFloat16 or kDouble.
+void save_model(const MambaLM& model, const std::filesystem::path& folder, at::ScalarType storage = at::kFloat);
+/// config.json and pytorch_model.bin as state-spaces has them. @throws InputError for activations other than SiLU.
+void save_state_spaces(const MambaLM& model, const std::filesystem::path& folder, at::ScalarType storage = at::kFloat);
+
+}  // namespace exactmamba::models

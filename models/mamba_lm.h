@@ -1,0 +1,82 @@
+// The language model: embedding, blocks r ← r + Mixer(RMSNorm(r)), norm_f, head. Training runs by explicit forward and backward of the
+// blocks, weight gradients accumulate straight into ParameterStore's flat gradient. CPU, float or double.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "data/batch.h"
+#include "models/config.h"
+#include "models/layer_trace.h"
+#include "models/parameter_store.h"
+
+namespace exactmamba::models {
+
+/// Explicit state of generation, per layer: the last W-1 inputs of the convolution and the state of the scan.
+struct State {
+  std::vector<at::Tensor> conv;  // [layer] (B, C, W-1)
+  std::vector<at::Tensor> ssm;   // [layer] (B, D, N) Mamba-1, (B, H, P, N) Mamba-2
+};
+
+struct LossOutputs {
+  double loss_sum = 0;         // nats, summed over the targets
+  int64_t target_count = 0;
+  at::Tensor per_token_loss;   // (B, L), 0 where there is no target
+  at::Tensor predictions;      // (B, L) int64 argmax over the true vocabulary; only from loss()
+};
+
+class Block;
+
+class MambaLM {
+ public:
+  /// Parameters are zero: initialise (initialisation.h) or load (checkpoint.h). @throws InputError from config.check()
+  MambaLM(ModelConfig config, at::ScalarType dtype);
+  ~MambaLM();
+  MambaLM(MambaLM&&) noexcept;
+
+  const ModelConfig& config() const { return config_; }
+  ParameterStore& parameters() { return *store_; }
+  const ParameterStore& parameters() const { return *store_; }
+  /// Changes φ or its α, as annealing does at every step.
+  void set_activation(const ConvActivation& activation);
+  /// The same model in another dtype.
+  MambaLM to(at::ScalarType dtype) const;
+
+  // ---- training ----
+  /// Forward and backward of scale · Σ loss over the batch's targets; gradients are added to the store's.
+  LossOutputs forward_backward(const data::Batch& batch, double scale);
+  /// Forward only, with predictions.
+  LossOutputs loss(const data::Batch& batch) const;
+
+  // ---- whole sequences ----
+  using BlockVisitor = std::function<void(int64_t layer, const at::Tensor& r)>;  // r (B, L, d) after block `layer`; -1: the embedding
+  /// norm_f's output (B, L, d). cu_seqlens [nullable].
+  at::Tensor hidden(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, const BlockVisitor& visit = nullptr) const;
+  /// (B, L, V), pad rows included.
+  at::Tensor logits(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, const BlockVisitor& visit = nullptr) const;
+
+  // ---- decomposition: one row (L) at a time ----
+  /// Visits the layers from the bottom; a trace is freed when the visitor returns.
+  void trace(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, const std::function<void(const LayerTrace&)>& visit) const;
+  TopTrace top(const at::Tensor& input_ids, const at::Tensor& cu_seqlens) const;
+
+  // ---- generation ----
+  State initial_state(int64_t batch) const;
+  /// Feeds whole prompts (B, L) at once; logits (B, V) of the last token.
+  at::Tensor prefill(const at::Tensor& input_ids, State& state) const;
+  /// One token each: ids (B) → logits (B, V). `state` is updated in place.
+  at::Tensor step(const at::Tensor& ids, State& state) const;
+
+ private:
+  ModelConfig config_;
+  std::unique_ptr<ParameterStore> store_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+};
+
+/// The parameters of a model of this config, in model order, with their decay groups.
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& config);
+
+}  // namespace exactmamba::models

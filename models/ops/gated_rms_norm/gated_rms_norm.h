@@ -1,0 +1,25 @@
+// Mamba-2's norm behind the gate: v = x ⊙ SiLU(z); out = weight ⊙ v / sqrt(mean(v² over the group) + eps), groups of D/G channels.
+// float and double. Last dimensions contiguous; z may have any stride between tokens.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace exactmamba::ops {
+
+struct GatedRmsNormInputs {
+  at::Tensor x;       // (B, L, D)
+  at::Tensor z;       // (B, L, D)
+  at::Tensor weight;  // (D)
+  int64_t groups = 1;
+  double eps = 1e-5;
+};
+/// @return out (B, L, D). `rstd` (B, L, G) when asked for.
+at::Tensor gated_rms_norm_forward(const GatedRmsNormInputs& in, at::Tensor* rstd = nullptr);
+
+/// x and z are written where defined (z strided like the input); weight is ADDED to where defined.
+struct GatedRmsNormGradients {
+  at::Tensor x, z, weight;
+};
+void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rstd, const at::Tensor& grad_out, GatedRmsNormGradients& gradients);
+
+}  // namespace exactmamba::ops

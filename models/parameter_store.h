@@ -1,0 +1,55 @@
+// All parameters of a model in two flat buffers (with and without weight decay), each parameter a named view, aligned to 256 bytes,
+// in model order. Gradients mirror the layout, so norm, clipping, AdamW, snapshots and reduction work on two tensors.
+#pragma once
+
+#include <array>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace exactmamba::models {
+
+enum class Decay { kYes = 0, kNo = 1 };
+
+struct ParameterSpec {
+  std::string name;  // the field's: "backbone.layers.0.mixer.in_proj.weight"
+  std::vector<int64_t> shape;
+  Decay decay;
+};
+
+class ParameterStore {
+ public:
+  /// Zero-initialised, on the CPU, float or double.
+  ParameterStore(std::vector<ParameterSpec> specs, at::ScalarType dtype);
+
+  const std::vector<ParameterSpec>& specs() const { return specs_; }
+  bool contains(const std::string& name) const { return index_.count(name) != 0; }
+  at::Tensor parameter(const std::string& name) const;  // a view; writing changes the model. @throws InputError if unknown
+  at::Tensor gradient(const std::string& name);         // a view; allocates the gradient buffers (zero) on first use
+
+  at::Tensor flat(Decay group) const { return flat_[static_cast<int>(group)]; }
+  at::Tensor flat_gradient(Decay group);
+  /// A view of `buffer` (laid out like flat(spec.decay)) with the shape of parameter `name`: Adam moments, snapshots.
+  at::Tensor view(const std::string& name, const at::Tensor& buffer) const;
+  void zero_gradients();
+  bool has_gradients() const { return gradient_[0].defined(); }
+  int64_t parameter_count() const;   // without alignment padding
+  at::ScalarType dtype() const { return dtype_; }
+  /// XXH3-128 over names, shapes, dtype and values.
+  std::string checksum() const;
+
+ private:
+  struct Place {
+    size_t spec;
+    int64_t offset, count;
+  };
+  const Place& place(const std::string& name) const;
+  std::vector<ParameterSpec> specs_;
+  std::unordered_map<std::string, Place> index_;
+  std::array<at::Tensor, 2> flat_, gradient_;
+  at::ScalarType dtype_;
+};
+
+}  // namespace exactmamba::models
