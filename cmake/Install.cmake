@@ -1,0 +1,17 @@
+# What `make install PREFIX=...` puts where, and the list that `make uninstall` reads.
+install(TARGETS exactmamba RUNTIME DESTINATION bin)
+install(DIRECTORY recipes/ DESTINATION share/exactmamba/recipes FILES_MATCHING PATTERN "*.toml")
+install(FILES tools/hf_exactmamba.py DESTINATION share/exactmamba/tools)
+install(FILES README.md LICENSE CHANGELOG.md DESTINATION share/doc/exactmamba)
+install(CODE [[
+  execute_process(COMMAND "${CMAKE_INSTALL_PREFIX}/bin/exactmamba" completion bash OUTPUT_VARIABLE completion COMMAND_ERROR_IS_FATAL ANY)
+  set(completion_file "${CMAKE_INSTALL_PREFIX}/share/bash-completion/completions/exactmamba")
+  file(WRITE "${completion_file}" "${completion}")
+  set(files ${CMAKE_INSTALL_MANIFEST_FILES} "${completion_file}")
+  set(lines "")
+  foreach(file ${files})
+    file(RELATIVE_PATH relative "${CMAKE_INSTALL_PREFIX}" "${file}")
+    string(APPEND lines "${relative}\n")
+  endforeach()
+  file(WRITE "${CMAKE_INSTALL_PREFIX}/share/exactmamba/installed-files.txt" "${lines}")
+]])

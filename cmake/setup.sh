@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Sets up what is missing to build exactmamba: system packages (apt) and LibTorch (into a cache outside the clone).
+# Does nothing, and needs no network, when everything is there. YES=1: do not ask before sudo.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${EXACTMAMBA_CACHE:-$HOME/.cache/exactmamba}
+libtorch=$cache/libtorch-2.11.0
+
+packages=(g++ cmake ninja-build ccache mold python3 ca-certificates
+  libfmt-dev libtomlplusplus-dev nlohmann-json3-dev libcli11-dev libxxhash-dev zlib1g-dev liblzma-dev libgtest-dev libbenchmark-dev)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+missing_packages() {
+  local package
+  for package in "${packages[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || printf '%s ' "$package"
+  done
+}
+
+confirm() {
+  [[ ${YES:-} == 1 ]] && return 0
+  [[ -t 0 ]] || return 1
+  local answer
+  read -r -p "$1 [y/N] " answer
+  [[ $answer == [yY]* ]]
+}
+
+install_packages() {
+  local missing=("$@") as_root=() command
+  command="apt-get install -y --no-install-recommends ${missing[*]}"
+  command -v apt-get >/dev/null || fail "this script knows apt only. Install these by hand, then try again: ${missing[*]}"
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || fail "not root and no sudo. Run as root: $command"
+    confirm "setup: run 'sudo $command'?" || fail "stopped. Run this, then try again: sudo $command"
+    as_root=(sudo)
+  fi
+  "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the package lists that are there"
+  say "system packages: ${missing[*]}"
+  # apt prints "Need to get … of archives" before it starts.
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive $command | grep -E '^(Need to get|After this operation)|^E:' >&2 ||
+    fail "apt-get failed; see: $command"
+}
+
+install_libtorch() {
+  local work platform=() tag
+  say "LibTorch 2.11.0: downloads 545 MB, unpacks to about 1.2 GB in $libtorch"
+  mkdir -p "$cache" || fail "cannot write to $cache; set EXACTMAMBA_CACHE to another folder"
+  work=$(mktemp -d "$cache/unpacking.XXXXXX")
+  trap "rm -rf '$work'" EXIT
+  for tag in manylinux_2_28 manylinux_2_25 manylinux_2_17 manylinux2014; do platform+=(--platform "${tag}_x86_64"); done
+  python3 -m pip --disable-pip-version-check download --no-deps --require-hashes --only-binary=:all: --python-version 3.12 \
+    "${platform[@]}" -r "$here/wheels.txt" -d "$work" || fail "download failed (is there network?)"
+  local wheel
+  for wheel in "$work"/*.whl; do python3 -m zipfile -e "$wheel" "$work/unpacked"; done
+  rm -rf "$libtorch"
+  mv "$work/unpacked" "$libtorch"
+  sha256sum < "$here/wheels.txt" > "$libtorch/.complete"
+}
+
+# The compiler and pip may come from elsewhere than apt; what is on PATH counts.
+command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
+read -r -a missing <<< "$(missing_packages)"
+((${#missing[@]} == 0)) || install_packages "${missing[@]}"
+
+[[ $(uname -m) == x86_64 ]] || fail "exactmamba is built for x86-64 machines; this one is $(uname -m)"
+[[ $(cat "$libtorch/.complete" 2>/dev/null) == $(sha256sum < "$here/wheels.txt") ]] || install_libtorch
