@@ -27,8 +27,10 @@ message(STATUS "LibTorch ${torch_version}: ${torch_root}")
 find_package(OpenMP REQUIRED COMPONENTS CXX)  # at::parallel_for runs on it
 add_library(exactmamba_torch INTERFACE)
 add_library(exactmamba::torch ALIAS exactmamba_torch)
-target_include_directories(exactmamba_torch SYSTEM INTERFACE
-  ${EXACTMAMBA_TORCH_INCLUDE} ${EXACTMAMBA_TORCH_INCLUDE}/torch/csrc/api/include)
+# Searched after the system's folders: LibTorch brings a copy of fmt's headers that does not fit the system's libfmt.
+target_compile_options(exactmamba_torch INTERFACE
+  "SHELL:-idirafter ${EXACTMAMBA_TORCH_INCLUDE}"
+  "SHELL:-idirafter ${EXACTMAMBA_TORCH_INCLUDE}/torch/csrc/api/include")
 target_link_directories(exactmamba_torch INTERFACE ${torch_root}/lib)
 target_link_libraries(exactmamba_torch INTERFACE torch_cpu c10 OpenMP::OpenMP_CXX)
 # torch/lib comes first in the rpath, so that one libgomp serves LibTorch and us.
