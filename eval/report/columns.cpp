@@ -1,0 +1,48 @@
+#include "eval/report/columns.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <fmt/format.h>
+
+namespace exactmamba::eval {
+
+using core::Json;
+
+double value_of(const Json& row, const std::string& key) {
+  const auto value = row["values"].find(key);
+  if (value == row["values"].end() || !value->is_number()) return std::numeric_limits<double>::quiet_NaN();
+  return value->get<double>();
+}
+
+std::string Column::cell(const Json& row) const {
+  const double value = value_of(row, key) * (unit == "%" ? 100.0 : 1.0);
+  if (std::isnan(value)) return "–";
+  const double smallest = 0.5 * std::pow(10.0, -digits);
+  if (value != 0.0 && std::abs(value) < smallest) return fmt::format("{:.1e}", value);
+  return fmt::format("{:.{}f}", value, digits);
+}
+
+std::vector<Column> columns_of(const Json& report) {
+  std::vector<Column> columns;
+  for (const Json& json : report["columns"]) {
+    columns.push_back({json["key"], json["title"], json.value("unit", ""), json.value("better", ""), json.value("help", ""),
+                       json.value("digits", 3)});
+  }
+  return columns;
+}
+
+double best_of(const Json& report, const Column& column) {
+  double best = std::numeric_limits<double>::quiet_NaN();
+  if (column.better.empty()) return best;
+  for (const Json& row : report["rows"]) {
+    const double value = value_of(row, column.key);
+    if (std::isnan(value)) continue;
+    if (std::isnan(best)) best = value;
+    best = column.better == "higher" ? std::max(best, value) : std::min(best, value);
+  }
+  return best;
+}
+
+}  // namespace exactmamba::eval

@@ -1,0 +1,26 @@
+// How a column's values are shown: the same in the terminal, in Markdown and on the page.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+
+namespace exactmamba::eval {
+
+struct Column {
+  std::string key, title, unit, better, help;
+  int digits = 3;
+
+  std::string heading() const { return unit.empty() ? title : title + " (" + unit + ")"; }
+  /// "98.5" for 0.985 in %, "2.1e-16" for what the digits would hide, "–" for a missing value.
+  std::string cell(const core::Json& row) const;
+};
+
+std::vector<Column> columns_of(const core::Json& report);
+/// The value, or NaN when the row has none.
+double value_of(const core::Json& row, const std::string& key);
+/// The best value of a column among the rows, or NaN where no direction is better.
+double best_of(const core::Json& report, const Column& column);
+
+}  // namespace exactmamba::eval

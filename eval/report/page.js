@@ -1,0 +1,200 @@
+"use strict";
+// Reads the report from the page and draws what the static table cannot: sorting, charts, heat maps. All text enters the page as text,
+// never as markup.
+const report = JSON.parse(document.getElementById("report").textContent);
+const colours = ["#0b5cad", "#c2410c", "#15803d", "#7e22ce", "#b91c1c", "#0e7490", "#a16207", "#be185d", "#475569", "#4d7c0f"];
+
+function element(name, attributes = {}, ...children) {
+  const svg = ["svg", "path", "line", "text", "title", "circle", "g"].includes(name);
+  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+function short(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  return size >= 1e5 || size < 1e-3 ? value.toExponential(2) : String(+value.toPrecision(4));
+}
+
+// ---- sortable table ----
+function makeSortable(table) {
+  table.querySelectorAll("thead th").forEach((header, column) => {
+    const button = element("button", {type: "button"});
+    button.append(...header.childNodes);
+    header.append(button);
+    button.addEventListener("click", () => {
+      const descending = header.getAttribute("aria-sort") === "ascending";
+      table.querySelectorAll("thead th").forEach(other => other.removeAttribute("aria-sort"));
+      header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+      const key = row => {
+        const cell = row.cells[column];
+        return cell.dataset.value === undefined ? cell.textContent : parseFloat(cell.dataset.value);
+      };
+      const order = (a, b) => {
+        const x = key(a), y = key(b);
+        if (typeof x === "string") return x.localeCompare(y, undefined, {numeric: true});
+        return (Number.isNaN(x) ? Infinity : x) - (Number.isNaN(y) ? Infinity : y);
+      };
+      const rows = [...table.tBodies[0].rows].sort(order);
+      if (descending) rows.reverse();
+      table.tBodies[0].append(...rows);
+    });
+  });
+}
+
+// ---- line charts ----
+// series: [{name, x, y, dash}], drawn in one SVG with a legend and a table of the last values for screen readers.
+function lineChart(title, xLabel, series, logarithmic) {
+  const width = 560, height = 280, left = 58, right = 12, top = 12, bottom = 34;
+  const usable = y => y !== null && Number.isFinite(y) && (!logarithmic || y > 0);
+  const xs = series.flatMap(s => s.x), ys = series.flatMap(s => s.y).filter(usable);
+  if (!ys.length) return null;
+  let [x0, x1] = [Math.min(...xs), Math.max(...xs)], [y0, y1] = [Math.min(...ys), Math.max(...ys)];
+  if (!logarithmic && y0 > 0 && y0 < y1 / 2) y0 = 0;
+  if (x0 === x1) { x0 -= .5; x1 += .5; }
+  const scale = logarithmic ? Math.log10 : v => v;
+  let [s0, s1] = [scale(y0), scale(y1)];
+  if (s0 === s1) { s0 -= .5; s1 += .5; }
+  const px = x => left + (x - x0) / (x1 - x0) * (width - left - right);
+  const py = y => height - bottom - (scale(y) - s0) / (s1 - s0) * (height - top - bottom);
+  const last = series.map(s => `${s.name} ${short(s.y.filter(usable).at(-1))}`).join(", ");
+  const svg = element("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. Last values: ${last}`});
+  for (let k = 0; k <= 4; k++) {
+    const s = s0 + (s1 - s0) * k / 4, value = logarithmic ? 10 ** s : s, y = py(value);
+    svg.append(element("line", {class: "axis", x1: left, x2: width - right, y1: y, y2: y}),
+      element("text", {x: left - 6, y: y + 4, "text-anchor": "end"}, short(value)));
+    const x = x0 + (x1 - x0) * k / 4;
+    if (xLabel !== "layer" || Number.isInteger(x)) svg.append(element("text", {x: px(x), y: height - bottom + 16, "text-anchor": "middle"}, short(x)));
+  }
+  svg.append(element("text", {x: width - right, y: height - 4, "text-anchor": "end"}, xLabel));
+  series.forEach((s, k) => {
+    let path = "", pen = false;
+    s.x.forEach((x, i) => {
+      if (!usable(s.y[i])) { pen = false; return; }
+      path += `${pen ? "L" : "M"}${px(x).toFixed(1)} ${py(s.y[i]).toFixed(1)}`;
+      pen = true;
+      if (s.x.length <= 64) svg.append(element("circle", {cx: px(x), cy: py(s.y[i]), r: 2.5, fill: colours[k % colours.length]},
+        element("title", {}, `${s.name}, ${xLabel} ${short(x)}: ${short(s.y[i])}`)));
+    });
+    svg.append(element("path", {d: path, fill: "none", stroke: colours[k % colours.length], "stroke-width": 1.8}));
+  });
+  const legend = element("ul", {class: "legend"});
+  series.forEach((s, k) => {
+    const swatch = element("i");
+    swatch.style.background = colours[k % colours.length];
+    legend.append(element("li", {}, swatch, s.name));
+  });
+  return element("figure", {}, element("figcaption", {}, title), svg, legend);
+}
+
+function drawCharts() {
+  const curves = document.getElementById("curves"), layers = document.getElementById("layers");
+  for (const name of new Set(report.rows.flatMap(row => Object.keys(row.curves ?? {})))) {
+    const series = report.rows.filter(row => row.curves?.[name]).map(row => ({name: row.label, ...row.curves[name]}));
+    const chart = lineChart(name, "step", series, false);
+    if (chart) curves.append(chart);
+  }
+  for (const measure of new Set(report.rows.flatMap(row => Object.keys(row.layers ?? {})))) {
+    const lines = new Set(report.rows.flatMap(row => Object.keys(row.layers?.[measure] ?? {})));
+    for (const line of lines) {
+      const series = report.rows.filter(row => row.layers?.[measure]?.[line])
+        .map(row => ({name: row.label, x: row.layers[measure][line].map((_, layer) => layer), y: row.layers[measure][line]}));
+      const values = series.flatMap(s => s.y).filter(v => v > 0);
+      const wide = values.length > 1 && Math.max(...values) / Math.min(...values) > 1e3;
+      const chart = lineChart(`${measure}: ${line}${wide ? " (logarithmic)" : ""}`, "layer", series, wide);
+      if (chart) layers.append(chart);
+    }
+  }
+  for (const holder of [curves, layers]) if (!holder.childElementCount) holder.closest("section").hidden = true;
+}
+
+// ---- heat maps ----
+function shade(t) {  // white → blue → dark, readable without colour vision
+  const stops = [[247, 250, 255], [158, 202, 225], [33, 113, 181], [8, 30, 75]], position = Math.max(0, Math.min(1, t)) * 3;
+  const k = Math.min(2, Math.floor(position)), f = position - k;
+  return `rgb(${stops[k].map((c, i) => Math.round(c + (stops[k + 1][i] - c) * f)).join(" ")})`;
+}
+
+function heatMap(map) {
+  const rows = map.rows.length, columns = map.columns.length, cell = Math.max(6, Math.min(26, Math.floor(680 / Math.max(rows, columns))));
+  const margin = 46, largest = Math.max(...map.values.flat().filter(Number.isFinite), 1e-300);
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const canvas = element("canvas", {width: margin + columns * cell + 8, height: margin + rows * cell + 8, role: "img", tabindex: "0",
+    "aria-label": `Heat map ${map.title}: ${rows} output positions by ${columns} input tokens, largest value ${short(largest)}. The numbers are in the table below.`});
+  const ink = canvas.getContext("2d");
+  map.values.forEach((line, i) => line.forEach((value, j) => {
+    ink.fillStyle = shade(value / largest);
+    ink.fillRect(margin + j * cell, margin + i * cell, cell - (cell > 8), cell - (cell > 8));
+  }));
+  ink.fillStyle = dark ? "#e6e9ef" : "#1c2330";
+  ink.font = `${Math.max(8, Math.min(13, cell - 2))}px ui-monospace, monospace`;
+  ink.textBaseline = "middle";
+  const step = Math.ceil(10 / cell);
+  map.rows.forEach((label, i) => { if (i % step === 0) { ink.textAlign = "right"; ink.fillText(label.slice(0, 6), margin - 4, margin + (i + .5) * cell); } });
+  map.columns.forEach((label, j) => {
+    if (j % step) return;
+    ink.save(); ink.translate(margin + (j + .5) * cell, margin - 4); ink.rotate(label.length > 2 ? -Math.PI / 4 : 0);
+    ink.textAlign = label.length > 2 ? "left" : "center"; ink.fillText(label.slice(0, 6), 0, label.length > 2 ? 0 : -6); ink.restore();
+  });
+  const readout = element("output", {"aria-live": "polite"}, "Point at a cell, or use the arrow keys on the map, to read its value.");
+  let [row, column] = [0, 0];
+  const show = () => {
+    readout.textContent = `output ${row} “${map.rows[row]}” ← input ${column} “${map.columns[column]}”: ${short(map.values[row][column])}`;
+  };
+  canvas.addEventListener("pointermove", event => {
+    const box = canvas.getBoundingClientRect(), zoom = canvas.width / box.width;
+    const j = Math.floor(((event.clientX - box.left) * zoom - margin) / cell), i = Math.floor(((event.clientY - box.top) * zoom - margin) / cell);
+    if (i >= 0 && i < rows && j >= 0 && j < columns) { row = i; column = j; show(); }
+  });
+  canvas.addEventListener("keydown", event => {
+    const move = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
+    if (!move) return;
+    event.preventDefault();
+    row = Math.max(0, Math.min(rows - 1, row + move[0]));
+    column = Math.max(0, Math.min(columns - 1, column + move[1]));
+    show();
+  });
+  const numbers = element("details", {}, element("summary", {}, "The numbers"));
+  numbers.addEventListener("toggle", () => {
+    if (numbers.childElementCount > 1) return;
+    const head = element("tr", {}, element("th", {scope: "col"}, "output \\ input"), ...map.columns.map(text => element("th", {scope: "col"}, text)));
+    const body = map.values.map((line, i) => element("tr", {}, element("th", {scope: "row"}, map.rows[i]), ...line.map(value => element("td", {}, short(value)))));
+    numbers.append(element("div", {class: "scroll"}, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
+  });
+  return element("figure", {}, element("figcaption", {}, map.title), element("div", {class: "scroll"}, canvas), readout, numbers);
+}
+
+function drawMaps() {
+  const models = report.rows.filter(row => row.maps?.length), section = document.getElementById("maps").closest("section");
+  if (!models.length) { section.hidden = true; return; }
+  const pickers = document.getElementById("pickers"), holder = document.getElementById("maps");
+  // Two maps side by side, so that an exact model stands beside an approximate one.
+  const slots = Math.min(2, models.length);
+  const redraw = [];
+  for (let slot = 0; slot < slots; slot++) {
+    const model = element("select", {"aria-label": `model of map ${slot + 1}`}), which = element("select", {"aria-label": `map ${slot + 1}`});
+    models.forEach((row, k) => model.append(element("option", {value: k}, row.label)));
+    model.value = slot === 0 ? 0 : models.length - 1;
+    const place = element("div");
+    const draw = () => place.replaceChildren(heatMap(models[model.value].maps[which.value]));
+    const fill = () => {
+      const before = which.selectedIndex;
+      which.replaceChildren(...models[model.value].maps.map((map, k) => element("option", {value: k}, map.title)));
+      which.selectedIndex = Math.min(Math.max(before, 0), models[model.value].maps.length - 1);
+      draw();
+    };
+    model.addEventListener("change", fill);
+    which.addEventListener("change", draw);
+    pickers.append(element("span", {}, model, " ", which));
+    holder.append(place);
+    redraw.push(fill);
+  }
+  redraw.forEach(fill => fill());
+}
+
+document.querySelectorAll("table.sortable").forEach(makeSortable);
+drawCharts();
+drawMaps();

@@ -1,0 +1,67 @@
+#include "eval/report.h"
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/version.h"
+
+namespace exactmamba::eval {
+
+using core::InputError;
+using core::Json;
+using core::require;
+
+namespace {
+
+void check_map(const Json& map, const std::string& where) {
+  for (const char* key : {"title", "rows", "columns", "values"}) {
+    require(map.contains(key), "{}: a map lacks '{}'", where, key);
+  }
+  require(map["values"].size() == map["rows"].size(), "{}: map '{}' has {} rows of values but {} row labels", where,
+          map["title"].get<std::string>(), map["values"].size(), map["rows"].size());
+  for (const Json& line : map["values"]) {
+    require(line.size() == map["columns"].size(), "{}: map '{}' has a row of {} values but {} column labels", where,
+            map["title"].get<std::string>(), line.size(), map["columns"].size());
+  }
+}
+
+void check_row(const Json& row, const std::string& where) {
+  require(row.is_object() && row.contains("label") && row["label"].is_string(), "{}: a row lacks its 'label'", where);
+  require(row.contains("values") && row["values"].is_object(), "{}: row '{}' lacks 'values'", where, row["label"].get<std::string>());
+  for (const Json& map : row.value("maps", Json::array())) check_map(map, where);
+}
+
+}  // namespace
+
+void check_report(const Json& report, const std::string& where) {
+  require(report.is_object(), "{}: a report is a JSON object", where);
+  const int version = report.value("format_version", 0);
+  require(version >= 1, "{}: no report (it has no 'format_version')", where);
+  require(version <= core::kFormatVersion, "{}: report of format_version {}, but this program reads up to {}; use a newer exactmamba", where,
+          version, core::kFormatVersion);
+  for (const char* key : {"columns", "rows"}) {
+    require(report.contains(key) && report[key].is_array(), "{}: the report lacks the list '{}'", where, key);
+  }
+  for (const Json& column : report["columns"]) {
+    require(column.is_object() && column.contains("key") && column.contains("title"), "{}: a column lacks 'key' or 'title'", where);
+  }
+  for (const Json& row : report["rows"]) check_row(row, where);
+}
+
+Json read_report(const std::filesystem::path& file) {
+  const Json report = core::read_json(file);
+  try {
+    check_report(report, file.string());
+  } catch (const Json::exception& problem) {  // a value of another type than the format says
+    throw InputError(fmt::format("{}: malformed report: {}", file.string(), problem.what()));
+  }
+  return report;
+}
+
+void write_report(const std::filesystem::path& folder, const Json& report) {
+  check_report(report, (folder / "report.json").string());
+  core::write_json(folder / "report.json", report);
+  core::write_file(folder / "report.md", report_markdown(report));
+  core::write_file(folder / "report.html", report_html(report));
+}
+
+}  // namespace exactmamba::eval
