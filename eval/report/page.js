@@ -57,15 +57,17 @@ function lineChart(title, xLabel, series, logarithmic) {
   if (x0 === x1) { x0 -= .5; x1 += .5; }
   const scale = logarithmic ? Math.log10 : v => v;
   let [s0, s1] = [scale(y0), scale(y1)];
+  if (logarithmic) [s0, s1] = [Math.floor(s0), Math.ceil(s1)];
   if (s0 === s1) { s0 -= .5; s1 += .5; }
   const px = x => left + (x - x0) / (x1 - x0) * (width - left - right);
   const py = y => height - bottom - (scale(y) - s0) / (s1 - s0) * (height - top - bottom);
   const last = series.map(s => `${s.name} ${short(s.y.filter(usable).at(-1))}`).join(", ");
   const svg = element("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. Last values: ${last}`});
   for (let k = 0; k <= 4; k++) {
-    const s = s0 + (s1 - s0) * k / 4, value = logarithmic ? 10 ** s : s, y = py(value);
+    const level = s0 + (s1 - s0) * k / 4, s = logarithmic ? Math.round(level) : level;
+    const value = logarithmic ? 10 ** s : s, y = py(value);
     svg.append(element("line", {class: "axis", x1: left, x2: width - right, y1: y, y2: y}),
-      element("text", {x: left - 6, y: y + 4, "text-anchor": "end"}, short(value)));
+      element("text", {x: left - 6, y: y + 4, "text-anchor": "end"}, logarithmic ? `1e${s}` : short(value)));
     const x = x0 + (x1 - x0) * k / 4;
     if (xLabel !== "layer" || Number.isInteger(x)) svg.append(element("text", {x: px(x), y: height - bottom + 16, "text-anchor": "middle"}, short(x)));
   }
@@ -118,12 +120,12 @@ function shade(t) {  // white → blue → dark, readable without colour vision
   return `rgb(${stops[k].map((c, i) => Math.round(c + (stops[k + 1][i] - c) * f)).join(" ")})`;
 }
 
-function heatMap(map) {
+function heatMap(model, map) {
   const rows = map.rows.length, columns = map.columns.length, cell = Math.max(6, Math.min(26, Math.floor(680 / Math.max(rows, columns))));
   const margin = 46, largest = Math.max(...map.values.flat().filter(Number.isFinite), 1e-300);
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const canvas = element("canvas", {width: margin + columns * cell + 8, height: margin + rows * cell + 8, role: "img", tabindex: "0",
-    "aria-label": `Heat map ${map.title}: ${rows} output positions by ${columns} input tokens, largest value ${short(largest)}. The numbers are in the table below.`});
+    "aria-label": `Heat map of ${model}, ${map.title}: ${rows} output positions by ${columns} input tokens, largest value ${short(largest)}. The numbers are in the table below.`});
   const ink = canvas.getContext("2d");
   map.values.forEach((line, i) => line.forEach((value, j) => {
     ink.fillStyle = shade(value / largest);
@@ -164,7 +166,7 @@ function heatMap(map) {
     const body = map.values.map((line, i) => element("tr", {}, element("th", {scope: "row"}, map.rows[i]), ...line.map(value => element("td", {}, short(value)))));
     numbers.append(element("div", {class: "scroll"}, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
   });
-  return element("figure", {}, element("figcaption", {}, map.title), element("div", {class: "scroll"}, canvas), readout, numbers);
+  return element("figure", {}, element("figcaption", {}, `${model}: ${map.title}`), element("div", {class: "scroll"}, canvas), readout, numbers);
 }
 
 function drawMaps() {
@@ -179,7 +181,7 @@ function drawMaps() {
     models.forEach((row, k) => model.append(element("option", {value: k}, row.label)));
     model.value = slot === 0 ? 0 : models.length - 1;
     const place = element("div");
-    const draw = () => place.replaceChildren(heatMap(models[model.value].maps[which.value]));
+    const draw = () => place.replaceChildren(heatMap(models[model.value].label, models[model.value].maps[which.value]));
     const fill = () => {
       const before = which.selectedIndex;
       which.replaceChildren(...models[model.value].maps.map((map, k) => element("option", {value: k}, map.title)));

@@ -1,0 +1,118 @@
+// The report's three forms, from a small document with hostile text in every place where text can stand.
+#include <filesystem>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "eval/report.h"
+
+namespace exactmamba::eval {
+namespace {
+
+using core::Json;
+
+constexpr const char* kHostile = "</script><img src=x onerror=alert(1)>";
+
+Json small_report() {
+  return Json::parse(R"({
+    "format_version": 1, "program": "exactmamba 0.1.0", "title": "Copying", "recipe": "[run]\nname = \"x\"\n",
+    "provenance": {"seed": "1", "trace dtype": "fp64"},
+    "columns": [{"key": "accuracy", "title": "Accuracy", "unit": "%", "better": "higher", "digits": 1, "help": "share of characters"},
+                {"key": "error", "title": "Error", "better": "lower", "digits": 3}],
+    "rows": [{"label": "mamba1 silu", "values": {"accuracy": 0.985, "error": 0.4291},
+              "maps": [{"title": "layer 0", "rows": ["a", "b"], "columns": ["c"], "values": [[1.0], [0.5]]}]},
+             {"label": "mamba1 identity", "values": {"accuracy": 0.97, "error": 2.1e-16}},
+             {"label": "mamba2 identity", "values": {"accuracy": null}}]})");
+}
+
+TEST(ReportTable, AlignsAndKeepsTinyErrorsVisible) {
+  EXPECT_EQ(report_table(small_report()),
+            "model            Accuracy (%)    Error\n"
+            "---------------  ------------  -------\n"
+            "mamba1 silu              98.5    0.429\n"
+            "mamba1 identity          97.0  2.1e-16\n"
+            "mamba2 identity             –        –\n");
+}
+
+TEST(ReportMarkdown, EscapesCellsAndFencesTheRecipe) {
+  Json report = small_report();
+  report["rows"][0]["label"] = "a|b <i>";
+  report["recipe"] = "x = '```'\n";
+  const std::string text = report_markdown(report);
+  EXPECT_NE(text.find("| a\\|b \\<i\\> | 98.5 | 0.429 |"), std::string::npos) << text;
+  EXPECT_NE(text.find("````toml\nx = '```'\n````"), std::string::npos) << text;
+}
+
+TEST(ReportHtml, HostileTextStaysText) {
+  Json report = small_report();
+  report["title"] = report["recipe"] = kHostile;
+  report["rows"][0]["label"] = report["columns"][0]["title"] = report["columns"][0]["help"] = kHostile;
+  report["rows"][0]["maps"][0]["rows"][0] = kHostile;
+  report["provenance"][kHostile] = kHostile;
+  const std::string page = report_html(report);
+  EXPECT_EQ(page.find("<img"), std::string::npos);
+  size_t scripts = 0;
+  for (size_t at = page.find("</script>"); at != std::string::npos; at = page.find("</script>", at + 1)) ++scripts;
+  EXPECT_EQ(scripts, 2u);  // the data and the program, nothing else
+  EXPECT_NE(page.find("\\u003c/script>"), std::string::npos);
+  EXPECT_NE(page.find("&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;"), std::string::npos);
+}
+
+TEST(ReportHtml, LoadsNothingAndRunsOnlyItsOwnScripts) {
+  const std::string page = report_html(small_report());
+  EXPECT_NE(page.find("default-src 'none'; script-src 'nonce-"), std::string::npos);
+  EXPECT_EQ(page.find("unsafe-inline"), std::string::npos);
+  EXPECT_EQ(page.find("src=\""), std::string::npos);
+  EXPECT_EQ(page.find("href=\""), std::string::npos);
+  EXPECT_EQ(page.find("{{"), std::string::npos);
+}
+
+TEST(ReportHtml, BracesInTextAreNotFilledIn) {
+  Json report = small_report();
+  report["title"] = "{{nonce}}";
+  EXPECT_NE(report_html(report).find("<h1>{{nonce}}</h1>"), std::string::npos);
+}
+
+TEST(ReportHtml, MarksTheBestOfAColumn) {
+  const std::string page = report_html(small_report());
+  EXPECT_NE(page.find("<td data-value=\"0.98499999999999999\" class=\"best\">98.5</td>"), std::string::npos);
+  EXPECT_NE(page.find("class=\"best\">2.1e-16</td>"), std::string::npos);
+}
+
+std::string refusal(const Json& report) {
+  try {
+    check_report(report, "r.json");
+  } catch (const core::InputError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(ReportCheck, RefusesWhatIsNoReport) {
+  EXPECT_EQ(refusal(small_report()), "accepted");
+  EXPECT_EQ(refusal(Json::object()), "r.json: no report (it has no 'format_version')");
+  Json report = small_report();
+  report["format_version"] = 99;
+  EXPECT_EQ(refusal(report), "r.json: report of format_version 99, but this program reads up to 1; use a newer exactmamba");
+  report = small_report();
+  report["rows"][0]["maps"][0]["columns"] = Json::array();
+  EXPECT_EQ(refusal(report), "r.json: map 'layer 0' has a row of 1 values but 0 column labels");
+  report = small_report();
+  report.erase("rows");
+  EXPECT_EQ(refusal(report), "r.json: the report lacks the list 'rows'");
+}
+
+TEST(ReportFiles, WriteAndReadBack) {
+  const std::filesystem::path folder = std::filesystem::temp_directory_path() / "exactmamba-report-test";
+  std::filesystem::create_directories(folder);
+  write_report(folder, small_report());
+  EXPECT_EQ(read_report(folder / "report.json"), small_report());
+  EXPECT_EQ(core::read_file(folder / "report.html"), report_html(small_report()));
+  EXPECT_EQ(core::read_file(folder / "report.md"), report_markdown(small_report()));
+  std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace exactmamba::eval
