@@ -1,0 +1,57 @@
+// How far Σ_j T_i(x_j) (bias column included) is from the mixer's own output y_i.
+#pragma once
+
+#include <array>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "decomp/approximation.h"
+#include "models/layer_trace.h"
+
+namespace exactmamba::decomp {
+
+enum class ErrorMeasure {
+  kL2Mean,         // mean_i ‖y_i − S_i‖₂ / ‖y_i‖₂ (the default)
+  kL1Mean,         // the same with ‖·‖₁
+  kL2RatioOfSums,  // Σ_i ‖y_i − S_i‖₂ / Σ_i ‖y_i‖₂
+  kL2MeanNoSkip    // kL2Mean after taking D ⊙ u out of y and of every T
+};
+const char* error_measure_name(
+    ErrorMeasure measure);  // "l2_mean" | "l1_mean" | "l2_ratio_of_sums" | "l2_mean_noskip"
+/// @throws InputError naming `where`
+ErrorMeasure error_measure_from_name(const std::string& name, const std::string& where);
+
+/// Error of one layer over any number of positions; several rows are merged with +=.
+class ApproximationError {
+ public:
+  /// 0 without positions.
+  double value(ErrorMeasure measure) const;
+  int64_t positions() const { return positions_; }
+  ApproximationError& operator+=(const ApproximationError& other);
+
+ private:
+  friend ApproximationError approximation_error(const models::LayerTrace&, Approximation, BiasRule,
+                                                const at::Tensor&);
+  int64_t positions_ = 0;
+  double l2_ratios_ = 0, l1_ratios_ = 0, noskip_ratios_ = 0;  // summed over positions
+  double l2_differences_ = 0, l2_outputs_ = 0;
+};
+
+/// S_i = Σ_j T_i(x_j) + T_i(bias), (L, d), by the frozen recurrence in time linear in L: the sum of the
+/// pieces goes through it at once.
+at::Tensor contribution_sum(const models::LayerTrace& trace, Approximation approximation, BiasRule bias);
+
+/// `sum`: contribution_sum() of the same arguments.
+ApproximationError approximation_error(const models::LayerTrace& trace, Approximation approximation,
+                                       BiasRule bias, const at::Tensor& sum);
+
+/// Ranges [first, second) of layers that reports average over: blocks of 16, or thirds of a model of at most
+/// 16 layers.
+std::vector<std::pair<int64_t, int64_t>> layer_ranges(int64_t n_layer);
+
+/// Mean over the layers of a range. [layer] errors.
+double mean_error(const std::vector<ApproximationError>& errors, std::pair<int64_t, int64_t> range,
+                  ErrorMeasure measure);
+
+}  // namespace exactmamba::decomp

@@ -1,0 +1,58 @@
+// Decomposition of whole rows: runs the model, and takes every layer's trace apart as it passes by.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "decomp/aggregators.h"
+#include "decomp/approximation_error.h"
+#include "decomp/interaction_map.h"
+#include "decomp/options.h"
+#include "models/mamba_lm.h"
+
+namespace exactmamba::decomp {
+
+/// One row of L tokens, several packed sequences perhaps.
+struct Row {
+  at::Tensor input_ids;   // (L) int64
+  at::Tensor cu_seqlens;  // (S+1) int32; undefined: one sequence
+  at::Tensor targets;     // (L) int64: whose logit alti_logit splits; undefined: the predicted token
+  int64_t index = 0;      // InteractionMap::row
+};
+
+/// Errors of every layer, per approximation.
+struct ErrorTable {
+  std::vector<std::string> approximations;
+  std::vector<std::vector<ApproximationError>> errors;  // [approximation][layer]
+  std::string bias, dtype;
+  /// Adds another row's errors; an empty table takes them over.
+  ErrorTable& operator+=(const ErrorTable& other);
+};
+
+using MapVisitor = std::function<void(const InteractionMap&)>;
+
+/// Hands over each map as soon as it is complete (memory: one layer's maps, and the rollout), layer by layer
+/// from the bottom, whole-model maps last. `model` must be of options.scalar_type(): MambaLM::to(). @throws
+/// InputError otherwise, and for ids outside the vocabulary
+ErrorTable decompose_row(const models::MambaLM& model, const Row& row, const DecomposeOptions& options,
+                         const MapVisitor& visit);
+
+struct Decomposition {
+  std::vector<InteractionMap> maps;
+  ErrorTable errors;
+};
+/// At most options.max_rows rows, all maps kept; converts the model to the options' dtype.
+Decomposition decompose(const models::MambaLM& model, const std::vector<Row>& rows,
+                        const DecomposeOptions& options);
+
+/// T_i(x_j) of the options' layers and approximations: tensors `layer{l}.{approximation}` (n, d),
+/// `layer{l}.{approximation}.bias` (L, d) with bias = separate, and `pairs` (n, 2) int64, of which j ≤ i,
+/// same sequence, row-major. For short rows.
+std::vector<std::pair<std::string, at::Tensor>> full_contributions(const models::MambaLM& model,
+                                                                   const Row& row,
+                                                                   const DecomposeOptions& options);
+
+}  // namespace exactmamba::decomp

@@ -1,0 +1,37 @@
+// The recipe's table [decompose].
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "decomp/approximation.h"
+#include "decomp/approximation_error.h"
+
+namespace exactmamba::core {
+class Schema;
+}
+
+namespace exactmamba::decomp {
+
+struct DecomposeOptions {
+  std::vector<std::string> approximations = {"activation"};
+  std::string bias = "own";
+  std::vector<std::string> methods = {"l2"};  // l1, l2, linf, alti, rollout, alti_logit
+  std::string error = "l2_mean";              // the measure that tables show
+  std::string dtype = "float32";              // of traces, sums and maps
+  std::vector<int64_t> layers;                // whose maps are kept; empty: all
+  int64_t max_rows = 64;                      // texts to decompose
+
+  at::ScalarType scalar_type() const;  // kFloat or kDouble
+  BiasRule bias_rule() const;
+  ErrorMeasure error_measure() const;
+  bool wants(const std::string& method) const;
+};
+
+/// Declares [decompose] with its ranges, choices and help.
+void bind(core::Schema& schema, DecomposeOptions& options);
+
+}  // namespace exactmamba::decomp
