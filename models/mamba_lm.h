@@ -1,5 +1,6 @@
-// The language model: embedding, blocks r ← r + Mixer(RMSNorm(r)), norm_f, head. Training runs by explicit forward and backward of the
-// blocks, weight gradients accumulate straight into ParameterStore's flat gradient. CPU, float or double.
+// The language model: embedding, blocks r ← r + Mixer(RMSNorm(r)), norm_f, head. Training runs by explicit
+// forward and backward of the blocks, weight gradients accumulate straight into ParameterStore's flat
+// gradient. CPU, float or double.
 #pragma once
 
 #include <functional>
@@ -22,17 +23,19 @@ struct State {
 };
 
 struct LossOutputs {
-  double loss_sum = 0;         // nats, summed over the targets
+  double loss_sum = 0;  // nats, summed over the targets
   int64_t target_count = 0;
-  at::Tensor per_token_loss;   // (B, L), 0 where there is no target
-  at::Tensor predictions;      // (B, L) int64 argmax over the true vocabulary; only from loss()
+  at::Tensor per_token_loss;  // (B, L), 0 where there is no target
+  at::Tensor predictions;     // (B, L) int64 argmax over the true vocabulary; only from loss()
 };
 
 class Block;
+struct Stream;
 
 class MambaLM {
  public:
-  /// Parameters are zero: initialise (initialisation.h) or load (checkpoint.h). @throws InputError from config.check()
+  /// Parameters are zero: initialise (initialisation.h) or load (checkpoint.h). @throws InputError from
+  /// config.check()
   MambaLM(ModelConfig config, at::ScalarType dtype);
   ~MambaLM();
   MambaLM(MambaLM&&) noexcept;
@@ -52,25 +55,38 @@ class MambaLM {
   LossOutputs loss(const data::Batch& batch) const;
 
   // ---- whole sequences ----
-  using BlockVisitor = std::function<void(int64_t layer, const at::Tensor& r)>;  // r (B, L, d) after block `layer`; -1: the embedding
+  using BlockVisitor = std::function<void(
+      int64_t layer, const at::Tensor& r)>;  // r (B, L, d) after block `layer`; -1: the embedding
   /// norm_f's output (B, L, d). cu_seqlens [nullable].
-  at::Tensor hidden(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, const BlockVisitor& visit = nullptr) const;
+  at::Tensor hidden(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+                    const BlockVisitor& visit = nullptr) const;
   /// (B, L, V), pad rows included.
-  at::Tensor logits(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, const BlockVisitor& visit = nullptr) const;
+  at::Tensor logits(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+                    const BlockVisitor& visit = nullptr) const;
 
   // ---- decomposition: one row (L) at a time ----
   /// Visits the layers from the bottom; a trace is freed when the visitor returns.
-  void trace(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, const std::function<void(const LayerTrace&)>& visit) const;
+  void trace(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+             const std::function<void(const LayerTrace&)>& visit) const;
   TopTrace top(const at::Tensor& input_ids, const at::Tensor& cu_seqlens) const;
 
   // ---- generation ----
   State initial_state(int64_t batch) const;
-  /// Feeds whole prompts (B, L) at once; logits (B, V) of the last token.
-  at::Tensor prefill(const at::Tensor& input_ids, State& state) const;
+  /// Feeds whole prompts at once, on top of what `state` has seen: (B, L), or prompts of unequal length
+  /// packed into (1, L) with cu_seqlens. Logits (S, V) of each sequence's last token; `state` (of batch S) is
+  /// updated in place.
+  at::Tensor prefill(const at::Tensor& input_ids, State& state, const at::Tensor& cu_seqlens = {}) const;
   /// One token each: ids (B) → logits (B, V). `state` is updated in place.
   at::Tensor step(const at::Tensor& ids, State& state) const;
 
  private:
+  Stream embed(const at::Tensor& input_ids) const;
+  Stream run_blocks(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+                    const BlockVisitor& visit) const;
+  at::Tensor final_norm(const Stream& stream) const;
+  at::Tensor head_weight() const;
+  at::Tensor head(const at::Tensor& hidden) const;
+
   ModelConfig config_;
   std::unique_ptr<ParameterStore> store_;
   std::vector<std::unique_ptr<Block>> blocks_;

@@ -1,10 +1,12 @@
-// All parameters of a model in two flat buffers (with and without weight decay), each parameter a named view, aligned to 256 bytes,
-// in model order. Gradients mirror the layout, so norm, clipping, AdamW, snapshots and reduction work on two tensors.
+// All parameters of a model in two flat buffers (with and without weight decay), each parameter a named view,
+// aligned to 256 bytes, in model order. Gradients mirror the layout, so norm, clipping, AdamW, snapshots and
+// reduction work on two tensors.
 #pragma once
 
 #include <array>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -26,16 +28,18 @@ class ParameterStore {
 
   const std::vector<ParameterSpec>& specs() const { return specs_; }
   bool contains(const std::string& name) const { return index_.count(name) != 0; }
-  at::Tensor parameter(const std::string& name) const;  // a view; writing changes the model. @throws InputError if unknown
-  at::Tensor gradient(const std::string& name);         // a view; allocates the gradient buffers (zero) on first use
+  at::Tensor parameter(
+      const std::string& name) const;  // a view; writing changes the model. @throws InputError if unknown
+  at::Tensor gradient(const std::string& name);  // a view; allocates the gradient buffers (zero) on first use
 
   at::Tensor flat(Decay group) const { return flat_[static_cast<int>(group)]; }
   at::Tensor flat_gradient(Decay group);
-  /// A view of `buffer` (laid out like flat(spec.decay)) with the shape of parameter `name`: Adam moments, snapshots.
+  /// A view of `buffer` (laid out like flat(spec.decay)) with the shape of parameter `name`: Adam moments,
+  /// snapshots.
   at::Tensor view(const std::string& name, const at::Tensor& buffer) const;
   void zero_gradients();
   bool has_gradients() const { return gradient_[0].defined(); }
-  int64_t parameter_count() const;   // without alignment padding
+  int64_t parameter_count() const;  // without alignment padding
   at::ScalarType dtype() const { return dtype_; }
   /// XXH3-128 over names, shapes, dtype and values.
   std::string checksum() const;
@@ -50,6 +54,20 @@ class ParameterStore {
   std::unordered_map<std::string, Place> index_;
   std::array<at::Tensor, 2> flat_, gradient_;
   at::ScalarType dtype_;
+};
+
+/// The parameters whose names begin with `prefix`, by the rest of their names. Undefined where the model has
+/// no such parameter (a bias that is switched off).
+class ParameterScope {
+ public:
+  ParameterScope(ParameterStore& store, std::string prefix) : store_(&store), prefix_(std::move(prefix)) {}
+  at::Tensor value(const std::string& name) const;
+  at::Tensor gradient(const std::string& name) const;
+  ParameterScope below(const std::string& name) const { return {*store_, prefix_ + name}; }
+
+ private:
+  ParameterStore* store_;
+  std::string prefix_;
 };
 
 }  // namespace exactmamba::models

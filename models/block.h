@@ -1,0 +1,50 @@
+// One block: r ← r + Mixer(RMSNorm(r)). The addition is left to the norm that follows, which does both in one
+// pass.
+#pragma once
+
+#include <memory>
+
+#include <ATen/core/Tensor.h>
+
+#include "models/mixer.h"
+
+namespace exactmamba::models {
+
+/// The residual stream with its last addition still open: it is r + y.
+struct Stream {
+  at::Tensor y;  // (B, L, d) the embedding, or the last mixer's output
+  at::Tensor r;  // (B, L, d) the stream before it [nullable]
+};
+
+struct BlockSaved {
+  at::Tensor r;     // (B, L, d) the stream entering the block
+  at::Tensor rstd;  // (B, L)
+  MixerSaved mixer;
+};
+
+class Block {
+ public:
+  Block(const ModelConfig& config, ParameterStore& store, int64_t layer);
+
+  void set_activation(const ConvActivation& activation) { mixer_->set_activation(activation); }
+  LayerState initial_state(int64_t batch) const { return mixer_->initial_state(batch); }
+
+  /// `saved`, `state`: as in Mixer::forward. Afterwards stream.r is what entered the block.
+  void forward(Stream& stream, const at::Tensor& cu_seqlens, BlockSaved* saved = nullptr,
+               LayerState* state = nullptr) const;
+  /// Gradient of the stream behind the block → of the stream before it.
+  at::Tensor backward(const at::Tensor& grad_stream, const BlockSaved& saved);
+  /// One token: the stream is (B, d).
+  void step(Stream& stream, LayerState& state) const;
+  /// Of a forward pass over one row; `stream` as that pass left it.
+  LayerTrace trace(const BlockSaved& saved, const Stream& stream) const;
+
+ private:
+  int64_t layer_;
+  double eps_;
+  ParameterScope parameters_;
+  at::Tensor norm_weight_;
+  std::unique_ptr<Mixer> mixer_;
+};
+
+}  // namespace exactmamba::models

@@ -1,0 +1,29 @@
+// Greedy generation: the most likely token of the true vocabulary again and again, by one-token steps with an
+// explicit state.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "models/mamba_lm.h"
+
+namespace exactmamba::models {
+
+struct GenerationOptions {
+  int64_t max_new_tokens = 100;
+  int64_t stop_token = -1;  // ends a sequence and is part of the result; -1: none
+};
+
+/// Told of every token as it is made: the prompt's index and the token.
+using TokenCallback = std::function<void(size_t prompt, int64_t token)>;
+
+/// What follows each prompt; prompts of any lengths run together. Pad rows of the vocabulary are never
+/// emitted; of equal logits the lowest id wins. @throws InputError for an empty prompt or an unknown token,
+/// NumericalError when a logit is not a number.
+std::vector<std::vector<int64_t>> generate(const MambaLM& model,
+                                           const std::vector<std::vector<int64_t>>& prompts,
+                                           const GenerationOptions& options,
+                                           const TokenCallback& on_token = nullptr);
+
+}  // namespace exactmamba::models

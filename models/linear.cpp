@@ -1,0 +1,36 @@
+#include "models/linear.h"
+
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/sum.h>
+
+namespace exactmamba::models {
+namespace {
+
+at::Tensor with_shape_of(const at::Tensor& rows, const at::Tensor& like) {
+  std::vector<int64_t> shape = like.sizes().vec();
+  shape.back() = rows.size(1);
+  return rows.view(shape);
+}
+
+}  // namespace
+
+at::Tensor as_rows(const at::Tensor& x) { return x.view({-1, x.size(-1)}); }
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const at::Tensor rows = as_rows(x);
+  return with_shape_of(bias.defined() ? at::addmm(bias, rows, weight.t()) : at::mm(rows, weight.t()), x);
+}
+
+at::Tensor linear_input_gradient(const at::Tensor& grad_y, const at::Tensor& weight) {
+  return with_shape_of(at::mm(as_rows(grad_y), weight), grad_y);
+}
+
+void add_linear_gradients(const at::Tensor& grad_y, const at::Tensor& x, at::Tensor grad_weight,
+                          at::Tensor grad_bias) {
+  const at::Tensor rows = as_rows(grad_y);
+  grad_weight.addmm_(rows.t(), as_rows(x));
+  if (grad_bias.defined()) grad_bias.add_(rows.sum(0));
+}
+
+}  // namespace exactmamba::models

@@ -1,0 +1,207 @@
+#include "models/mamba_lm.h"
+
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/tensor.h>
+
+#include "core/error.h"
+#include "models/block.h"
+#include "models/linear.h"
+#include "models/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "models/ops/rms_norm/rms_norm.h"
+#include "models/ops/sequences.h"
+
+namespace exactmamba::models {
+namespace {
+
+const char* const kEmbedding = "backbone.embeddings.weight";
+const char* const kFinalNorm = "backbone.norm_f.weight";
+const char* const kHead = "lm_head.weight";
+
+void check_ids(const at::Tensor& ids, int64_t rows) {
+  core::require(ids.scalar_type() == at::kLong && ids.numel() > 0,
+                "token ids must be a non-empty int64 tensor");
+  const int64_t lowest = ids.min().item<int64_t>(), highest = ids.max().item<int64_t>();
+  core::require(lowest >= 0 && highest < rows,
+                "token id {} is outside the model's vocabulary of {} rows; was the text encoded with another "
+                "tokenizer?",
+                lowest < 0 ? lowest : highest, rows);
+}
+
+ops::RmsNormOutputs norm_of(const Stream& stream, const at::Tensor& weight, double eps) {
+  return ops::rms_norm_forward({stream.y, stream.r, weight, eps});
+}
+
+/// The positions (S) of the sequences' last tokens over the flattened (B·L).
+at::Tensor last_positions(const at::Tensor& input_ids, const at::Tensor& cu_seqlens) {
+  std::vector<int64_t> last;
+  for (const ops::Sequence& sequence : ops::sequences_of(cu_seqlens, input_ids.size(0), input_ids.size(1))) {
+    last.push_back(sequence.end - 1);
+  }
+  return at::tensor(last, at::kLong);
+}
+
+/// One row as a batch of one, its boundaries always given.
+struct SingleRow {
+  at::Tensor input_ids, cu_seqlens;
+  SingleRow(const at::Tensor& ids, const at::Tensor& boundaries)
+      : input_ids(ids.unsqueeze(0)),
+        cu_seqlens(boundaries.defined()
+                       ? boundaries
+                       : at::tensor({int32_t{0}, static_cast<int32_t>(ids.size(0))}, at::kInt)) {
+    core::require(ids.dim() == 1, "a trace is taken of one row (L) of token ids, not of {} dimensions",
+                  ids.dim());
+  }
+};
+
+}  // namespace
+
+MambaLM::MambaLM(ModelConfig config, at::ScalarType dtype) : config_(std::move(config)) {
+  config_.check("model");
+  store_ = std::make_unique<ParameterStore>(parameter_specs(config_), dtype);
+  for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
+    blocks_.push_back(std::make_unique<Block>(config_, *store_, layer));
+  }
+}
+MambaLM::~MambaLM() = default;
+MambaLM::MambaLM(MambaLM&&) noexcept = default;
+
+void MambaLM::set_activation(const ConvActivation& activation) {
+  config_.activation = activation;
+  for (const auto& block : blocks_) block->set_activation(activation);
+}
+
+MambaLM MambaLM::to(at::ScalarType dtype) const {
+  MambaLM copy(config_, dtype);
+  for (const ParameterSpec& spec : store_->specs())
+    copy.store_->parameter(spec.name).copy_(store_->parameter(spec.name));
+  return copy;
+}
+
+Stream MambaLM::embed(const at::Tensor& input_ids) const {
+  check_ids(input_ids, config_.vocab_rows);
+  return {at::embedding(store_->parameter(kEmbedding), input_ids), {}};
+}
+
+at::Tensor MambaLM::final_norm(const Stream& stream) const {
+  return norm_of(stream, store_->parameter(kFinalNorm), config_.norm_eps).out;
+}
+
+at::Tensor MambaLM::head_weight() const {
+  return store_->parameter(config_.tie_embeddings ? kEmbedding : kHead);
+}
+
+at::Tensor MambaLM::head(const at::Tensor& hidden) const { return linear(hidden, head_weight()); }
+
+LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale) {
+  std::vector<BlockSaved> saved(blocks_.size());
+  Stream stream = embed(batch.input_ids);
+  for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i]->forward(stream, batch.cu_seqlens, &saved[i]);
+  const ops::RmsNormOutputs top = norm_of(stream, store_->parameter(kFinalNorm), config_.norm_eps);
+
+  at::Tensor grad_hidden = at::empty_like(top.out), grad_rows = as_rows(grad_hidden);
+  at::Tensor grad_head = store_->gradient(config_.tie_embeddings ? kEmbedding : kHead);
+  const ops::LinearCrossEntropyOutputs loss = ops::linear_cross_entropy_forward_backward(
+      {as_rows(top.out), head_weight(), batch.targets.reshape({-1})}, scale, grad_rows, grad_head);
+
+  at::Tensor grad_norm_weight = store_->gradient(kFinalNorm);
+  at::Tensor grad = ops::rms_norm_backward(top.residual_out, top.rstd, store_->parameter(kFinalNorm),
+                                           grad_hidden, {}, grad_norm_weight);
+  for (size_t i = blocks_.size(); i-- > 0;) {
+    grad = blocks_[i]->backward(grad, saved[i]);
+    saved[i] = {};
+  }
+  store_->gradient(kEmbedding).index_add_(0, batch.input_ids.reshape({-1}), as_rows(grad));
+  return {loss.loss_sum, loss.target_count, loss.per_token_loss.view_as(batch.targets), {}};
+}
+
+LossOutputs MambaLM::loss(const data::Batch& batch) const {
+  const at::Tensor top = hidden(batch.input_ids, batch.cu_seqlens);
+  const ops::LinearCrossEntropyOutputs loss = ops::linear_cross_entropy_forward(
+      {as_rows(top), head_weight(), batch.targets.reshape({-1})}, config_.vocab_size);
+  return {loss.loss_sum, loss.target_count, loss.per_token_loss.view_as(batch.targets),
+          loss.predictions.view_as(batch.targets)};
+}
+
+Stream MambaLM::run_blocks(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+                           const BlockVisitor& visit) const {
+  Stream stream = embed(input_ids);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    blocks_[i]->forward(stream, cu_seqlens);
+    if (visit) visit(static_cast<int64_t>(i) - 1, stream.r);
+  }
+  return stream;
+}
+
+at::Tensor MambaLM::hidden(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+                           const BlockVisitor& visit) const {
+  const Stream stream = run_blocks(input_ids, cu_seqlens, visit);
+  const ops::RmsNormOutputs top = norm_of(stream, store_->parameter(kFinalNorm), config_.norm_eps);
+  if (visit) visit(config_.n_layer - 1, top.residual_out);
+  return top.out;
+}
+
+at::Tensor MambaLM::logits(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+                           const BlockVisitor& visit) const {
+  return head(hidden(input_ids, cu_seqlens, visit));
+}
+
+void MambaLM::trace(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+                    const std::function<void(const LayerTrace&)>& visit) const {
+  const SingleRow row(input_ids, cu_seqlens);
+  Stream stream = embed(row.input_ids);
+  for (const auto& block : blocks_) {
+    BlockSaved saved;
+    block->forward(stream, row.cu_seqlens, &saved);
+    visit(block->trace(saved, stream));
+  }
+}
+
+TopTrace MambaLM::top(const at::Tensor& input_ids, const at::Tensor& cu_seqlens) const {
+  const SingleRow row(input_ids, cu_seqlens);
+  TopTrace trace;
+  trace.norm_weight = store_->parameter(kFinalNorm);
+  trace.head_weight = head_weight();
+  const Stream stream = run_blocks(row.input_ids, row.cu_seqlens, nullptr);
+  const ops::RmsNormOutputs top = norm_of(stream, trace.norm_weight, config_.norm_eps);
+  trace.embedding = only_row(embed(row.input_ids).y);
+  trace.r_top = only_row(top.residual_out);
+  trace.rho = only_row(top.rstd);
+  const at::Tensor no_targets = at::full({input_ids.size(0)}, data::kIgnoredTarget, at::kLong);
+  trace.predicted =
+      ops::linear_cross_entropy_forward({as_rows(top.out), trace.head_weight, no_targets}, config_.vocab_size)
+          .predictions;
+  return trace;
+}
+
+State MambaLM::initial_state(int64_t batch) const {
+  State state;
+  for (const auto& block : blocks_) {
+    LayerState layer = block->initial_state(batch);
+    state.conv.push_back(layer.conv);
+    state.ssm.push_back(layer.ssm);
+  }
+  return state;
+}
+
+at::Tensor MambaLM::prefill(const at::Tensor& input_ids, State& state, const at::Tensor& cu_seqlens) const {
+  Stream stream = embed(input_ids);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    LayerState layer{state.conv[i], state.ssm[i]};
+    blocks_[i]->forward(stream, cu_seqlens, nullptr, &layer);
+  }
+  return head(as_rows(final_norm(stream)).index_select(0, last_positions(input_ids, cu_seqlens)));
+}
+
+at::Tensor MambaLM::step(const at::Tensor& ids, State& state) const {
+  Stream stream = embed(ids);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    LayerState layer{state.conv[i], state.ssm[i]};
+    blocks_[i]->step(stream, layer);
+  }
+  return head(final_norm(stream));
+}
+
+}  // namespace exactmamba::models

@@ -1,0 +1,94 @@
+// What Mamba-1 and Mamba-2 share: in_proj → causal convolution over some of its channels → a scan with its
+// gate → out_proj. Gradients are explicit: forward keeps what backward needs, backward adds weight gradients
+// straight into the store's flat buffers. Letters: design/maths §1. Tensors are (B, L, channels).
+#pragma once
+
+#include <memory>
+
+#include <ATen/core/Tensor.h>
+
+#include "models/config.h"
+#include "models/layer_trace.h"
+#include "models/parameter_store.h"
+
+namespace exactmamba::models {
+
+/// One layer's part of `State`: handles of the same tensors, updated in place.
+struct LayerState {
+  at::Tensor conv;  // (S, C, W-1)
+  at::Tensor ssm;   // (S, D, N) Mamba-1, (S, H, P, N) Mamba-2
+};
+
+/// What backward and the trace need of one forward pass.
+struct MixerSaved {
+  at::Tensor cu_seqlens;
+  at::Tensor input;         // (B, L, d) û
+  at::Tensor projected;     // (B, L, rows) in_proj's output
+  at::Tensor convolved;     // (B, L, C) after φ
+  at::Tensor chunk_states;  // as the scan left them
+  at::Tensor inner;         // (B, L, D) out_proj's input
+  at::Tensor dt_B_C;        // Mamba-1: (B, L, R + 2N) x_proj's output
+  at::Tensor delta;         // Mamba-1: (B, L, D) before bias and softplus
+  at::Tensor scanned;       // Mamba-2: (B, L, D) υ
+  at::Tensor rstd;          // Mamba-2: (B, L, G) of the gated norm
+};
+
+class Mixer {
+ public:
+  virtual ~Mixer() = default;
+
+  void set_activation(const ConvActivation& activation) { activation_ = activation; }
+
+  /// û (B, L, d) → y (B, L, d). `saved` [nullable]: filled for backward or trace. `state` [nullable]: the
+  /// sequences continue from it and leave in it what follows their last token.
+  at::Tensor forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
+                     LayerState* state) const;
+  /// Gradient of y → gradient of û; parameter gradients are added to the store's.
+  at::Tensor backward(const at::Tensor& grad_output, const MixerSaved& saved);
+  /// One token: (B, d) → (B, d).
+  at::Tensor step(const at::Tensor& input, LayerState& state) const;
+  /// Fills the fields of a trace that belong to the mixer, for one row.
+  void trace(const MixerSaved& saved, LayerTrace& trace) const;
+  virtual LayerState initial_state(int64_t batch) const = 0;
+
+ protected:
+  /// The convolution reads channels [conv_begin, conv_begin + C) of in_proj's output.
+  Mixer(const ModelConfig& config, ParameterScope parameters, int64_t conv_begin);
+
+  /// From `projected` and `convolved` to out_proj's input; fills the other fields of `kept`. `keep`: chunk
+  /// states are wanted too.
+  virtual at::Tensor scan(MixerSaved& kept, bool keep, LayerState* state) const = 0;
+  /// Gradient of out_proj's input → of `convolved` (returned) and of the other channels of `grad_projected`.
+  virtual at::Tensor scan_backward(const at::Tensor& grad_inner, const MixerSaved& saved,
+                                   at::Tensor& grad_projected) = 0;
+  virtual at::Tensor scan_step(const at::Tensor& projected, const at::Tensor& convolved,
+                               at::Tensor& ssm) const = 0;
+  virtual void trace_scan(const MixerSaved& saved, LayerTrace& trace) const = 0;
+
+  at::Tensor zero_conv_state(int64_t batch) const;
+
+  /// Parameters, or their gradients under the same names.
+  struct Projections {
+    at::Tensor in, in_bias, conv, conv_bias, out, out_bias;  // conv (C, W); biases [nullable]
+  };
+  ModelConfig config_;
+  ParameterScope parameters_;
+  Projections weights_;
+
+ private:
+  Projections gradients() const;
+  at::Tensor conv_channels(const at::Tensor& projected) const;
+  at::Tensor convolve(const MixerSaved& kept, LayerState* state) const;
+  void convolve_backward(const at::Tensor& grad_convolved, const MixerSaved& saved,
+                         const Projections& gradients, at::Tensor& grad_projected) const;
+
+  int64_t conv_begin_;
+  ConvActivation activation_;
+};
+
+std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, const ParameterScope& parameters);
+
+/// One row of a batch of one, (1, L, n) → (L, n), contiguous: what a trace holds.
+at::Tensor only_row(const at::Tensor& x);
+
+}  // namespace exactmamba::models

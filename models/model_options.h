@@ -1,0 +1,43 @@
+// The [model] table of a recipe: a new model's sizes and starting weights, or the checkpoint to continue
+// from.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/schema.h"
+#include "models/mamba_lm.h"
+
+namespace exactmamba::models {
+
+struct ModelOptions {
+  std::string architecture = "mamba2";
+  int64_t d_model = 64, n_layer = 2, d_state = 16, d_conv = 4, expand = 2;
+  int64_t dt_rank = 0;                                 // Mamba-1; 0: ceil(d_model / 16)
+  int64_t headdim = 64, ngroups = 1, chunk_size = 64;  // Mamba-2
+  bool tie_embeddings = true;
+  double norm_eps = 1e-5;
+  std::string conv_activation = "silu";
+  std::string init = "standard";
+  std::vector<int64_t> mimetic_layers;
+  bool mimetic_state = true, mimetic_step_size = true, mimetic_convolution = true,
+       mimetic_correlate_BC = true;
+  bool mimetic_faithful_fork = false;
+  std::string from, names;
+};
+
+/// Declares "model.…"; `options` must outlive the schema.
+void bind(core::Schema& schema, ModelOptions& options);
+
+/// A new model's config (`from` is empty): vocabulary rows padded as public models pad them, to 8 (Mamba-1)
+/// or 16 (Mamba-2).
+/// @throws InputError for sizes that do not fit together
+ModelConfig config_from_options(const ModelOptions& options, int64_t vocab_size);
+
+/// New and initialised from `seed`, or loaded from options.from and given options.conv_activation: a SiLU
+/// model may continue with any activation, others only with their own. @throws InputError, also when the
+/// checkpoint has no rows for `vocab_size` tokens
+MambaLM make_model(const ModelOptions& options, int64_t vocab_size, uint64_t seed, at::ScalarType dtype);
+
+}  // namespace exactmamba::models
