@@ -1,7 +1,7 @@
 // Options declared once. A room binds the members of its options struct:
-//     schema.option("train.lr", o.lr).range(0, 10).unit("").help("Peak learning rate.");
-// and that one declaration drives parsing (TOML), --set, checking, the listing of effective values and docs/recipes.md.
-// The default is the member's value at binding time.
+//     schema.option("train.lr", &options.lr).range(0, 10).unit("").help("Peak learning rate.");
+// and that one declaration drives parsing (TOML), --set, checking, the listing of effective values and
+// docs/recipes.md. The default is the member's value at binding time.
 #pragma once
 
 #include <deque>
@@ -18,20 +18,42 @@
 
 namespace exactmamba::core {
 
+struct TomlNode;
+
 /// Where a value came from: "default", "recipe.toml:12:8" or "--set train.lr=1e-3".
 using Origin = std::string;
 
 class Option {
  public:
-  using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*, std::vector<double>*, std::vector<std::string>*>;
+  using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
+                              std::vector<double>*, std::vector<std::string>*>;
 
-  Option& help(std::string text) { help_ = std::move(text); return *this; }
-  Option& unit(std::string text) { unit_ = std::move(text); return *this; }
-  Option& range(double low, double high) { low_ = low; high_ = high; return *this; }  // inclusive; per element for lists
-  Option& choices(std::vector<std::string> names) { choices_ = std::move(names); return *this; }  // strings and lists of strings
-  Option& required() { required_ = true; return *this; }
+  Option& help(std::string text) {
+    help_ = std::move(text);
+    return *this;
+  }
+  Option& unit(std::string text) {
+    unit_ = std::move(text);
+    return *this;
+  }
+  Option& range(double low, double high) {
+    low_ = low;
+    high_ = high;
+    return *this;
+  }  // inclusive; per element for lists
+  Option& choices(std::vector<std::string> names) {
+    choices_ = std::move(names);
+    return *this;
+  }  // strings and lists of strings
+  Option& required() {
+    required_ = true;
+    return *this;
+  }
   /// Changes only what is shown or how fast, never a result: not part of a stage's hash.
-  Option& cosmetic() { cosmetic_ = true; return *this; }
+  Option& cosmetic() {
+    cosmetic_ = true;
+    return *this;
+  }
 
   const std::string& key() const { return key_; }
   const Origin& origin() const { return origin_; }
@@ -39,8 +61,16 @@ class Option {
   bool is_cosmetic() const { return cosmetic_; }
   Json value() const;  // the effective value
   std::string type_name() const;
+  std::string text() const;     // the effective value as TOML
+  std::string allowed() const;  // "0 to 10", "silu, relu", or ""
+  /// Checks type, range and choices and sets the member; or leaves it alone and returns what is wrong ("takes
+  /// an integer, not …").
+  std::string assign(const TomlNode& value, const Origin& origin);
 
  private:
+  std::string check(const TomlNode& scalar) const;
+  std::string check_number(double value) const;
+  std::string check_choice(const std::string& value) const;
   friend class Schema;
   std::string key_, help_, unit_;
   Target target_;
@@ -58,27 +88,30 @@ class Schema {
   /// One line about a table ("train"), for the reference.
   void table(std::string name, std::string help);
 
-  /// A rule over several options ("train.warmup_steps is larger than train.steps"). Called after loading; returns the message of
-  /// a contradiction or "". `keys` are the options it speaks of: their origins are added to the message.
+  /// A rule over several options ("train.warmup_steps is larger than train.steps"). Called after loading;
+  /// returns the message of a contradiction or "". `keys` are the options it speaks of: their origins are
+  /// added to the message.
   void rule(std::vector<std::string> keys, std::function<std::string()> check);
 
-  /// A key of a recipe with its value, e.g. of --set or of a sweep. The value is parsed as TOML; a bare word is a string.
+  /// A key of a recipe with its value, e.g. of --set or of a sweep. The value is parsed as TOML; a bare word
+  /// is a string.
   struct Assignment {
     std::string key, value;
     Origin origin;
   };
 
-  /// Reads TOML text into the bound members, then the assignments in order, then the rules. ALL problems are collected and thrown
-  /// as one InputError, a line each: "recipe.toml:12:3: unknown key 'train.lrr'; did you mean 'train.lr'?". Tables named in
-  /// `skip` ("sweep") belong to somebody else.
-  void load(std::string_view toml_text, const std::string& file_name, const std::vector<Assignment>& assignments,
-            const std::vector<std::string>& skip = {});
+  /// Reads TOML text into the bound members, then the assignments in order, then the rules. ALL problems are
+  /// collected and thrown as one InputError, a line each: "recipe.toml:12:3: unknown key 'train.lrr'; did you
+  /// mean 'train.lr'?". Tables named in `skip` ("sweep") belong to somebody else.
+  void load(std::string_view toml_text, const std::string& file_name,
+            const std::vector<Assignment>& assignments, const std::vector<std::string>& skip = {});
 
   const std::deque<Option>& options() const { return options_; }
   const Option& at(const std::string& key) const;
-  /// Nearest declared key by edit distance, or "".
+  /// Nearest declared key or table by edit distance, or "".
   std::string nearest(const std::string& key) const;
-  /// The effective values of the tables in `tables`, without cosmetic options: what a stage's hash is made of.
+  /// The effective values of the tables in `tables`, without cosmetic options: what a stage's hash is made
+  /// of.
   Json canonical(const std::vector<std::string>& tables) const;
   /// Effective values with their origin, aligned, a line each.
   std::string listing() const;
@@ -86,18 +119,35 @@ class Schema {
   std::string reference_markdown() const;
 
  private:
+  struct Problems;
+  Option* find(const std::string& key);  // [nullable]
+  bool has_table(const std::string& name) const;
+  std::string table_of(const std::string& key) const;
+  std::string unknown(const std::string& what, const std::string& key) const;
+  void read_table(const TomlNode& table, const std::string& prefix, const std::string& file_name,
+                  Problems& problems);
+  void read_assignment(const Assignment& assignment, Problems& problems);
+  void check_required(const std::string& file_name, Problems& problems) const;
+  void check_rules(const std::string& file_name, Problems& problems) const;
+
   std::deque<Option> options_;
   std::vector<std::pair<std::string, std::string>> tables_;
   std::vector<std::pair<std::vector<std::string>, std::function<std::string()>>> rules_;
 };
 
-/// `[sweep]`: dotted keys with lists of values; the runs are their product, first key slowest, then one run for every table of
+/// "train.lr=1e-3" of the command line. @throws UsageError without a key or '='
+Schema::Assignment command_line_assignment(const std::string& argument);
+
+/// `[sweep]`: dotted keys with lists of values; the runs are their product, first key slowest, then one run
+/// for every table of
 /// `[[extra]]` (assignments on top of the recipe). Without both: one run without assignments.
-/// `label`: "architecture=mamba2, conv_activation=relu", unique among the runs.
+/// `label`: "architecture=mamba2, conv_activation=relu", or `label` of the `[[extra]]` table; unique among
+/// the runs, "base" for the recipe as it stands beside others, "" for a single run.
 struct SweepRun {
   std::string label;
   std::vector<Schema::Assignment> assignments;
 };
+/// @throws InputError with all problems, a line each
 std::vector<SweepRun> expand_sweep(std::string_view toml_text, const std::string& file_name);
 
 }  // namespace exactmamba::core

@@ -1,0 +1,209 @@
+#include "core/schema.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/toml.h"
+
+namespace exactmamba::core {
+namespace {
+
+Json json_value(bool value) { return value; }
+Json json_value(int64_t value) { return value; }
+Json json_value(const std::string& value) { return value; }
+Json json_value(double value) {
+  if (std::isfinite(value)) return value;
+  return Json{{"__float__", std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity"}};
+}
+template <class T>
+Json json_value(const std::vector<T>& values) {
+  Json list = Json::array();
+  for (const T& value : values) list.push_back(json_value(value));
+  return list;
+}
+
+const char* name_of(const bool*) { return "boolean"; }
+const char* name_of(const int64_t*) { return "integer"; }
+const char* name_of(const double*) { return "number"; }
+const char* name_of(const std::string*) { return "string"; }
+const char* name_of(const std::vector<int64_t>*) { return "list of integers"; }
+const char* name_of(const std::vector<double>*) { return "list of numbers"; }
+const char* name_of(const std::vector<std::string>*) { return "list of strings"; }
+
+bool read(const TomlNode& node, bool& value) {
+  value = node.boolean;
+  return node.kind == TomlNode::Kind::kBool;
+}
+bool read(const TomlNode& node, int64_t& value) {
+  value = node.integer;
+  return node.kind == TomlNode::Kind::kInteger;
+}
+bool read(const TomlNode& node, double& value) {
+  const bool integer = node.kind == TomlNode::Kind::kInteger;
+  value = integer ? static_cast<double>(node.integer) : node.real;
+  return integer || node.kind == TomlNode::Kind::kReal;
+}
+bool read(const TomlNode& node, std::string& value) {
+  value = node.text;
+  return node.kind == TomlNode::Kind::kString;
+}
+template <class T>
+bool read(const TomlNode& node, std::vector<T>& values) {
+  for (const TomlNode& item : node.items) {
+    T value{};
+    if (!read(item, value)) return false;
+    values.push_back(std::move(value));
+  }
+  return node.kind == TomlNode::Kind::kList;
+}
+
+/// What stands in the file, for a message about a wrong type.
+std::string described(const TomlNode& node) {
+  if (node.kind == TomlNode::Kind::kTable) return "a table";
+  return fmt::format("{} ({})", node.type_name(), toml_text(node));
+}
+
+std::string with_article(const std::string& noun) { return (noun[0] == 'i' ? "an " : "a ") + noun; }
+
+/// Edits (insert, delete, replace, swap neighbours) between two words.
+size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> before, row(b.size() + 1), next(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    next[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      next[j] = std::min({row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        next[j] = std::min(next[j], before[j - 2] + 1);
+    }
+    before = row;
+    row = next;
+  }
+  return row[b.size()];
+}
+
+std::string last_part(const std::string& key) { return key.substr(key.rfind('.') + 1); }
+
+}  // namespace
+
+Json Option::value() const {
+  return std::visit([](const auto* target) { return json_value(*target); }, target_);
+}
+
+std::string Option::type_name() const {
+  return std::visit([](const auto* target) { return std::string(name_of(target)); }, target_);
+}
+
+std::string Option::check_number(double value) const {
+  if (std::isnan(value)) return "is not a number";
+  if ((low_ && value < *low_) || (high_ && value > *high_)) return "is out of range; allowed: " + allowed();
+  return "";
+}
+
+std::string Option::check_choice(const std::string& value) const {
+  if (choices_.empty() || std::find(choices_.begin(), choices_.end(), value) != choices_.end()) return "";
+  return "is not one of: " + allowed();
+}
+
+std::string Option::check(const TomlNode& scalar) const {
+  double number = 0;
+  if (read(scalar, number)) return check_number(number);
+  return scalar.kind == TomlNode::Kind::kString ? check_choice(scalar.text) : "";
+}
+
+std::string Option::assign(const TomlNode& node, const Origin& origin) {
+  const auto set = [&](auto* target) -> std::string {
+    std::decay_t<decltype(*target)> value{};
+    if (!read(node, value))
+      return fmt::format("takes {}, not {}", with_article(type_name()), described(node));
+    if (const std::string problem = check(node); !problem.empty())
+      return fmt::format("= {} {}", toml_text(node), problem);
+    for (const TomlNode& item : node.items) {
+      if (const std::string problem = check(item); !problem.empty())
+        return fmt::format("element {} {}", toml_text(item), problem);
+    }
+    *target = std::move(value);
+    origin_ = origin;
+    return "";
+  };
+  return std::visit(set, target_);
+}
+
+Option& Schema::option(std::string key, Option::Target target) {
+  require(find(key) == nullptr, "option '{}' is declared twice", key);
+  Option& option = options_.emplace_back();
+  option.key_ = std::move(key);
+  option.target_ = target;
+  option.default_ = option.value();
+  return option;
+}
+
+void Schema::table(std::string name, std::string help) {
+  tables_.emplace_back(std::move(name), std::move(help));
+}
+
+void Schema::rule(std::vector<std::string> keys, std::function<std::string()> check) {
+  for (const std::string& key : keys) at(key);
+  rules_.emplace_back(std::move(keys), std::move(check));
+}
+
+Option* Schema::find(const std::string& key) {
+  for (Option& option : options_) {
+    if (option.key_ == key) return &option;
+  }
+  return nullptr;
+}
+
+const Option& Schema::at(const std::string& key) const {
+  for (const Option& option : options_) {
+    if (option.key_ == key) return option;
+  }
+  throw InputError(fmt::format("there is no option '{}'", key));
+}
+
+bool Schema::has_table(const std::string& name) const {
+  return std::any_of(options_.begin(), options_.end(),
+                     [&](const Option& option) { return option.key_.rfind(name + ".", 0) == 0; });
+}
+
+std::string Schema::nearest(const std::string& key) const {
+  std::map<std::string, size_t> candidates;
+  for (const Option& option : options_) {
+    candidates[option.key_] = edit_distance(key, option.key_);
+    for (size_t dot = option.key_.find('.'); dot != std::string::npos; dot = option.key_.find('.', dot + 1)) {
+      candidates[option.key_.substr(0, dot)] = edit_distance(key, option.key_.substr(0, dot));
+    }
+  }
+  std::string best;
+  size_t least = std::max<size_t>(2, last_part(key).size() / 3) + 1;
+  for (const auto& [name, distance] : candidates) {
+    if (distance < least && distance < name.size()) {
+      best = name;
+      least = distance;
+    }
+  }
+  if (!best.empty()) return best;
+  for (const Option& option : options_) {  // the right name in the wrong table
+    if (last_part(option.key_) == last_part(key)) return option.key_;
+  }
+  return "";
+}
+
+Json Schema::canonical(const std::vector<std::string>& tables) const {
+  std::map<std::string, Json> values;  // sorted by key
+  for (const Option& option : options_) {
+    const bool wanted = std::any_of(tables.begin(), tables.end(), [&](const std::string& table) {
+      return option.key_.rfind(table + ".", 0) == 0;
+    });
+    if (wanted && !option.cosmetic_) values[option.key_] = option.value();
+  }
+  Json result = Json::object();
+  for (auto& [key, value] : values) result[key] = std::move(value);
+  return result;
+}
+
+}  // namespace exactmamba::core

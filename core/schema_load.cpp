@@ -1,0 +1,137 @@
+// Schema::load and what it calls: TOML, assignments, required keys, rules; every problem is collected.
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/error.h"
+#include "core/schema.h"
+#include "core/toml.h"
+
+namespace exactmamba::core {
+
+struct Schema::Problems {
+  std::vector<std::pair<TomlPosition, std::string>> in_file;
+  std::vector<std::string> others;
+  std::set<std::string> seen;    // options that the file sets
+  std::set<std::string> failed;  // options whose value is wrong or missing; rules about them are not asked
+
+  void add(const std::string& file_name, TomlPosition position, const std::string& text) {
+    in_file.emplace_back(position, fmt::format("{}: {}", toml_place(file_name, position), text));
+  }
+
+  void throw_if_any() {
+    std::stable_sort(in_file.begin(), in_file.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<std::string> lines;
+    for (const auto& [position, line] : in_file) lines.push_back(line);
+    lines.insert(lines.end(), others.begin(), others.end());
+    if (!lines.empty()) throw InputError(fmt::format("{}", fmt::join(lines, "\n")));
+  }
+};
+
+namespace {
+
+std::string joined(const std::string& prefix, const std::string& key) {
+  return prefix.empty() ? key : prefix + "." + key;
+}
+
+}  // namespace
+
+std::string Schema::unknown(const std::string& what, const std::string& key) const {
+  const std::string near = nearest(key);
+  return fmt::format("unknown {} '{}'{}", what, key,
+                     near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
+}
+
+void Schema::read_table(const TomlNode& table, const std::string& prefix, const std::string& file_name,
+                        Problems& problems) {
+  for (const TomlMember& member : table.members) {
+    const std::string key = joined(prefix, member.key);
+    const bool is_table = member.node.kind == TomlNode::Kind::kTable;
+    if (Option* option = find(key)) {
+      const TomlPosition position = member.node.position;
+      std::string problem = problems.seen.insert(key).second ? "" : "is set twice";
+      if (problem.empty()) problem = option->assign(member.node, toml_place(file_name, position));
+      if (problem.empty()) continue;
+      problems.failed.insert(key);
+      problems.add(file_name, position, fmt::format("'{}' {}", key, problem));
+    } else if (has_table(key) && is_table) {
+      read_table(member.node, key, file_name, problems);
+    } else if (has_table(key)) {
+      problems.add(file_name, member.position,
+                   fmt::format("'{}' is a table of options, not {}", key, member.node.type_name()));
+    } else {
+      problems.add(file_name, member.position, unknown(is_table ? "table" : "key", key));
+    }
+  }
+}
+
+void Schema::read_assignment(const Assignment& assignment, Problems& problems) {
+  Option* option = find(assignment.key);
+  std::string problem;
+  if (option == nullptr) {
+    problem = unknown("key", assignment.key);
+  } else {
+    try {
+      problem = option->assign(parse_toml_value(assignment.value), assignment.origin);
+      if (!problem.empty()) problem = fmt::format("'{}' {}", assignment.key, problem);
+    } catch (const InputError& error) {
+      problem = error.what();
+    }
+  }
+  if (problem.empty()) return;
+  problems.failed.insert(assignment.key);
+  problems.others.push_back(fmt::format("{}: {}", assignment.origin, problem));
+}
+
+void Schema::check_required(const std::string& file_name, Problems& problems) const {
+  for (const Option& option : options_) {
+    if (!option.required_ || option.is_set() || problems.failed.count(option.key_) != 0) continue;
+    problems.failed.insert(option.key_);
+    problems.others.push_back(fmt::format("{}: missing key '{}' ({}): {}", file_name, option.key_,
+                                          option.type_name(), option.help_));
+  }
+}
+
+void Schema::check_rules(const std::string& file_name, Problems& problems) const {
+  for (const auto& [keys, check] : rules_) {
+    const auto failed = [&](const std::string& key) { return problems.failed.count(key) != 0; };
+    const std::string message = std::any_of(keys.begin(), keys.end(), failed) ? "" : check();
+    if (message.empty()) continue;
+    std::string place = file_name;
+    std::vector<std::string> values;
+    for (const std::string& key : keys) {
+      const Option& option = at(key);
+      if (option.is_set() && place == file_name) place = option.origin_;
+      values.push_back(fmt::format("{} = {} ({})", key, option.text(), option.origin_));
+    }
+    problems.others.push_back(fmt::format("{}: {} [{}]", place, message, fmt::join(values, ", ")));
+  }
+}
+
+void Schema::load(std::string_view toml_text, const std::string& file_name,
+                  const std::vector<Assignment>& assignments, const std::vector<std::string>& skip) {
+  TomlNode root = parse_toml(toml_text, file_name);
+  const auto skipped = [&](const TomlMember& member) {
+    return std::find(skip.begin(), skip.end(), member.key) != skip.end();
+  };
+  root.members.erase(std::remove_if(root.members.begin(), root.members.end(), skipped), root.members.end());
+
+  Problems problems;
+  read_table(root, "", file_name, problems);
+  for (const Assignment& assignment : assignments) read_assignment(assignment, problems);
+  check_required(file_name, problems);
+  check_rules(file_name, problems);
+  problems.throw_if_any();
+}
+
+Schema::Assignment command_line_assignment(const std::string& argument) {
+  const size_t equals = argument.find('=');
+  require<UsageError>(equals != std::string::npos && equals > 0,
+                      "--set {}: write --set KEY=VALUE, e.g. --set train.lr=1e-3", argument);
+  return {argument.substr(0, equals), argument.substr(equals + 1), "--set " + argument};
+}
+
+}  // namespace exactmamba::core

@@ -1,0 +1,92 @@
+// How a schema shows itself: effective values and the reference page.
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/schema.h"
+#include "core/toml.h"
+
+namespace exactmamba::core {
+namespace {
+
+std::string text_of(const Json& value) {
+  if (value.is_string()) return toml_text(value.get<std::string>());
+  if (value.is_number_float()) return toml_text(value.get<double>());
+  if (value.is_object()) return toml_text(json_number(value, "option"));
+  if (!value.is_array()) return value.dump();
+  std::string list;
+  for (const Json& item : value) list += (list.empty() ? "" : ", ") + text_of(item);
+  return fmt::format("[{}]", list);
+}
+
+std::string escaped_for_table(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    if (c == '|') result += '\\';
+    result += c;
+  }
+  return result;
+}
+
+}  // namespace
+
+std::string Option::text() const { return text_of(value()); }
+
+std::string Option::allowed() const {
+  if (!choices_.empty()) return fmt::format("{}", fmt::join(choices_, ", "));
+  if (low_ && high_) return fmt::format("{} to {}", *low_, *high_);
+  return "";
+}
+
+std::string Schema::table_of(const std::string& key) const {
+  std::string best = key.substr(0, key.rfind('.'));
+  size_t length = 0;
+  for (const auto& [name, help] : tables_) {
+    if (key.rfind(name + ".", 0) == 0 && name.size() > length) {
+      best = name;
+      length = name.size();
+    }
+  }
+  return best;
+}
+
+std::string Schema::listing() const {
+  std::vector<std::string> assignments;
+  size_t width = 0;
+  for (const Option& option : options_) {
+    assignments.push_back(option.key_ + " = " + option.text());
+    width = std::max(width, assignments.back().size());
+  }
+  std::string result;
+  for (size_t i = 0; i < options_.size(); ++i) {
+    result += fmt::format("{:<{}}  # {}\n", assignments[i], width, options_[i].origin_);
+  }
+  return result;
+}
+
+std::string Schema::reference_markdown() const {
+  std::vector<std::pair<std::string, std::string>> tables = tables_;
+  for (const Option& option : options_) {
+    const std::string table = table_of(option.key_);
+    const auto same = [&](const auto& known) { return known.first == table; };
+    if (std::none_of(tables.begin(), tables.end(), same)) tables.emplace_back(table, "");
+  }
+  std::string page;
+  for (const auto& [table, help] : tables) {
+    page += fmt::format("## [{}]\n\n{}{}", table, help, help.empty() ? "" : "\n\n");
+    page += "| key | type | unit | allowed | default | |\n|---|---|---|---|---|---|\n";
+    for (const Option& option : options_) {
+      if (table_of(option.key_) != table) continue;
+      const std::string standard =
+          option.required_ ? "required" : fmt::format("`{}`", text_of(option.default_));
+      page += fmt::format("| `{}` | {} | {} | {} | {} | {} |\n", option.key_.substr(table.size() + 1),
+                          option.type_name(), option.unit_, escaped_for_table(option.allowed()), standard,
+                          escaped_for_table(option.help_));
+    }
+    page += "\n";
+  }
+  return page;
+}
+
+}  // namespace exactmamba::core

@@ -1,0 +1,71 @@
+#include "core/stage.h"
+
+#include <system_error>
+
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/version.h"
+
+namespace exactmamba::core {
+namespace {
+
+constexpr size_t kNameDigits = 12;
+constexpr const char* kFile = "stage.json";
+
+Json inputs_json(const std::vector<std::pair<std::string, std::string>>& inputs) {
+  Json result = Json::object();
+  for (const auto& [name, fingerprint] : inputs) result[name] = fingerprint;
+  return result;
+}
+
+}  // namespace
+
+Stage::Stage(const std::filesystem::path& output, std::string kind, Json options,
+             std::vector<std::pair<std::string, std::string>> inputs)
+    : kind_(std::move(kind)), options_(std::move(options)), inputs_(std::move(inputs)) {
+  const Json identity = {{"format_version", kFormatVersion},
+                         {"kind", kind_},
+                         {"options", options_},
+                         {"inputs", inputs_json(inputs_)}};
+  name_ = kind_ + "-" + hash_hex(identity.dump()).substr(0, kNameDigits);
+  folder_ = output / "stages" / name_;
+}
+
+Json Stage::read() const {
+  const std::filesystem::path file = folder_ / kFile;
+  Json stage = read_json(file);
+  const Json version = stage.is_object() ? stage.value("format_version", Json()) : Json();
+  require(version.is_number_integer() && stage.value("name", Json()) == name_,
+          "{}: not the record of stage {}; delete the folder to run it again", file.string(), name_);
+  require(version.get<int64_t>() <= kFormatVersion,
+          "{}: format_version {} is newer than this program reads ({})", file.string(),
+          version.get<int64_t>(), kFormatVersion);
+  return stage;
+}
+
+bool Stage::done() const {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder_ / kFile, ignored)) return false;
+  read();
+  return true;
+}
+
+void Stage::prepare() const {
+  std::error_code error;
+  std::filesystem::create_directories(folder_, error);
+  require<IoError>(!error, "{}: cannot make the folder: {}", folder_.string(), error.message());
+}
+
+void Stage::finish(const Json& result) const {
+  write_json(folder_ / kFile, {{"format_version", kFormatVersion},
+                               {"name", name_},
+                               {"kind", kind_},
+                               {"program_version", version()},
+                               {"options", options_},
+                               {"inputs", inputs_json(inputs_)},
+                               {"result", result}});
+}
+
+Json Stage::result() const { return read().value("result", Json()); }
+
+}  // namespace exactmamba::core
