@@ -1,5 +1,5 @@
-// Messages and progress on stderr. On a terminal a progress line is redrawn in place; in a log it is a plain line every few
-// seconds. NO_COLOR and --quiet are honoured.
+// Messages and progress on stderr. On a terminal a progress line is redrawn in place; in a log it is a plain
+// line every few seconds. NO_COLOR and --quiet are honoured.
 #pragma once
 
 #include <chrono>
@@ -30,7 +30,7 @@ class Progress {
 
  private:
   void draw(const std::string& line, bool last);
-  std::string label_, unit_, last_line_;
+  std::string label_, unit_, last_line_, shown_line_;
   int64_t total_, first_;
   std::chrono::steady_clock::time_point start_, shown_;
   bool terminal_, drawn_ = false;

@@ -1,4 +1,5 @@
-// metrics.jsonl: one JSON object a line, appended and flushed; a resumed run first cuts the lines after its checkpoint.
+// metrics.jsonl: one JSON object a line, appended and flushed; a resumed run first cuts the lines after its
+// checkpoint.
 #pragma once
 
 #include <cstdio>
@@ -10,7 +11,8 @@ namespace exactmamba::core {
 
 class MetricsLog {
  public:
-  /// Keeps the whole lines whose "step" is ≤ `last_step`, drops the others (and a torn last line). @throws IoError
+  /// Keeps the whole lines whose "step" is ≤ `last_step`, drops the others (and a torn last line). @throws
+  /// IoError
   MetricsLog(const std::filesystem::path& file, int64_t last_step);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;

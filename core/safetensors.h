@@ -1,4 +1,5 @@
-// safetensors files: memory-mapped reading, atomic writing. https://github.com/huggingface/safetensors (format section)
+// safetensors files: memory-mapped reading, atomic writing. https://github.com/huggingface/safetensors
+// (format section)
 #pragma once
 
 #include <filesystem>
@@ -14,8 +15,9 @@ namespace exactmamba::core {
 
 class SafetensorsFile {
  public:
-  /// Maps the file and checks the whole header before returning: header ≤ 100 MB, offsets inside the file, without gaps or
-  /// overlap, size = product(shape) · bytes(dtype) without overflow, no duplicate names, known dtypes.
+  /// Maps the file and checks the whole header before returning: header ≤ 100 MB, offsets inside the file,
+  /// without gaps or overlap, size = product(shape) · bytes(dtype) without overflow, no duplicate names,
+  /// known dtypes.
   /// @throws IoError, InputError ("file: byte N: …")
   explicit SafetensorsFile(const std::filesystem::path& file);
 
@@ -45,7 +47,8 @@ class SafetensorsFile {
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-/// Tensors are written in the given order, contiguous, on the CPU, in their own dtype. Atomic. @throws IoError
+/// Tensors are written in the given order, contiguous, on the CPU, in their own dtype. Atomic. @throws
+/// IoError
 void write_safetensors(const std::filesystem::path& file, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

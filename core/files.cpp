@@ -1,0 +1,203 @@
+#include "core/files.h"
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utility>
+
+#include "core/error.h"
+
+namespace exactmamba::core {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void fail(const char* what, const fs::path& path, int code) {
+  throw IoError(fmt::format("cannot {} {}: {}", what, path.string(), std::strerror(code)));
+}
+
+class Descriptor {
+ public:
+  Descriptor(const fs::path& path, int flags, const char* what)
+      : value_(::open(path.c_str(), flags | O_CLOEXEC)) {
+    if (value_ < 0) fail(what, path, errno);
+  }
+  ~Descriptor() { ::close(value_); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+void sync(const fs::path& path, bool folder) {
+  const Descriptor descriptor(path, folder ? O_RDONLY | O_DIRECTORY : O_RDONLY, "open");
+  if (::fsync(descriptor.get()) != 0) fail("write", path, errno);
+}
+
+void sync_tree(const fs::path& folder) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (entry.is_symlink()) continue;
+    entry.is_directory() ? sync_tree(entry.path()) : sync(entry.path(), false);
+  }
+  sync(folder, true);
+}
+
+/// "a/b/" names the same folder as "a/b".
+fs::path without_trailing_slash(fs::path path) {
+  if (!path.has_filename()) path = path.parent_path();
+  const fs::path name = path.filename();
+  require<IoError>(!name.empty() && name != "." && name != "..", "'{}' is no name for a new file or folder",
+                   path.string());
+  return path;
+}
+
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+std::string temporary_prefix(const fs::path& target) { return fmt::format(".{}.tmp-", target.filename().string()); }
+
+fs::path temporary_sibling(const fs::path& target) {
+  return parent_of(target) / (temporary_prefix(target) + std::to_string(::getpid()));
+}
+
+/// Whether a temporary name was made by a process that is gone, or by this one (or an earlier one with its
+/// id).
+bool is_leftover(const std::string& name, const std::string& prefix) {
+  if (!name.starts_with(prefix)) return false;
+  pid_t pid = 0;
+  const char* end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(name.data() + prefix.size(), end, pid);
+  if (error != std::errc() || rest != end || pid <= 0) return false;
+  return pid == ::getpid() || (::kill(pid, 0) != 0 && errno == ESRCH);
+}
+
+void remove_leftovers(const fs::path& target) {
+  const std::string prefix = temporary_prefix(target);
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(parent_of(target), error)) {
+    if (is_leftover(entry.path().filename().string(), prefix)) remove_tree(entry.path());
+  }
+  if (error) fail("list", parent_of(target), error.value());
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& file) {
+  const Descriptor descriptor(file, O_RDONLY, "read");
+  struct stat status = {};
+  if (::fstat(descriptor.get(), &status) != 0) fail("read", file, errno);
+  if (S_ISDIR(status.st_mode)) fail("read", file, EISDIR);
+  std::string bytes;
+  size_t used = 0;
+  const size_t expected = static_cast<size_t>(status.st_size);  // 0 for pipes
+  while (true) {
+    if (used == bytes.size()) bytes.resize(used + (used < expected ? expected - used + 1 : size_t{1} << 16));
+    const ssize_t n = ::read(descriptor.get(), bytes.data() + used, bytes.size() - used);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail("read", file, errno);
+    if (n == 0) break;
+    used += static_cast<size_t>(n);
+  }
+  bytes.resize(used);
+  return bytes;
+}
+
+void write_file(const fs::path& file, std::string_view bytes) {
+  AtomicFile out(file);
+  out.write(bytes);
+  out.commit();
+}
+
+void remove_tree(const fs::path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) fail("remove", path, error.value());
+}
+
+AtomicFile::AtomicFile(fs::path target)
+    : target_(without_trailing_slash(std::move(target))), temporary_(temporary_sibling(target_)) {
+  remove_leftovers(target_);
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail("write", target_, errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(descriptor_, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail("write", target_, errno);
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+void AtomicFile::commit() {
+  if (::fsync(descriptor_) != 0) fail("write", target_, errno);
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("write", target_, errno);
+  ::close(std::exchange(descriptor_, -1));
+  sync(parent_of(target_), true);
+}
+
+AtomicFolder::AtomicFolder(fs::path target, bool overwrite)
+    : target_(without_trailing_slash(std::move(target))),
+      temporary_(temporary_sibling(target_)),
+      overwrite_(overwrite) {
+  std::error_code error;
+  const bool exists = fs::exists(fs::symlink_status(target_, error));
+  require<IoError>(!exists || overwrite_,
+                   "{} exists already; choose another name or allow it to be overwritten", target_.string());
+  fs::create_directories(parent_of(target_), error);
+  if (error) fail("create", parent_of(target_), error.value());
+  remove_leftovers(target_);
+  if (::mkdir(temporary_.c_str(), 0777) != 0) fail("create", target_, errno);
+}
+
+AtomicFolder::~AtomicFolder() {
+  if (committed_) return;
+  std::error_code ignored;  // nothing sensible can be done about it while another error is on its way
+  fs::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::commit() {
+  try {
+    sync_tree(temporary_);
+  } catch (const fs::filesystem_error& error) {
+    fail("read", temporary_, error.code().value());
+  }
+  rename_to_target();
+  committed_ = true;
+  sync(parent_of(target_), true);
+  std::error_code ignored;  // the swapped-out folder; a later writer tries again
+  fs::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::rename_to_target() {
+  const auto rename_with = [&](unsigned flags) {
+    return ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str(), flags) == 0 ? 0 : errno;
+  };
+  int code = rename_with(RENAME_NOREPLACE);
+  if (code == EEXIST && overwrite_) code = rename_with(RENAME_EXCHANGE);
+  if (code == EINVAL) {  // file systems without these flags (NFS): rename() still replaces nothing but an
+                         // empty folder
+    code = ::rename(temporary_.c_str(), target_.c_str()) == 0 ? 0 : errno;
+    require<IoError>(code == 0 || !overwrite_,
+                     "cannot replace {}: this file system cannot swap two folders; remove it first",
+                     target_.string());
+  }
+  if (code != 0) fail("create", target_, code);
+}
+
+}  // namespace exactmamba::core

@@ -1,0 +1,71 @@
+#include "core/metrics_log.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/files.h"
+
+namespace exactmamba::core {
+namespace {
+
+/// Calls `use(line, number)` for every line that ends in a newline.
+template <class Use>
+void for_each_whole_line(std::string_view text, const Use& use) {
+  std::ptrdiff_t number = 1;
+  size_t begin = 0;
+  for (size_t end; (end = text.find('\n', begin)) != std::string_view::npos; begin = end + 1, ++number) {
+    use(text.substr(begin, end - begin), number);
+  }
+}
+
+Json parse_line(std::string_view line, const std::filesystem::path& file, std::ptrdiff_t number) {
+  Json value = parse_json(line, file.string(), 64, number);
+  require(value.is_object(), "{}:{}: expected an object", file.string(), number);
+  return value;
+}
+
+/// The lines of `text` whose step is not after `last_step`.
+std::string lines_until(std::string_view text, const std::filesystem::path& file, int64_t last_step) {
+  std::string kept;
+  for_each_whole_line(text, [&](std::string_view line, std::ptrdiff_t number) {
+    const Json value = parse_line(line, file, number);
+    const auto step = value.find("step");
+    const bool later =
+        step != value.end() && step->is_number() && step->get<double>() > static_cast<double>(last_step);
+    if (!later) kept.append(line).push_back('\n');
+  });
+  return kept;
+}
+
+}  // namespace
+
+MetricsLog::MetricsLog(const std::filesystem::path& file, int64_t last_step) : path_(file), file_(nullptr) {
+  if (std::filesystem::exists(file)) {
+    const std::string text = read_file(file);
+    const std::string kept = lines_until(text, file, last_step);
+    if (kept != text) write_file(file, kept);
+  }
+  file_ = std::fopen(file.c_str(), "ae");
+  require<IoError>(file_ != nullptr, "cannot write {}: {}", file.string(), std::strerror(errno));
+}
+
+MetricsLog::~MetricsLog() { std::fclose(file_); }
+
+void MetricsLog::write(const Json& line) {
+  const std::string text = json_text(line) + "\n";
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), file_) == text.size() && std::fflush(file_) == 0;
+  require<IoError>(written, "cannot write {}: {}", path_.string(), std::strerror(errno));
+}
+
+std::vector<Json> read_metrics(const std::filesystem::path& file) {
+  const std::string text = read_file(file);
+  std::vector<Json> lines;
+  for_each_whole_line(text, [&](std::string_view line, std::ptrdiff_t number) {
+    lines.push_back(parse_line(line, file, number));
+  });
+  return lines;
+}
+
+}  // namespace exactmamba::core

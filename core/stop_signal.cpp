@@ -1,0 +1,31 @@
+#include "core/stop_signal.h"
+
+#include <atomic>
+#include <csignal>
+#include <unistd.h>
+
+namespace exactmamba::core {
+namespace {
+
+std::atomic<int> requested{0};
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+
+void on_signal(int signal) {
+  if (requested.exchange(signal) != 0) _exit(128 + signal);
+}
+
+}  // namespace
+
+void install_stop_handler() {
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+int stop_requested() { return requested.load(); }
+void clear_stop_request() { requested.store(0); }
+
+}  // namespace exactmamba::core

@@ -1,0 +1,38 @@
+#include "core/stop_signal.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+
+namespace exactmamba::core {
+namespace {
+
+TEST(StopSignal, IsRemembered) {
+  install_stop_handler();
+  EXPECT_EQ(stop_requested(), 0);
+  ::raise(SIGTERM);
+  EXPECT_EQ(stop_requested(), SIGTERM);
+  clear_stop_request();
+  EXPECT_EQ(stop_requested(), 0);
+  ::signal(SIGTERM, SIG_DFL);
+  ::signal(SIGINT, SIG_DFL);
+}
+
+TEST(StopSignal, TheSecondEndsTheProcess) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    install_stop_handler();
+    ::raise(SIGINT);
+    ::raise(SIGINT);
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 128 + SIGINT);
+}
+
+}  // namespace
+}  // namespace exactmamba::core
