@@ -257,6 +257,8 @@ std::string printable(std::string_view text) {
 
 Json parse_json(std::string_view text, const std::string& where, int max_depth, std::ptrdiff_t first_line) {
   const Source source{text, where, first_line, rewrite_bare_words(text)};
+  const size_t zero = source.rewritten.text.find('\0');  // the library would take it for the end
+  if (zero != std::string::npos) source.fail(zero, "a zero byte");
   size_t consumed = 0;
   Builder builder(source, max_depth, &consumed);
   const char* begin = source.rewritten.text.data();

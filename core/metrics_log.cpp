@@ -41,7 +41,7 @@ std::string lines_until(std::string_view text, const std::filesystem::path& file
 }  // namespace
 
 MetricsLog::MetricsLog(const std::filesystem::path& file, int64_t last_step) : path_(file), file_(nullptr) {
-  if (std::filesystem::exists(file)) {
+  if (std::filesystem::is_regular_file(file)) {
     const std::string text = read_file(file);
     const std::string kept = lines_until(text, file, last_step);
     if (kept != text) write_file(file, kept);

@@ -80,7 +80,7 @@ TEST(Json, BareNonFiniteNumbersAreRead) {
 TEST(Json, PositionsAreRightBehindBareWords) {
   EXPECT_TRUE(message_of("[Infinity, NaN, x]").starts_with("f.json:1:17: "))
       << message_of("[Infinity, NaN, x]");
-  EXPECT_TRUE(message_of("[-Infinity\n, NaN, {\"a\": 1, \"a\": NaN}]").starts_with("f.json:2:18: "));
+  EXPECT_TRUE(message_of("[-Infinity\n, NaN, {\"a\": 1, \"a\": NaN}]").starts_with("f.json:2:17: "));
   EXPECT_TRUE(message_of("[1 Infinity]").starts_with("f.json:1:4: ")) << message_of("[1 Infinity]");
   EXPECT_TRUE(message_of("[Infinityx]").starts_with("f.json:1:2: ")) << message_of("[Infinityx]");
   EXPECT_FALSE(message_of("{Infinity: 1}").empty());
