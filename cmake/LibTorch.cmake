@@ -24,7 +24,6 @@ if(NOT torch_version MATCHES "^2\\.11\\.")
 endif()
 message(STATUS "LibTorch ${torch_version}: ${torch_root}")
 
-find_package(OpenMP REQUIRED COMPONENTS CXX)  # at::parallel_for runs on it
 add_library(exactmamba_torch INTERFACE)
 add_library(exactmamba::torch ALIAS exactmamba_torch)
 # Searched after the system's folders: LibTorch brings a copy of fmt's headers that does not fit the system's libfmt.
@@ -32,7 +31,10 @@ target_compile_options(exactmamba_torch INTERFACE
   "SHELL:-idirafter ${EXACTMAMBA_TORCH_INCLUDE}"
   "SHELL:-idirafter ${EXACTMAMBA_TORCH_INCLUDE}/torch/csrc/api/include")
 target_link_directories(exactmamba_torch INTERFACE ${torch_root}/lib)
-target_link_libraries(exactmamba_torch INTERFACE torch_cpu c10 OpenMP::OpenMP_CXX)
+target_link_libraries(exactmamba_torch INTERFACE torch_cpu c10)
+# at::parallel_for runs on OpenMP.
+target_compile_options(exactmamba_torch INTERFACE -fopenmp)
+target_link_options(exactmamba_torch INTERFACE -fopenmp)
 # torch/lib comes first in the rpath, so that one libgomp serves LibTorch and us.
 set(CMAKE_BUILD_RPATH ${torch_root}/lib)
 set(CMAKE_INSTALL_RPATH ${torch_root}/lib)
