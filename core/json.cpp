@@ -255,8 +255,11 @@ std::string printable(std::string_view text) {
   return text.size() > kLongestQuote ? result + "…" : result;
 }
 
-Json parse_json(std::string_view text, const std::string& where, int max_depth, std::ptrdiff_t first_line) {
-  const Source source{text, where, first_line, rewrite_bare_words(text)};
+Json parse_json(std::string_view text, const std::string& where, int max_depth, std::ptrdiff_t first_line,
+                BareWords bare_words) {
+  const bool read = bare_words == BareWords::kRead;
+  const Source source{text, where, first_line,
+                      read ? rewrite_bare_words(text) : Rewritten{std::string(text), {}}};
   const size_t zero = source.rewritten.text.find('\0');  // the library would take it for the end
   if (zero != std::string::npos) source.fail(zero, "a zero byte");
   size_t consumed = 0;

@@ -11,13 +11,15 @@ namespace exactmamba::core {
 
 using Json = nlohmann::ordered_json;
 
+enum class BareWords { kRead, kRefused };
+
 /// Parses `text`; `where` (a file name) leads every error message, with line and column. Refused: depth above
 /// `max_depth`, duplicate keys, trailing text, invalid UTF-8. The bare words Infinity, -Infinity and NaN
-/// (transformers 4.x) are read as the spelling of transformers 5.x: {"__float__": "Infinity"}.
-/// `first_line`: where `text` begins in its file, for formats with an object a line.
+/// (transformers 4.x) are read as the spelling of transformers 5.x: {"__float__": "Infinity"}, or refused as
+/// JSON says. `first_line`: where `text` begins in its file, for formats with an object a line.
 /// @throws InputError
 Json parse_json(std::string_view text, const std::string& where, int max_depth = 64,
-                std::ptrdiff_t first_line = 1);
+                std::ptrdiff_t first_line = 1, BareWords bare_words = BareWords::kRead);
 
 /// @throws IoError when unreadable, InputError when malformed.
 Json read_json(const std::filesystem::path& file);

@@ -114,5 +114,14 @@ TEST(Json, LargeObjectsTakeLinearTime) {
   EXPECT_EQ(parse_json(text, "f").size(), 100000u);
 }
 
+TEST(Json, BareWordsCanBeRefused) {
+  for (const std::string text : {"{\"x\": NaN}", "[1, -Infinity]", "Infinity"}) {
+    EXPECT_NO_THROW(parse_json(text, "f", 64, 3));
+    const std::string message =
+        error_of<InputError>([&] { parse_json(text, "f", 64, 3, BareWords::kRefused); });
+    EXPECT_CONTAINS(message, "f:3:");
+  }
+}
+
 }  // namespace
 }  // namespace exactmamba::core

@@ -1,0 +1,42 @@
+#include "core/environment.h"
+
+#include <stdlib.h>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "tests/support/files.h"
+
+namespace exactmamba::core {
+namespace {
+
+using testing::error_of;
+
+class Environment : public ::testing::Test {
+ protected:
+  void SetUp() override { ::setenv("EXACTMAMBA_TEST_1", "/data", 1); }
+  void TearDown() override { ::unsetenv("EXACTMAMBA_TEST_1"); }
+};
+
+TEST_F(Environment, IsExpandedAtTheStartOnly) {
+  EXPECT_EQ(expand_environment("$EXACTMAMBA_TEST_1/a.txt"), "/data/a.txt");
+  EXPECT_EQ(expand_environment("${EXACTMAMBA_TEST_1}-2/a.txt"), "/data-2/a.txt");
+  EXPECT_EQ(expand_environment("$EXACTMAMBA_TEST_1"), "/data");
+  EXPECT_EQ(expand_environment("a/$EXACTMAMBA_TEST_1"), "a/$EXACTMAMBA_TEST_1");
+  EXPECT_EQ(expand_environment(""), "");
+}
+
+TEST_F(Environment, UnsetAndMalformedNamesAreRefused) {
+  const auto refusal = [](const std::string& name) {
+    return error_of<InputError>([&] { expand_environment(name); });
+  };
+  EXPECT_CONTAINS(refusal("$EXACTMAMBA_TEST_2/a"), "EXACTMAMBA_TEST_2 is not set");
+  ::setenv("EXACTMAMBA_TEST_1", "", 1);
+  EXPECT_CONTAINS(refusal("$EXACTMAMBA_TEST_1/a"), "EXACTMAMBA_TEST_1 is not set");
+  for (const std::string name : {"$", "$/a", "${}", "${EXACTMAMBA_TEST_1/a", "${EXACTMAMBA TEST}"}) {
+    EXPECT_CONTAINS(refusal(name), "expected $NAME or ${NAME}");
+  }
+}
+
+}  // namespace
+}  // namespace exactmamba::core
