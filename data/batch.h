@@ -8,9 +8,10 @@ namespace exactmamba::data {
 inline constexpr int64_t kIgnoredTarget = -100;
 
 struct Batch {
-  at::Tensor input_ids;   // (B, L) int64
-  at::Tensor targets;     // (B, L) int64: the token to predict AT this position (already shifted); -100 = no target
-  at::Tensor cu_seqlens;  // (S+1) int32 over the flattened B·L, every row start included; never undefined
+  at::Tensor input_ids;  // (B, L) int64
+  at::Tensor
+      targets;  // (B, L) int64: the token to predict AT this position (already shifted); -100 = no target
+  at::Tensor cu_seqlens;     // (S+1) int32 over the flattened B·L, every row start included; never undefined
   int64_t target_count = 0;  // targets that are not -100
 };
 
