@@ -1,4 +1,5 @@
-// Batches in a fixed global order, prepared ahead by a background thread. The position is one number: batches already taken.
+// Batches in a fixed global order, prepared ahead by a background thread. The position is one number: batches
+// already taken.
 #pragma once
 
 #include <memory>
@@ -9,10 +10,11 @@ namespace exactmamba::data {
 
 struct LoaderOptions {
   int64_t batch_size = 8;
-  bool shuffle = true;   // a new permutation every epoch, from the seed
+  bool shuffle = true;  // a new permutation every epoch, from the seed; endless datasets keep their order,
+                        // which is random
   uint64_t seed = 0;
-  int64_t prefetch = 2;  // batches prepared ahead; 0 = none
-  bool drop_last = true; // an epoch's incomplete last batch
+  int64_t prefetch = 2;         // batches prepared ahead; 0 = none
+  bool drop_last = true;        // an epoch's incomplete last batch
   int64_t rank = 0, ranks = 1;  // this rank's slice of every global batch of ranks·batch_size rows
   int64_t pad_id = 0;
 };
@@ -22,9 +24,11 @@ class Loader {
   /// @throws InputError when the dataset cannot fill one batch.
   Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options);
   ~Loader();
-  Batch next();                    // endless: epoch after epoch
-  int64_t position() const;        // batches taken so far; goes into the checkpoint
-  void seek(int64_t position);     // exact
+  /// Endless: epoch after epoch. Rethrows what the dataset threw for this batch. Every rank gets a batch at
+  /// every position: one that has no row in an epoch's incomplete last batch gets a row without targets.
+  Batch next();
+  int64_t position() const;     // batches taken so far; goes into the checkpoint
+  void seek(int64_t position);  // exact
   int64_t batches_per_epoch() const;
 
  private:
@@ -33,6 +37,7 @@ class Loader {
 };
 
 /// All rows once, in order, the last batch possibly smaller: for evaluation.
-std::vector<Batch> batches_in_order(const Dataset& dataset, int64_t batch_size, int64_t max_rows = 0, int64_t pad_id = 0);
+std::vector<Batch> batches_in_order(const Dataset& dataset, int64_t batch_size, int64_t max_rows = 0,
+                                    int64_t pad_id = 0);
 
 }  // namespace exactmamba::data
