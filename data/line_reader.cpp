@@ -1,0 +1,75 @@
+#include "data/line_reader.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "data/utf8.h"
+
+namespace exactmamba::data {
+namespace {
+
+constexpr size_t kChunk = size_t{1} << 16;
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+constexpr int kMaxDepth = 64;
+constexpr std::string_view kWhiteSpace = " \t\r\n";  // of JSON
+
+}  // namespace
+
+LineReader::LineReader(const std::filesystem::path& file)
+    : name_(file.string()), source_(open_bytes(file)), chunk_(kChunk) {}
+
+std::string LineReader::where() const { return fmt::format("{}:{}", name_, line_number_); }
+
+bool LineReader::refill() {
+  if (begin_ < end_) return true;
+  begin_ = 0;
+  end_ = source_->read(chunk_.data(), chunk_.size());
+  return end_ > 0;
+}
+
+void LineReader::append_until_line_feed(std::string& line) {
+  const auto first = chunk_.begin() + static_cast<std::ptrdiff_t>(begin_);
+  const auto last = chunk_.begin() + static_cast<std::ptrdiff_t>(end_);
+  const auto line_feed = std::find(first, last, '\n');
+  line.append(first, line_feed);
+  line_ended_ = line_feed != last;
+  begin_ = static_cast<size_t>(line_feed - chunk_.begin()) + (line_ended_ ? 1 : 0);
+}
+
+bool LineReader::next(std::string& line) {
+  line.clear();
+  line_ended_ = false;
+  if (!refill()) return false;
+  ++line_number_;
+  while (!line_ended_ && refill()) append_until_line_feed(line);
+  if (line_ended_ && line.ends_with('\r')) line.pop_back();
+  if (line_number_ == 1 && line.starts_with(kByteOrderMark)) line.erase(0, kByteOrderMark.size());
+  check_utf8(line);
+  return true;
+}
+
+void LineReader::check_utf8(const std::string& line) const {
+  const std::optional<size_t> wrong = find_invalid_utf8(line);
+  if (!wrong) return;
+  const bool utf16 = line_number_ == 1 && (line.starts_with("\xFF\xFE") || line.starts_with("\xFE\xFF"));
+  throw core::InputError(
+      fmt::format("{}: this is not UTF-8: byte {} of the line is 0x{:02x}; convert the file{}", where(),
+                  *wrong, static_cast<unsigned char>(line[*wrong]), utf16 ? " (it looks like UTF-16)" : ""));
+}
+
+bool is_json_lines(const std::filesystem::path& file) {
+  const std::string ending = uncompressed_name(file).extension().string();
+  return ending == ".jsonl" || ending == ".ndjson";
+}
+
+bool JsonLineReader::next(core::Json& object) {
+  do {
+    if (!lines_.next(line_)) return false;
+  } while (line_.find_first_not_of(kWhiteSpace) == std::string::npos);
+  object = core::parse_json(line_, lines_.file(), kMaxDepth, lines_.line_number(), core::BareWords::kRefused);
+  core::require(object.is_object(), "{}: each line must hold one JSON object; this is of type {}", where(),
+                object.type_name());
+  return true;
+}
+
+}  // namespace exactmamba::data

@@ -1,0 +1,59 @@
+// The lines of a text file, plain or compressed: UTF-8, ended by LF or CR LF; a byte order mark at the start
+// is skipped.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "data/byte_source.h"
+
+namespace exactmamba::data {
+
+class LineReader {
+ public:
+  /// @throws as open_bytes
+  explicit LineReader(const std::filesystem::path& file);
+
+  /// The next line without its end; false after the last.
+  /// @throws IoError, InputError ("file:line: …" for invalid UTF-8; see ByteSource for compression)
+  bool next(std::string& line);
+
+  int64_t line_number() const { return line_number_; }  // of the line given last, from 1
+  bool line_ended() const { return line_ended_; }       // whether that line had an end (the last one may not)
+  const std::string& file() const { return name_; }
+  std::string where() const;  // "file:line"
+
+ private:
+  bool refill();
+  void append_until_line_feed(std::string& line);
+  void check_utf8(const std::string& line) const;
+
+  std::string name_;
+  std::unique_ptr<ByteSource> source_;
+  std::vector<char> chunk_;
+  size_t begin_ = 0, end_ = 0;  // unread part of chunk_
+  int64_t line_number_ = 0;
+  bool line_ended_ = false;
+};
+
+/// Whether `file`, without the ending of its compression, is named as JSON lines: .jsonl or .ndjson.
+bool is_json_lines(const std::filesystem::path& file);
+
+/// The objects of a JSON-lines file; lines of white space only are skipped.
+class JsonLineReader {
+ public:
+  /// @throws as LineReader
+  explicit JsonLineReader(const std::filesystem::path& file) : lines_(file) {}
+  /// @throws InputError ("file:line:column: …") when a line is no JSON object; NaN and Infinity are not JSON.
+  bool next(core::Json& object);
+  std::string where() const { return lines_.where(); }
+
+ private:
+  LineReader lines_;
+  std::string line_;
+};
+
+}  // namespace exactmamba::data

@@ -1,0 +1,45 @@
+#include "data/utf8.h"
+
+namespace exactmamba::data {
+namespace {
+
+/// A row of table 3-7: how many bytes follow a lead byte, and the bounds of the first of them.
+struct Form {
+  int following;
+  unsigned char low, high;
+};
+
+Form form_of(unsigned char lead) {
+  if (lead < 0x80) return {0, 0, 0};
+  if (lead < 0xC2) return {-1, 0, 0};
+  if (lead < 0xE0) return {1, 0x80, 0xBF};
+  if (lead == 0xE0) return {2, 0xA0, 0xBF};
+  if (lead == 0xED) return {2, 0x80, 0x9F};
+  if (lead < 0xF0) return {2, 0x80, 0xBF};
+  if (lead == 0xF0) return {3, 0x90, 0xBF};
+  if (lead < 0xF4) return {3, 0x80, 0xBF};
+  if (lead == 0xF4) return {3, 0x80, 0x8F};
+  return {-1, 0, 0};
+}
+
+bool well_formed(std::string_view rest, const Form& form) {
+  if (form.following < 0 || rest.size() <= static_cast<size_t>(form.following)) return false;
+  for (int k = 1; k <= form.following; ++k) {
+    const auto byte = static_cast<unsigned char>(rest[k]);
+    if (byte < (k == 1 ? form.low : 0x80) || byte > (k == 1 ? form.high : 0xBF)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::optional<size_t> find_invalid_utf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const Form form = form_of(static_cast<unsigned char>(text[i]));
+    if (!well_formed(text.substr(i), form)) return i;
+    i += 1 + static_cast<size_t>(form.following);
+  }
+  return std::nullopt;
+}
+
+}  // namespace exactmamba::data
