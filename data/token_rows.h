@@ -1,0 +1,45 @@
+// Examples tokenised elsewhere: JSON lines with `input_ids` and, if wanted, `labels` of the same length.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/token_store.h"
+
+namespace exactmamba::data {
+
+/// `labels` are aligned with `input_ids` as in transformers, that is NOT shifted: labels[i] is what to
+/// predict for position i, -100 for nothing. We shift: the target at position i is labels[i + 1], and the
+/// last position has none. Without `labels` the ids are the labels. Examples keep the file order; each is a
+/// sequence of its own and is never cut.
+class TokenRows final : public Dataset {
+ public:
+  /// @throws IoError, InputError ("file:line: …") for malformed lines, ids outside the vocabulary, examples
+  /// longer than `context` or without any target; InputError when there is no example.
+  TokenRows(const std::vector<std::filesystem::path>& files, int64_t vocab_size, int64_t context,
+            RowLayout layout);
+
+  std::string name() const override { return name_; }
+  int64_t size() const override { return static_cast<int64_t>(row_begins_.size()) - 1; }
+  Row row(int64_t index) const override;
+  int64_t vocab_size() const override { return vocab_size_; }
+  std::string token_text(int64_t) const override { return ""; }
+  std::string fingerprint() const override;
+
+ private:
+  void read(const std::filesystem::path& file);
+  void append(const std::vector<int64_t>& ids, const std::vector<int64_t>& labels);
+  void pack();
+
+  std::string name_;
+  int64_t vocab_size_, context_;
+  RowLayout layout_;
+  TokenStore ids_;
+  std::vector<int32_t> targets_;         // shifted, as long as ids_
+  std::vector<int64_t> example_begins_;  // [example + 1]
+  std::vector<int64_t> row_begins_;      // [row + 1], the first example
+};
+
+}  // namespace exactmamba::data
