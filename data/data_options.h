@@ -1,0 +1,47 @@
+// [data] of a recipe, and the data sets that it describes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/schema.h"
+#include "data/copy_task.h"
+#include "data/dataset.h"
+#include "data/tokenizer.h"
+
+namespace exactmamba::data {
+
+struct DataOptions {
+  std::string task = "copy";
+  int64_t context = 256;
+  bool shuffle = true;
+  bool pack = true;
+  int64_t prefetch = 2;
+  int64_t max_valid_rows = 0;
+  std::vector<std::string> train, valid;      // text, tokens
+  std::string text_key = "text";              // text
+  int64_t vocab_size = 0;                     // tokens
+  int64_t alphabet = CopyOptions{}.alphabet;  // copy, these and the rest
+  int64_t min_length = CopyOptions{}.min_length, max_length = CopyOptions{}.max_length;
+  int64_t held_out = CopyOptions{}.held_out;
+};
+
+/// Declares [data] and its rules.
+void bind(core::Schema& schema, DataOptions& options);
+
+struct Datasets {
+  std::shared_ptr<Dataset> train;  // [not null]
+  std::shared_ptr<Dataset>
+      valid;  // [nullable] when data.valid is empty; copy: the held-out strings, one a row, never packed
+};
+
+/// File names are relative to the current folder; a leading $NAME or ${NAME} is taken from the environment.
+/// @throws InputError, IoError: unset variables, missing, malformed or empty files.
+Datasets make_datasets(const DataOptions& options, uint64_t seed);
+
+/// What turns text into the ids of the task. [nullable]: the tokens task has none.
+std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options);
+
+}  // namespace exactmamba::data

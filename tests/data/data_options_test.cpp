@@ -1,0 +1,108 @@
+#include "data/data_options.h"
+
+#include <stdlib.h>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "tests/support/files.h"
+
+namespace exactmamba::data {
+namespace {
+
+using testing::error_of;
+using testing::TemporaryFolder;
+
+DataOptions load(const std::string& toml) {
+  DataOptions options;
+  core::Schema schema;
+  bind(schema, options);
+  schema.load(toml, "recipe.toml", {});
+  return options;
+}
+
+TEST(DataOptions, EveryKeyReachesItsMember) {
+  const DataOptions copy = load(
+      "[data]\ncontext = 99\nshuffle = false\npack = false\nprefetch = 0\nmax_valid_rows = 5\nalphabet = "
+      "9\nmin_length = 3\n"
+      "max_length = 4\nheld_out = 7\n");
+  EXPECT_EQ(copy.task, "copy");
+  EXPECT_EQ(copy.context, 99);
+  EXPECT_FALSE(copy.shuffle);
+  EXPECT_FALSE(copy.pack);
+  EXPECT_EQ(copy.prefetch, 0);
+  EXPECT_EQ(copy.max_valid_rows, 5);
+  EXPECT_EQ(copy.alphabet, 9);
+  EXPECT_EQ(copy.min_length, 3);
+  EXPECT_EQ(copy.max_length, 4);
+  EXPECT_EQ(copy.held_out, 7);
+  const DataOptions text =
+      load("[data]\ntask = \"text\"\ntrain = [\"a\", \"b\"]\nvalid = [\"c\"]\ntext_key = \"body\"\n");
+  EXPECT_EQ(text.train, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(text.valid, (std::vector<std::string>{"c"}));
+  EXPECT_EQ(text.text_key, "body");
+  EXPECT_EQ(load("[data]\ntask = \"tokens\"\ntrain = [\"a\"]\nvocab_size = 70\n").vocab_size, 70);
+}
+
+TEST(DataOptions, ContradictionsAreNamed) {
+  const auto refusal = [](const std::string& toml) {
+    return error_of<core::InputError>([&] { load("[data]\n" + toml); });
+  };
+  EXPECT_CONTAINS(refusal("task = \"cpoy\""), "copy");
+  EXPECT_CONTAINS(refusal("context = 42"), "43 tokens");
+  EXPECT_CONTAINS(refusal("min_length = 9\nmax_length = 8"), "data.max_length = 8");
+  EXPECT_CONTAINS(refusal("min_length = 1\nmax_length = 1"), "data.held_out = 1000");
+  EXPECT_CONTAINS(refusal("train = [\"a.txt\"]"), "reads no files");
+  EXPECT_CONTAINS(refusal("task = \"text\""), "data.train");
+  EXPECT_CONTAINS(refusal("task = \"tokens\"\ntrain = [\"a\"]"), "data.vocab_size");
+  EXPECT_CONTAINS(refusal("task = \"text\"\ntrain = [\"a\"]\nvocab_size = 9"), "data.vocab_size");
+  EXPECT_CONTAINS(refusal("task = \"text\"\ntrain = [\"a\"]\npack = false"), "data.pack");
+}
+
+TEST(Datasets, OfTheCopyTaskAreDisjoint) {
+  const DataOptions options = load("[data]\nheld_out = 30\n");
+  const Datasets sets = make_datasets(options, 5);
+  EXPECT_TRUE(sets.train->endless());
+  EXPECT_EQ(sets.train->row(0).input_ids.size(), 256u);
+  ASSERT_EQ(sets.valid->size(), 30);
+  const auto* train = dynamic_cast<const CopyTask*>(sets.train.get());
+  const auto* valid = dynamic_cast<const CopyTask*>(sets.valid.get());
+  ASSERT_TRUE(train != nullptr && valid != nullptr);
+  EXPECT_EQ(train->held_out(), valid->held_out());
+  EXPECT_EQ(make_tokenizer(options)->vocab_size(), sets.train->vocab_size());
+}
+
+TEST(Datasets, OfTextAreReadFromTheEnvironmentsFolder) {
+  const TemporaryFolder folder;
+  core::write_file(folder / "a.txt", "abcdef");
+  core::write_file(folder / "b.jsonl", "{\"body\": \"xyz\"}");
+  ::setenv("EXACTMAMBA_TEST_FOLDER", folder.path().c_str(), 1);
+  DataOptions options = load(
+      "[data]\ntask = 'text'\ncontext = 3\ntrain = ['$EXACTMAMBA_TEST_FOLDER/a.txt']\ntext_key = 'body'\n");
+  EXPECT_EQ(make_datasets(options, 0).valid, nullptr);
+  options.valid = {"${EXACTMAMBA_TEST_FOLDER}/b.jsonl"};
+  const Datasets sets = make_datasets(options, 0);
+  EXPECT_EQ(sets.train->row(1).input_ids, (std::vector<int64_t>{'d', 'e', 'f'}));
+  EXPECT_EQ(sets.valid->row(0).targets, (std::vector<int64_t>{'y', 'z', 256}));
+  EXPECT_EQ(make_tokenizer(options)->vocab_size(), 257);
+  ::unsetenv("EXACTMAMBA_TEST_FOLDER");
+  EXPECT_CONTAINS(error_of<core::InputError>([&] { make_datasets(options, 0); }),
+                  "EXACTMAMBA_TEST_FOLDER is not set");
+}
+
+TEST(Datasets, OfTokens) {
+  const TemporaryFolder folder;
+  core::write_file(folder / "a.jsonl", "{\"input_ids\": [1, 2]}\n{\"input_ids\": [3, 4]}\n");
+  DataOptions options = load("[data]\ntask = 'tokens'\ncontext = 4\ntrain = ['x']\nvocab_size = 5\n");
+  options.train = {(folder / "a.jsonl").string()};
+  EXPECT_EQ(make_datasets(options, 0).train->size(), 1);
+  EXPECT_EQ(make_tokenizer(options), nullptr);
+  options.pack = false;
+  EXPECT_EQ(make_datasets(options, 0).train->size(), 2);
+  options.train = {(folder / "missing.jsonl").string()};
+  EXPECT_CONTAINS(error_of<core::IoError>([&] { make_datasets(options, 0); }), "missing.jsonl");
+}
+
+}  // namespace
+}  // namespace exactmamba::data
