@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/nearest.h"
 #include "core/toml.h"
 
 namespace exactmamba::core {
@@ -68,23 +69,6 @@ std::string described(const TomlNode& node) {
 }
 
 std::string with_article(const std::string& noun) { return (noun[0] == 'i' ? "an " : "a ") + noun; }
-
-/// Edits (insert, delete, replace, swap neighbours) between two words.
-size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<size_t> before, row(b.size() + 1), next(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    next[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      next[j] = std::min({row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        next[j] = std::min(next[j], before[j - 2] + 1);
-    }
-    before = row;
-    row = next;
-  }
-  return row[b.size()];
-}
 
 std::string last_part(const std::string& key) { return key.substr(key.rfind('.') + 1); }
 
@@ -171,22 +155,14 @@ bool Schema::has_table(const std::string& name) const {
 }
 
 std::string Schema::nearest(const std::string& key) const {
-  std::map<std::string, size_t> candidates;
+  std::vector<std::string> candidates;
   for (const Option& option : options_) {
-    candidates[option.key_] = edit_distance(key, option.key_);
+    candidates.push_back(option.key_);
     for (size_t dot = option.key_.find('.'); dot != std::string::npos; dot = option.key_.find('.', dot + 1)) {
-      candidates[option.key_.substr(0, dot)] = edit_distance(key, option.key_.substr(0, dot));
+      candidates.push_back(option.key_.substr(0, dot));
     }
   }
-  std::string best;
-  size_t least = std::max<size_t>(2, last_part(key).size() / 3) + 1;
-  for (const auto& [name, distance] : candidates) {
-    if (distance < least && distance < name.size()) {
-      best = name;
-      least = distance;
-    }
-  }
-  if (!best.empty()) return best;
+  if (std::string near = nearest_word(key, candidates); !near.empty()) return near;
   for (const Option& option : options_) {  // the right name in the wrong table
     if (last_part(option.key_) == last_part(key)) return option.key_;
   }

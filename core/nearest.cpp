@@ -1,0 +1,41 @@
+#include "core/nearest.h"
+
+#include <algorithm>
+
+namespace exactmamba::core {
+namespace {
+
+/// Edits (insert, delete, replace, swap neighbours) between two words.
+size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> before, row(b.size() + 1), next(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    next[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      next[j] = std::min({row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        next[j] = std::min(next[j], before[j - 2] + 1);
+    }
+    before = row;
+    row = next;
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+std::string nearest_word(const std::string& word, const std::vector<std::string>& candidates) {
+  const std::string last_part = word.substr(word.rfind('.') + 1);
+  std::string best;
+  size_t least = std::max<size_t>(2, last_part.size() / 3) + 1;
+  for (const std::string& candidate : candidates) {
+    const size_t distance = edit_distance(word, candidate);
+    if (distance < least && distance < candidate.size()) {
+      best = candidate;
+      least = distance;
+    }
+  }
+  return best;
+}
+
+}  // namespace exactmamba::core

@@ -1,0 +1,13 @@
+// "Did you mean …?"
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace exactmamba::core {
+
+/// The candidate with the fewest edits (insert, delete, replace, swap neighbours) from `word`, or "" when
+/// none is near.
+std::string nearest_word(const std::string& word, const std::vector<std::string>& candidates);
+
+}  // namespace exactmamba::core
