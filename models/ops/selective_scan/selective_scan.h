@@ -25,7 +25,7 @@ struct SelectiveScanInputs {
 
 /// What backward needs besides the inputs: the state at every chunk boundary, not every state.
 struct SelectiveScanSaved {
-  at::Tensor chunk_states;  // (chunks, D, N)
+  at::Tensor chunk_states;  // (chunks, N, D): the state entering every chunk
 };
 
 /// @return out (B, L, D). `last_state` (S, D, N) when asked for. `saved` may be null when no backward follows.

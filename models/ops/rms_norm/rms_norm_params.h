@@ -1,0 +1,39 @@
+// The contract between rms_norm.cpp and its implementations. All tensors are contiguous (rows, d).
+#pragma once
+
+#include <cstdint>
+
+namespace exactmamba::ops {
+
+template <class T>
+struct RmsNormParams {
+  int64_t rows = 0, size = 0;  // size: d
+  double eps = 0;
+  const T* weight = nullptr;  // (d)
+
+  // forward
+  const T* x = nullptr;
+  const T* residual = nullptr;  // [nullable]
+  T* out = nullptr;
+  T* sum = nullptr;   // x + residual [nullable without residual]
+  T* rstd = nullptr;  // (rows)
+
+  // backward
+  const T* residual_out = nullptr;
+  const T* saved_rstd = nullptr;
+  const T* grad_out = nullptr;
+  const T* grad_residual_out = nullptr;  // [nullable]
+  T* grad_x = nullptr;
+  T* grad_weight = nullptr;  // (d), added to [nullable]
+};
+
+template <class T>
+void rms_norm_forward_cpu(const RmsNormParams<T>& params);
+template <class T>
+void rms_norm_backward_cpu(const RmsNormParams<T>& params);
+template <class T>
+void rms_norm_forward_cuda(const RmsNormParams<T>& params);
+template <class T>
+void rms_norm_backward_cuda(const RmsNormParams<T>& params);
+
+}  // namespace exactmamba::ops

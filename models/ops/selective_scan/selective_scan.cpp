@@ -1,0 +1,146 @@
+#include "models/ops/selective_scan/selective_scan.h"
+
+#include <ATen/ops/empty.h>
+
+#include "models/ops/checks.h"
+#include "models/ops/selective_scan/selective_scan_params.h"
+#include "models/ops/sequences.h"
+
+namespace exactmamba::ops {
+namespace {
+
+using core::require;
+
+constexpr const char* kOp = "selective_scan";
+
+/// The checked sizes of one call.
+struct Call {
+  int64_t batch, length, channels, states, groups;
+  std::vector<Sequence> sequences;
+
+  int64_t sequence_count() const { return static_cast<int64_t>(sequences.size()); }
+  int64_t chunk_count() const {
+    int64_t chunks = 0;
+    for (const Sequence& s : sequences) chunks += (s.end - s.begin + kScanChunk - 1) / kScanChunk;
+    return chunks;
+  }
+};
+
+Call checked_call(const SelectiveScanInputs& in) {
+  const OperatorChecks checks(kOp, "u", in.u);
+  checks.dimensions("u", in.u, 3, "(B, L, D)");
+  checks.dimensions("A", in.A, 2, "(D, N)");
+  require(in.B.defined(), "selective_scan: B is missing");
+  require(in.B.dim() == 3 || in.B.dim() == 4, "selective_scan: B has {} dimensions, but (B, L, N) or (B, L, G, N) is expected",
+          in.B.dim());
+  Call call{in.u.size(0), in.u.size(1), in.u.size(2), in.A.size(1), in.B.dim() == 4 ? in.B.size(2) : 1, {}};
+  require(call.groups >= 1 && call.channels % call.groups == 0,
+          "selective_scan: {} channels do not divide into the {} groups of B", call.channels, call.groups);
+  std::vector<int64_t> of_B{call.batch, call.length, call.states};
+  if (in.B.dim() == 4) of_B.insert(of_B.begin() + 2, call.groups);
+  checks.rows("u", in.u, in.u.sizes());
+  checks.rows("delta", in.delta, in.u.sizes());
+  checks.dense("A", in.A, {call.channels, call.states});
+  checks.rows("B", in.B, of_B);
+  checks.rows("C", in.C, of_B);
+  checks.dense_or_undefined("D", in.D, {call.channels});
+  checks.rows_or_undefined("z", in.z, in.u.sizes());
+  checks.dense_or_undefined("delta_bias", in.delta_bias, {call.channels});
+  call.sequences = sequences_of(in.cu_seqlens, call.batch, call.length);
+  checks.dense_or_undefined("initial_state", in.initial_state, {call.sequence_count(), call.channels, call.states});
+  return call;
+}
+
+template <class T>
+SelectiveScanParams<T> params_of(const SelectiveScanInputs& in, const Call& call) {
+  SelectiveScanParams<T> params;
+  params.tokens = call.batch * call.length;
+  params.channels = call.channels;
+  params.states = call.states;
+  params.groups = call.groups;
+  params.delta_softplus = in.delta_softplus;
+  params.sequences = call.sequences.data();
+  params.sequence_count = call.sequence_count();
+  params.u = rows_of<const T>(in.u);
+  params.delta = rows_of<const T>(in.delta);
+  params.z = rows_of<const T>(in.z);
+  params.B = rows_of<const T>(in.B);
+  params.C = rows_of<const T>(in.C);
+  params.A = data_or_null<const T>(in.A);
+  params.D = data_or_null<const T>(in.D);
+  params.delta_bias = data_or_null<const T>(in.delta_bias);
+  params.initial_state = data_or_null<const T>(in.initial_state);
+  return params;
+}
+
+/// The forward pass into tensors that exist; `chunk_states` and `last_state` may be undefined.
+at::Tensor run_forward(const SelectiveScanInputs& in, const Call& call, const at::Tensor& chunk_states, const at::Tensor& last_state) {
+  at::Tensor out = at::empty(in.u.sizes(), in.u.options());
+  dispatch_floating(in.u.scalar_type(), [&]<class T>() {
+    auto params = params_of<T>(in, call);
+    params.out = rows_of<T>(out);
+    params.chunk_states = data_or_null<T>(chunk_states);
+    params.last_state = data_or_null<T>(last_state);
+    in.u.is_cuda() ? selective_scan_forward_cuda(params) : selective_scan_forward_cpu(params);
+  });
+  return out;
+}
+
+void check_backward(const SelectiveScanInputs& in, const Call& call, const SelectiveScanSaved& saved, const at::Tensor& grad_out,
+                    const at::Tensor& grad_last_state, const SelectiveScanGradients& gradients) {
+  const OperatorChecks checks(kOp, "u", in.u);
+  checks.dense("saved.chunk_states", saved.chunk_states, {call.chunk_count(), call.states, call.channels});
+  checks.rows("grad_out", grad_out, in.u.sizes());
+  checks.dense_or_undefined("grad_last_state", grad_last_state, {call.sequence_count(), call.channels, call.states});
+  checks.rows_or_undefined("gradients.u", gradients.u, in.u.sizes());
+  checks.rows_or_undefined("gradients.delta", gradients.delta, in.u.sizes());
+  checks.rows_or_undefined("gradients.B", gradients.B, in.B.sizes());
+  checks.rows_or_undefined("gradients.C", gradients.C, in.B.sizes());
+  checks.rows_or_undefined("gradients.z", gradients.z, in.u.sizes());
+  checks.dense_or_undefined("gradients.A", gradients.A, in.A.sizes());
+  checks.dense_or_undefined("gradients.D", gradients.D, {call.channels});
+  checks.dense_or_undefined("gradients.delta_bias", gradients.delta_bias, {call.channels});
+  require(!gradients.z.defined() || in.z.defined(), "selective_scan: gradients.z is asked for, but there is no z");
+}
+
+}  // namespace
+
+at::Tensor selective_scan_forward(const SelectiveScanInputs& in, SelectiveScanSaved* saved, at::Tensor* last_state) {
+  const Call call = checked_call(in);
+  if (saved) saved->chunk_states = at::empty({call.chunk_count(), call.states, call.channels}, in.u.options());
+  if (last_state) *last_state = at::empty({call.sequence_count(), call.channels, call.states}, in.u.options());
+  return run_forward(in, call, saved ? saved->chunk_states : at::Tensor(), last_state ? *last_state : at::Tensor());
+}
+
+void selective_scan_backward(const SelectiveScanInputs& in, const SelectiveScanSaved& saved, const at::Tensor& grad_out,
+                             const at::Tensor& grad_last_state, SelectiveScanGradients& gradients) {
+  const Call call = checked_call(in);
+  check_backward(in, call, saved, grad_out, grad_last_state, gradients);
+  dispatch_floating(in.u.scalar_type(), [&]<class T>() {
+    auto params = params_of<T>(in, call);
+    params.saved_states = data_or_null<const T>(saved.chunk_states);
+    params.grad_out = rows_of<const T>(grad_out);
+    params.grad_last_state = data_or_null<const T>(grad_last_state);
+    params.grad_u = rows_of<T>(gradients.u);
+    params.grad_delta = rows_of<T>(gradients.delta);
+    params.grad_B = rows_of<T>(gradients.B);
+    params.grad_C = rows_of<T>(gradients.C);
+    params.grad_z = rows_of<T>(gradients.z);
+    params.grad_A = data_or_null<T>(gradients.A);
+    params.grad_D = data_or_null<T>(gradients.D);
+    params.grad_delta_bias = data_or_null<T>(gradients.delta_bias);
+    in.u.is_cuda() ? selective_scan_backward_cuda(params) : selective_scan_backward_cpu(params);
+  });
+}
+
+at::Tensor selective_scan_step(const SelectiveScanInputs& in, at::Tensor& state) {
+  OperatorChecks(kOp, "u", in.u).dimensions("u", in.u, 2, "(B, D)");
+  require(state.defined(), "selective_scan: state is missing");
+  SelectiveScanInputs token = in;
+  for (at::Tensor* tensor : {&token.u, &token.delta, &token.z, &token.B, &token.C})
+    if (tensor->defined()) *tensor = tensor->unsqueeze(1);
+  token.initial_state = state;
+  return run_forward(token, checked_call(token), {}, state).squeeze(1);
+}
+
+}  // namespace exactmamba::ops
