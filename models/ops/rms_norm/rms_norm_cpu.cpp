@@ -2,7 +2,7 @@
 
 #include <ATen/Parallel.h>
 
-#include "models/ops/column_sums.h"
+#include "models/ops/partial_sums.h"
 #include "models/ops/rms_norm/rms_norm_params.h"
 #include "models/ops/vector_math.h"
 

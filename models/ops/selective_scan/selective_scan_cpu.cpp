@@ -8,6 +8,7 @@
 #include <ATen/Parallel.h>
 
 #include "models/ops/packed_activation.h"
+#include "models/ops/partial_sums.h"
 #include "models/ops/selective_scan/selective_scan_params.h"
 #include "models/ops/vector_math.h"
 
@@ -315,23 +316,6 @@ class BackwardBlock : ScanBlock<T> {
   std::vector<T> y_, grad_y_, grad_delta_, grad_delta_u_;  // [token][channel]
 };
 
-/// grad (B, L, G, N) = the partial gradients [block][token][state] summed over each group's blocks.
-template <class T>
-void sum_partials(const SelectiveScanParams<T>& params, const T* partials, int64_t blocks_per_group, const Rows<T>& grad) {
-  if (!grad) return;
-  const int64_t states = params.states, block_stride = params.tokens * states;
-  at::parallel_for(0, params.tokens, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t token = begin; token < end; ++token)
-      for (int64_t group = 0; group < params.groups; ++group) {
-        const T* from = partials + group * blocks_per_group * block_stride + token * states;
-        T* to = grad.at(token) + group * states;
-        std::copy_n(from, states, to);
-        for (int64_t block = 1; block < blocks_per_group; ++block)
-          for (int64_t n = 0; n < states; ++n) to[n] += from[block * block_stride + n];
-      }
-  });
-}
-
 }  // namespace
 
 template <class T>
@@ -352,8 +336,8 @@ void selective_scan_backward_cpu(const SelectiveScanParams<T>& params) {
     for (int64_t b = begin; b < end; ++b)
       BackwardBlock<T>(params, blocks[b], partial_B.get() + b * partial_size, partial_C.get() + b * partial_size).run();
   });
-  sum_partials(params, partial_B.get(), block_count / params.groups, params.grad_B);
-  sum_partials(params, partial_C.get(), block_count / params.groups, params.grad_C);
+  sum_blocks_of_groups(partial_B.get(), params.tokens, params.states, params.groups, block_count, params.grad_B);
+  sum_blocks_of_groups(partial_C.get(), params.tokens, params.states, params.groups, block_count, params.grad_C);
 }
 
 template void selective_scan_forward_cpu(const SelectiveScanParams<float>&);
