@@ -1,11 +1,10 @@
 #include "core/hash.h"
 
 #define XXH_INLINE_ALL
+#include <fmt/format.h>
 #include <xxhash.h>
 
-#include <fmt/format.h>
-
-#include "core/files.h"
+#include "core/mapped_file.h"
 
 namespace exactmamba::core {
 
@@ -14,6 +13,6 @@ std::string hash_hex(std::string_view bytes) {
   return fmt::format("{:016x}{:016x}", h.high64, h.low64);
 }
 
-std::string hash_file_hex(const std::filesystem::path& file) { return hash_hex(read_file(file)); }
+std::string hash_file_hex(const std::filesystem::path& file) { return hash_hex(MappedFile(file).bytes()); }
 
 }  // namespace exactmamba::core

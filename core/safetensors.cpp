@@ -2,13 +2,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <set>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
@@ -16,6 +11,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/mapped_file.h"
 
 namespace exactmamba::core {
 namespace {
@@ -39,36 +35,23 @@ constexpr DtypeName kDtypes[] = {
     {"F8_E5M2", at::kFloat8_e5m2},
 };
 
-std::shared_ptr<void> map_file(const std::filesystem::path& file, size_t& size) {
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  require<IoError>(descriptor >= 0, "cannot read {}: {}", file.string(), std::strerror(errno));
-  const std::shared_ptr<void> closer(nullptr, [descriptor](void*) { ::close(descriptor); });
-  struct stat status = {};
-  require<IoError>(::fstat(descriptor, &status) == 0, "cannot read {}: {}", file.string(),
-                   std::strerror(errno));
-  require<IoError>(S_ISREG(status.st_mode), "cannot read {}: it is no regular file", file.string());
-  size = static_cast<size_t>(status.st_size);
-  require(size >= kLengthBytes,
-          "{}: byte 0: the file has {} bytes, but a safetensors file begins with {} bytes of header length",
-          file.string(), size, kLengthBytes);
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-  require<IoError>(address != MAP_FAILED, "cannot map {}: {}", file.string(), std::strerror(errno));
-  return {address, [size](void* mapped) { ::munmap(mapped, size); }};
-}
-
 /// The header's text, after its length has been checked.
-std::string_view header_text(const std::filesystem::path& file, const char* bytes, size_t size) {
+std::string_view header_text(const std::filesystem::path& file, std::string_view bytes) {
+  require(bytes.size() >= kLengthBytes,
+          "{}: byte 0: the file has {} bytes, but a safetensors file begins with {} bytes of header length",
+          file.string(), bytes.size(), kLengthBytes);
   uint64_t length = 0;
-  std::memcpy(&length, bytes, kLengthBytes);
+  std::memcpy(&length, bytes.data(), kLengthBytes);
+  const std::string_view rest = bytes.substr(kLengthBytes);
   require(length <= kLargestHeader,
           "{}: byte 0: the header is said to have {} bytes; more than {} are refused", file.string(), length,
           kLargestHeader);
-  require(length <= size - kLengthBytes,
+  require(length <= rest.size(),
           "{}: byte 0: the header is said to have {} bytes, but only {} follow (truncated file?)",
-          file.string(), length, size - kLengthBytes);
-  require(length > 0 && bytes[kLengthBytes] == '{', "{}: byte {}: the header does not begin with '{{'",
+          file.string(), length, rest.size());
+  require(rest.substr(0, length).starts_with('{'), "{}: byte {}: the header does not begin with '{{'",
           file.string(), kLengthBytes);
-  return {bytes + kLengthBytes, static_cast<size_t>(length)};
+  return rest.substr(0, length);
 }
 
 /// Reads one entry of the header; messages begin with "file: tensor 'name'".
@@ -218,9 +201,10 @@ std::string make_header(const NamedTensors& tensors, const std::map<std::string,
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& file) : path_(file) {
-  size_t size = 0;
-  mapping_ = map_file(file, size);
-  const std::string_view text = header_text(file, static_cast<const char*>(mapping_.get()), size);
+  const MappedFile mapped(file);
+  mapping_ = mapped.mapping();
+  const size_t size = mapped.bytes().size();
+  const std::string_view text = header_text(file, mapped.bytes());
   const Json header = parse_json(text, file.string() + ": header (from byte 8)", kHeaderDepth);
   const size_t data_begin = kLengthBytes + text.size();
   for (const auto& [name, value] : header.items()) {
