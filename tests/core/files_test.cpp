@@ -31,14 +31,12 @@ pid_t dead_process() {
   return child;
 }
 
-/// Runs `body` in a child with files limited to `bytes`, as on a full disk; true when it threw IoError.
-template <class Body>
-bool fails_with_file_limit(rlim_t bytes, const Body& body) {
+/// Runs `body` in a child process after `prepare`; true when it threw IoError.
+template <class Prepare, class Body>
+bool fails_in_child(const Prepare& prepare, const Body& body) {
   const pid_t child = ::fork();
   if (child == 0) {
-    ::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{bytes, bytes};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
+    prepare();
     try {
       body();
     } catch (const IoError&) {
@@ -51,6 +49,28 @@ bool fails_with_file_limit(rlim_t bytes, const Body& body) {
   int status = 0;
   ::waitpid(child, &status, 0);
   return WIFEXITED(status) && WEXITSTATUS(status) == 1;
+}
+
+/// With files limited to `bytes`, as on a full disk.
+template <class Body>
+bool fails_with_file_limit(rlim_t bytes, const Body& body) {
+  const auto limit_files = [bytes] {
+    ::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{bytes, bytes};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  };
+  return fails_in_child(limit_files, body);
+}
+
+/// As a user who may not write everywhere, even when the tests run as root.
+template <class Body>
+bool fails_without_privileges(const Body& body) {
+  constexpr uid_t kNobody = 65534;
+  return fails_in_child(
+      [] {
+        if (::geteuid() == 0 && ::seteuid(kNobody) != 0) ::_exit(3);
+      },
+      body);
 }
 
 TEST(Files, ReadsWhatWasWritten) {
@@ -181,13 +201,45 @@ TEST(AtomicFolder, RemovesLeftoversOfDeadProcessesOnly) {
 }
 
 TEST(AtomicFolder, AReadOnlyParentIsOneClearError) {
-  if (::geteuid() == 0) GTEST_SKIP() << "root may write everywhere";
   const TemporaryFolder folder;
   fs::create_directory(folder / "locked");
-  fs::permissions(folder / "locked", fs::perms::owner_read | fs::perms::owner_exec);
-  EXPECT_CONTAINS(error_of<IoError>([&] { AtomicFolder made(folder / "locked" / "d"); }),
-                  "Permission denied");
-  EXPECT_CONTAINS(error_of<IoError>([&] { write_file(folder / "locked" / "f", "x"); }), "Permission denied");
+  fs::permissions(folder.path(), fs::perms::all);
+  fs::permissions(folder / "locked", fs::perms::all & ~(fs::perms::owner_write | fs::perms::group_write |
+                                                        fs::perms::others_write));
+  write_file(folder / "secret", "x");
+  fs::permissions(folder / "secret", fs::perms::none);
+  EXPECT_TRUE(fails_without_privileges([&] { AtomicFolder made(folder / "locked" / "d"); }));
+  EXPECT_TRUE(fails_without_privileges([&] { write_file(folder / "locked" / "f", "x"); }));
+  EXPECT_TRUE(fails_without_privileges([&] { read_file(folder / "secret"); }));
+  EXPECT_TRUE(fs::is_empty(folder / "locked"));
+}
+
+// A writer is killed at many moments; whoever looks afterwards finds the old folder or the new one, whole.
+TEST(AtomicFolder, KillingTheWriterLeavesTheOldOrTheNew) {
+  const TemporaryFolder folder;
+  const fs::path target = folder / "d";
+  const auto write_version = [&](const std::string& version) {
+    AtomicFolder made(target, true);
+    for (const char* name : {"a", "b", "c"}) testing::put_file(made.path() / name, version);
+    made.commit();
+  };
+  write_version("0");
+  for (int round = 1; round <= 20; ++round) {
+    const pid_t writer = ::fork();
+    if (writer == 0) {
+      for (int version = 1;; ++version) write_version(std::to_string(version));
+    }
+    ::usleep(static_cast<useconds_t>(round * 700));
+    ::kill(writer, SIGKILL);
+    ::waitpid(writer, nullptr, 0);
+    ASSERT_EQ(entries(target), 3u);
+    const std::string version = read_file(target / "a");
+    EXPECT_FALSE(version.empty());
+    EXPECT_EQ(read_file(target / "b"), version);
+    EXPECT_EQ(read_file(target / "c"), version);
+  }
+  write_version("last");
+  EXPECT_EQ(entries(folder.path()), 1u);
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ TEST(MetricsLog, AResumedRunCutsWhatCameAfterItsCheckpoint) {
 TEST(MetricsLog, ATornLastLineIsDropped) {
   const TemporaryFolder folder;
   const auto file = folder / "metrics.jsonl";
-  write_file(file, "{\"step\":1}\n{\"step\":2}\n{\"st");
+  testing::put_file(file, "{\"step\":1}\n{\"step\":2}\n{\"st");
   EXPECT_EQ(read_metrics(file).size(), 2u);
   { const MetricsLog log(file, 5); }
   EXPECT_EQ(read_file(file), "{\"step\":1}\n{\"step\":2}\n");
@@ -44,9 +44,9 @@ TEST(MetricsLog, ATornLastLineIsDropped) {
 TEST(MetricsLog, ErrorsNameFileAndLine) {
   const TemporaryFolder folder;
   const auto file = folder / "metrics.jsonl";
-  write_file(file, "{\"step\":1}\n{\"step\":}\n[]\n");
+  testing::put_file(file, "{\"step\":1}\n{\"step\":}\n[]\n");
   EXPECT_CONTAINS(error_of<InputError>([&] { read_metrics(file); }), "metrics.jsonl:2:9: ");
-  write_file(file, "[]\n");
+  testing::put_file(file, "[]\n");
   EXPECT_CONTAINS(error_of<InputError>([&] { MetricsLog log(file, 5); }),
                   "metrics.jsonl:1: expected an object");
   EXPECT_CONTAINS(error_of<IoError>([&] { MetricsLog log(folder / "none" / "m", 0); }),

@@ -27,7 +27,7 @@ std::string file_with(const std::string& header, const std::string& data = "") {
 class Safetensors : public ::testing::Test {
  protected:
   std::string message(const std::string& bytes) {
-    write_file(file_, bytes);
+    testing::put_file(file_, bytes);
     const std::string text = error_of<InputError>([&] { SafetensorsFile opened(file_); });
     EXPECT_TRUE(text.starts_with(file_.string() + ": ")) << text;
     EXPECT_EQ(text.find('\n'), std::string::npos) << text;

@@ -9,7 +9,6 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "core/files.h"
 #include "core/safetensors.h"
 #include "tests/support/files.h"
 #include "tests/support/tensors.h"
@@ -221,11 +220,11 @@ std::string zip(const std::vector<std::pair<std::string, std::string>>& records,
 class TorchFileByHand : public ::testing::Test {
  protected:
   PickleValue read(const std::string& bytes) {
-    write_file(file_, bytes);
+    testing::put_file(file_, bytes);
     return read_torch_file(file_);
   }
   std::string message(const std::string& bytes) {
-    write_file(file_, bytes);
+    testing::put_file(file_, bytes);
     const std::string text = error_of<InputError>([&] { read_torch_file(file_); });
     EXPECT_TRUE(text.starts_with(file_.string() + ": ")) << text;
     EXPECT_EQ(text.find('\n'), std::string::npos) << text;

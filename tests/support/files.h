@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <fstream>
 #include <stdlib.h>
 #include <string>
 
@@ -28,6 +29,11 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// Without the care of core::write_file, which costs a flush of the disk.
+inline void put_file(const std::filesystem::path& file, const std::string& bytes) {
+  std::ofstream(file, std::ios::binary) << bytes;
+}
 
 /// The message of the E that `run` throws; anything else fails the test.
 template <class E, class Run>
