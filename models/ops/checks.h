@@ -10,8 +10,8 @@
 
 namespace exactmamba::ops {
 
-/// Checks the tensors of one operator call against a reference tensor's dtype and device. Messages name the operator, the
-/// tensor and both values.
+/// Checks the tensors of one operator call against a reference tensor's dtype and device. Messages name the
+/// operator, the tensor and both values.
 class OperatorChecks {
  public:
   /// @throws InputError unless `reference` is a float or double tensor on a CPU or CUDA device.

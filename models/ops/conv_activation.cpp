@@ -6,9 +6,12 @@ namespace exactmamba::models {
 
 const char* activation_name(ActivationKind kind) {
   switch (kind) {
-    case ActivationKind::kSilu: return "silu";
-    case ActivationKind::kRelu: return "relu";
-    case ActivationKind::kIdentity: break;
+    case ActivationKind::kSilu:
+      return "silu";
+    case ActivationKind::kRelu:
+      return "relu";
+    case ActivationKind::kIdentity:
+      break;
   }
   return "identity";
 }

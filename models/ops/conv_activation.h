@@ -1,4 +1,5 @@
-// φ_α, the activation behind the convolution: α·φ(a) + (1−α)·SiLU(a), φ one of silu | relu | identity (design: maths, §1 "annealing").
+// φ_α, the activation behind the convolution: α·φ(a) + (1−α)·SiLU(a), φ one of silu | relu | identity
+// (design: maths, §1 "annealing").
 #pragma once
 
 #include <cmath>
@@ -8,8 +9,9 @@ namespace exactmamba::models {
 
 enum class ActivationKind { kSilu, kRelu, kIdentity };
 
-const char* activation_name(ActivationKind kind);                    // "silu" | "relu" | "identity"
-ActivationKind activation_from_name(const std::string& name, const std::string& where);  // @throws InputError naming `where`
+const char* activation_name(ActivationKind kind);  // "silu" | "relu" | "identity"
+ActivationKind activation_from_name(const std::string& name,
+                                    const std::string& where);  // @throws InputError naming `where`
 
 struct ConvActivation {
   ActivationKind kind = ActivationKind::kSilu;
@@ -18,7 +20,9 @@ struct ConvActivation {
   bool is_linear() const { return kind == ActivationKind::kIdentity && alpha == 1.0; }
 
   template <class T>
-  static T sigmoid(T a) { return T(1) / (T(1) + std::exp(-a)); }
+  static T sigmoid(T a) {
+    return T(1) / (T(1) + std::exp(-a));
+  }
 
   /// The gate g with φ_α(a) = a·g(a): σ for SiLU, 1[a > 0] for ReLU (0 at 0), 1 for identity.
   template <class T>
@@ -29,7 +33,9 @@ struct ConvActivation {
     return static_cast<T>(alpha) * own + static_cast<T>(1.0 - alpha) * silu;
   }
   template <class T>
-  T value(T a) const { return a * gate(a); }
+  T value(T a) const {
+    return a * gate(a);
+  }
   template <class T>
   T derivative(T a) const {
     const T s = sigmoid(a), silu = s * (T(1) + a * (T(1) - s));

@@ -22,8 +22,11 @@ class PackedActivation {
  public:
   explicit PackedActivation(const models::ConvActivation& activation)
       : relu_(activation.kind == models::ActivationKind::kRelu),
-        own_share_(activation.kind == models::ActivationKind::kSilu ? T(0) : static_cast<T>(activation.alpha)),
-        silu_share_(activation.kind == models::ActivationKind::kSilu ? T(1) : static_cast<T>(1.0 - activation.alpha)) {}
+        own_share_(activation.kind == models::ActivationKind::kSilu ? T(0)
+                                                                    : static_cast<T>(activation.alpha)),
+        silu_share_(activation.kind == models::ActivationKind::kSilu
+                        ? T(1)
+                        : static_cast<T>(1.0 - activation.alpha)) {}
 
   /// g with φ_α(a) = a·g(a).
   Pack<T> gate(const Pack<T>& a) const {

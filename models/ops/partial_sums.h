@@ -1,5 +1,5 @@
-// Sums over tasks that are the same for every number of threads: each task has a partial sum of its own, and the partial
-// sums are added in the tasks' order.
+// Sums over tasks that are the same for every number of threads: each task has a partial sum of its own, and
+// the partial sums are added in the tasks' order.
 #pragma once
 
 #include <algorithm>
@@ -12,8 +12,8 @@
 
 namespace exactmamba::ops {
 
-/// add_row(row, partial) adds a row's `columns` numbers to the partial sum of its block of rows; their total is added to
-/// `total` [nullable]. Rows of different blocks run in parallel.
+/// add_row(row, partial) adds a row's `columns` numbers to the partial sum of its block of rows; their total
+/// is added to `total` [nullable]. Rows of different blocks run in parallel.
 template <class T, class AddRow>
 void add_column_sums(int64_t rows, int64_t columns, T* total, AddRow add_row) {
   constexpr int64_t kBlock = 32;
@@ -26,14 +26,16 @@ void add_column_sums(int64_t rows, int64_t columns, T* total, AddRow add_row) {
   if (!total) return;
   for (int64_t b = 0; b < blocks; ++b) {
     const T* from = partial.data() + b * columns;
-    for_each_pack<T>(columns, [&](int64_t c, int64_t n) { store(total + c, load(total + c, n) + load(from + c, n), n); });
+    for_each_pack<T>(
+        columns, [&](int64_t c, int64_t n) { store(total + c, load(total + c, n) + load(from + c, n), n); });
   }
 }
 
-/// The gradient of B or C, rows of (groups, states): `partials` (blocks, tokens, states) summed over the blocks of each
-/// group; the blocks lie group by group. Nothing happens without `grad`.
+/// The gradient of B or C, rows of (groups, states): `partials` (blocks, tokens, states) summed over the
+/// blocks of each group; the blocks lie group by group. Nothing happens without `grad`.
 template <class T>
-void sum_blocks_of_groups(const T* partials, int64_t tokens, int64_t states, int64_t groups, int64_t blocks, const Rows<T>& grad) {
+void sum_blocks_of_groups(const T* partials, int64_t tokens, int64_t states, int64_t groups, int64_t blocks,
+                          const Rows<T>& grad) {
   if (!grad) return;
   constexpr int64_t kGrain = 64;
   const int64_t per_group = blocks / groups, stride = tokens * states;

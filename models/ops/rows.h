@@ -13,7 +13,7 @@ struct Sequence {
 /// The tokens of a (B, L, …) tensor whose dimensions behind L are contiguous. Strides in elements.
 template <class T>
 struct Rows {
-  T* data = nullptr;  // [nullable]
+  T* data = nullptr;   // [nullable]
   int64_t length = 1;  // L
   int64_t batch_stride = 0, token_stride = 0;
 

@@ -1,6 +1,6 @@
-// Sequence boundaries, the same for every operator. Tensors are (B, L, …); positions are numbered over the flattened B·L.
-// `cu_seqlens` (S+1, int32, CPU): 0 = cu[0] < cu[1] < … < cu[S] = B·L, every row start among them: neither convolution
-// nor state crosses a boundary. Undefined: each row is one sequence (S = B).
+// Sequence boundaries, the same for every operator. Tensors are (B, L, …); positions are numbered over the
+// flattened B·L. `cu_seqlens` (S+1, int32, CPU): 0 = cu[0] < cu[1] < … < cu[S] = B·L, every row start among
+// them: neither convolution nor state crosses a boundary. Undefined: each row is one sequence (S = B).
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
-// Vectors of 32 bytes (8 floats or 4 doubles) as the compiler's own vector type, and exp, sigmoid and softplus on them with
-// an error of at most 2 units in the last place: std::exp does not vectorise. One lane never depends on the others.
+// Vectors of 32 bytes (8 floats or 4 doubles) as the compiler's own vector type, and exp, sigmoid and
+// softplus on them with an error of at most 2 units in the last place: std::exp does not vectorise. One lane
+// never depends on the others.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,9 @@ struct PackTraits<float> {
   typedef uint32_t Unsigned __attribute__((vector_size(32)));
   static constexpr int kMantissaBits = 23, kExponentBias = 127;
   static constexpr int kExpTerms = 8, kLog1pTerms = 8;
-  static constexpr float kRound = 0x1.8p23f;            // adding it rounds to an integer, kept in the low bits
-  static constexpr float kLn2High = 0x1.62e4p-1f;       // ln 2 in two parts: n·kLn2High is exact for every exponent n
+  static constexpr float kRound = 0x1.8p23f;  // adding it rounds to an integer, kept in the low bits
+  static constexpr float kLn2High =
+      0x1.62e4p-1f;  // ln 2 in two parts: n·kLn2High is exact for every exponent n
   static constexpr float kLn2Low = 0x1.7f7d1cf79abcap-20f;
   static constexpr float kExpLowest = -104.0f, kExpHighest = 89.0f;  // beyond: 0 and infinity
 };
@@ -52,12 +54,12 @@ inline Pack<T> broadcast(T value) {
 template <class T>
 inline Pack<T> load(const T* from, int64_t count = kLanes<T>) {
   Pack<T> pack{};
-  std::memcpy(&pack, from, (count < kLanes<T> ? count : kLanes<T>) * sizeof(T));
+  std::memcpy(&pack, from, (count < kLanes<T> ? count : kLanes<T>)*sizeof(T));
   return pack;
 }
 template <class T>
 inline void store(T* to, const Pack<T>& pack, int64_t count = kLanes<T>) {
-  std::memcpy(to, &pack, (count < kLanes<T> ? count : kLanes<T>) * sizeof(T));
+  std::memcpy(to, &pack, (count < kLanes<T> ? count : kLanes<T>)*sizeof(T));
 }
 
 /// body(offset, count) for every pack of a row of `size` elements; `count` is kLanes but for the last.
@@ -103,7 +105,8 @@ struct InverseFactorials {
 
 }  // namespace detail
 
-/// e^x: x = n ln 2 + r with |r| ≤ ½ ln 2, the Taylor series in r, then 2^n in two factors so that denormal results are right.
+/// e^x: x = n ln 2 + r with |r| ≤ ½ ln 2, the Taylor series in r, then 2^n in two factors so that denormal
+/// results are right.
 template <class P>
 inline P exp(P x) {
   using T = Lane<P>;
@@ -118,7 +121,8 @@ inline P exp(P x) {
   const P r = (x - n * Traits::kLn2High) - n * Traits::kLn2Low;
   const P series = detail::polynomial<Traits::kExpTerms>(r, [&](int k) { return kCoefficients.values[k]; });
   // n + 2·bias ≥ 0, split into two biased exponents.
-  const Unsigned biased = Unsigned((Bits)rounded - (Bits)broadcast(Traits::kRound)) + 2 * Traits::kExponentBias;
+  const Unsigned biased =
+      Unsigned((Bits)rounded - (Bits)broadcast(Traits::kRound)) + 2 * Traits::kExponentBias;
   const Unsigned half = biased >> 1;
   const P first = (P)(half << Traits::kMantissaBits), second = (P)((biased - half) << Traits::kMantissaBits);
   return series * first * second;
@@ -135,7 +139,8 @@ template <class P>
 inline P log1p_unit(const P& x) {
   using T = Lane<P>;
   const P s = x / (2 + x);
-  return 2 * s * detail::polynomial<PackTraits<T>::kLog1pTerms>(s * s, [](int k) { return T(1) / T(2 * k + 1); });
+  return 2 * s *
+         detail::polynomial<PackTraits<T>::kLog1pTerms>(s * s, [](int k) { return T(1) / T(2 * k + 1); });
 }
 
 /// log(1 + e^x), linear above 20 (torch's softplus).

@@ -21,7 +21,8 @@ std::vector<Sequence> checked_sequences(const CausalConv1dInputs& in) {
   checks.dense("weight", in.weight, {channels, width});
   checks.dense_or_undefined("bias", in.bias, {channels});
   auto sequences = sequences_of(in.cu_seqlens, in.x.size(0), in.x.size(1));
-  checks.dense_or_undefined("initial_states", in.initial_states, {int64_t(sequences.size()), channels, width - 1});
+  checks.dense_or_undefined("initial_states", in.initial_states,
+                            {int64_t(sequences.size()), channels, width - 1});
   return sequences;
 }
 
@@ -51,7 +52,8 @@ at::Tensor causal_conv1d_forward(const CausalConv1dInputs& in, at::Tensor* final
   const auto sequences = checked_sequences(in);
   const int64_t channels = in.x.size(2), width = in.weight.size(1);
   at::Tensor out = at::empty(in.x.sizes(), in.x.options());
-  if (final_states) *final_states = at::empty({int64_t(sequences.size()), channels, width - 1}, in.x.options());
+  if (final_states)
+    *final_states = at::empty({int64_t(sequences.size()), channels, width - 1}, in.x.options());
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, sequences);
     params.out = rows_of<T>(out);
@@ -61,7 +63,8 @@ at::Tensor causal_conv1d_forward(const CausalConv1dInputs& in, at::Tensor* final
   return out;
 }
 
-void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad_out, CausalConv1dGradients& gradients) {
+void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad_out,
+                            CausalConv1dGradients& gradients) {
   const auto sequences = checked_sequences(in);
   const OperatorChecks checks(kOp, "x", in.x);
   checks.rows("grad_out", grad_out, in.x.sizes());
@@ -78,8 +81,8 @@ void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad
   });
 }
 
-at::Tensor causal_conv1d_step(const at::Tensor& x, at::Tensor& state, const at::Tensor& weight, const at::Tensor& bias,
-                              const models::ConvActivation& activation) {
+at::Tensor causal_conv1d_step(const at::Tensor& x, at::Tensor& state, const at::Tensor& weight,
+                              const at::Tensor& bias, const models::ConvActivation& activation) {
   OperatorChecks(kOp, "x", x).dimensions("x", x, 2, "(B, D)");
   CausalConv1dInputs in;
   in.x = x.unsqueeze(1);

@@ -1,4 +1,5 @@
-// Each task owns a block of channels and walks over all sequences, so no result depends on the number of threads.
+// Each task owns a block of channels and walks over all sequences, so no result depends on the number of
+// threads.
 #include <algorithm>
 #include <vector>
 
@@ -26,7 +27,8 @@ class ConvBlock {
         history_((params.width - 1) * kBlock),
         activation_(params.activation) {
     for (int64_t k = 0; k < params.width; ++k)
-      for (int64_t c = 0; c < count_; ++c) taps_[k * kBlock + c] = params.weight[(first + c + 1) * params.width - 1 - k];
+      for (int64_t c = 0; c < count_; ++c)
+        taps_[k * kBlock + c] = params.weight[(first + c + 1) * params.width - 1 - k];
   }
 
   void forward() {
@@ -78,7 +80,8 @@ class ConvBlock {
   /// a_t of one pack of channels.
   Pack<T> convolved(int64_t c, int64_t n) const {
     Pack<T> a = params_.bias ? load(params_.bias + first_ + c, n) : Pack<T>{};
-    for (int64_t k = 0; k < params_.width; ++k) a += load(taps_.data() + k * kBlock + c) * load(lags_[k] + c, n);
+    for (int64_t k = 0; k < params_.width; ++k)
+      a += load(taps_.data() + k * kBlock + c) * load(lags_[k] + c, n);
     return a;
   }
 
@@ -126,7 +129,8 @@ class ConvBlock {
     for_each_pack<T>(count_, [&](int64_t c, int64_t n) {
       Pack<T> sum{};
       for (int64_t k = 0; k < params_.width; ++k)
-        sum += load(taps_.data() + k * kBlock + c) * load(ring_.data() + ((t + k) % params_.width) * kBlock + c);
+        sum +=
+            load(taps_.data() + k * kBlock + c) * load(ring_.data() + ((t + k) % params_.width) * kBlock + c);
       store(grad_x + c, sum, n);
     });
   }
@@ -136,16 +140,17 @@ class ConvBlock {
     for (int64_t c = 0; c < count_; ++c) {
       if (params_.grad_bias) params_.grad_bias[first_ + c] += grad_bias_[c];
       if (!params_.grad_weight) continue;
-      for (int64_t k = 0; k < width; ++k) params_.grad_weight[(first_ + c + 1) * width - 1 - k] += grad_taps_[k * kBlock + c];
+      for (int64_t k = 0; k < width; ++k)
+        params_.grad_weight[(first_ + c + 1) * width - 1 - k] += grad_taps_[k * kBlock + c];
     }
   }
 
   const CausalConv1dParams<T>& params_;
   const int64_t first_, count_;
-  std::vector<const T*> lags_;           // [lag] x_{t-lag}
-  std::vector<T> taps_, history_;        // [lag][channel], [row][channel]
-  std::vector<T> grad_taps_, grad_bias_; // [lag][channel], [channel]
-  std::vector<T> ring_;                  // [t mod W][channel]
+  std::vector<const T*> lags_;            // [lag] x_{t-lag}
+  std::vector<T> taps_, history_;         // [lag][channel], [row][channel]
+  std::vector<T> grad_taps_, grad_bias_;  // [lag][channel], [channel]
+  std::vector<T> ring_;                   // [t mod W][channel]
   PackedActivation<T> activation_;
 };
 

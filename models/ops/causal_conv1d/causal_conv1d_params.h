@@ -1,4 +1,5 @@
-// The contract between causal_conv1d.cpp and its implementations. B batch, L length, D channels, W taps, S sequences.
+// The contract between causal_conv1d.cpp and its implementations. B batch, L length, D channels, W taps, S
+// sequences.
 #pragma once
 
 #include <cstdint>

@@ -14,8 +14,8 @@ void check_inputs(const OperatorChecks& checks, const GatedRmsNormInputs& in) {
   checks.rows("x", in.x, in.x.sizes());
   checks.rows("z", in.z, in.x.sizes());
   checks.dense("weight", in.weight, {channels});
-  core::require(in.groups >= 1 && channels % in.groups == 0, "gated_rms_norm: {} channels do not divide into {} groups", channels,
-                in.groups);
+  core::require(in.groups >= 1 && channels % in.groups == 0,
+                "gated_rms_norm: {} channels do not divide into {} groups", channels, in.groups);
 }
 
 template <class T>

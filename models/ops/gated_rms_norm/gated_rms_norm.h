@@ -1,5 +1,5 @@
-// Mamba-2's norm behind the gate: v = x ⊙ SiLU(z); out = weight ⊙ v / sqrt(mean(v² over the group) + eps), groups of D/G channels.
-// float and double. Last dimensions contiguous; z may have any stride between tokens.
+// Mamba-2's norm behind the gate: v = x ⊙ SiLU(z); out = weight ⊙ v / sqrt(mean(v² over the group) + eps),
+// groups of D/G channels. float and double. Last dimensions contiguous; z may have any stride between tokens.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,6 +20,7 @@ at::Tensor gated_rms_norm_forward(const GatedRmsNormInputs& in, at::Tensor* rstd
 struct GatedRmsNormGradients {
   at::Tensor x, z, weight;
 };
-void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rstd, const at::Tensor& grad_out, GatedRmsNormGradients& gradients);
+void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rstd, const at::Tensor& grad_out,
+                             GatedRmsNormGradients& gradients);
 
 }  // namespace exactmamba::ops

@@ -2,9 +2,9 @@
 
 #include <ATen/Parallel.h>
 
-#include "models/ops/partial_sums.h"
 #include "models/ops/gated_rms_norm/gated_rms_norm_params.h"
 #include "models/ops/packed_activation.h"
+#include "models/ops/partial_sums.h"
 #include "models/ops/vector_math.h"
 
 namespace exactmamba::ops {
@@ -25,7 +25,8 @@ void forward_token(const GatedRmsNormParams<T>& params, int64_t token) {
       store(out + c, gated, n);
       squares += gated * gated;
     });
-    const T rstd = static_cast<T>(1.0 / std::sqrt(sum_of_lanes(squares) / static_cast<double>(size) + params.eps));
+    const T rstd =
+        static_cast<T>(1.0 / std::sqrt(sum_of_lanes(squares) / static_cast<double>(size) + params.eps));
     if (params.rstd) params.rstd[token * params.groups + group] = rstd;
     for_each_pack<T>(size, [&](int64_t c, int64_t n) {
       store(out + c, load(params.weight + first + c, n) * (load(out + c, n) * rstd), n);
@@ -33,14 +34,16 @@ void forward_token(const GatedRmsNormParams<T>& params, int64_t token) {
   }
 }
 
-/// The gradient of v = x ⊙ SiLU(z) is that of RMSNorm: rstd (ĝ − v̂ mean(ĝ ⊙ v̂)), v̂ = v·rstd, ĝ = weight ⊙ grad_out.
+/// The gradient of v = x ⊙ SiLU(z) is that of RMSNorm: rstd (ĝ − v̂ mean(ĝ ⊙ v̂)), v̂ = v·rstd, ĝ = weight ⊙
+/// grad_out.
 template <class T>
 void backward_token(const GatedRmsNormParams<T>& params, int64_t token, T* grad_weight) {
   const int64_t size = params.channels / params.groups;
   for (int64_t group = 0; group < params.groups; ++group) {
     const int64_t first = group * size;
     const T rstd = params.saved_rstd[token * params.groups + group];
-    const T *x = params.x.at(token) + first, *z = params.z.at(token) + first, *grad_out = params.grad_out.at(token) + first;
+    const T *x = params.x.at(token) + first, *z = params.z.at(token) + first,
+            *grad_out = params.grad_out.at(token) + first;
     const T* weight = params.weight + first;
     Pack<T> products{};
     for_each_pack<T>(size, [&](int64_t c, int64_t n) {
@@ -53,9 +56,11 @@ void backward_token(const GatedRmsNormParams<T>& params, int64_t token, T* grad_
     for_each_pack<T>(size, [&](int64_t c, int64_t n) {
       const Pack<T> x_pack = load(x + c, n), z_pack = load(z + c, n);
       const Pack<T> gate = sigmoid(z_pack), silu_z = z_pack * gate;
-      const Pack<T> grad = rstd * (load(weight + c, n) * load(grad_out + c, n) - x_pack * silu_z * rstd * mean);
+      const Pack<T> grad =
+          rstd * (load(weight + c, n) * load(grad_out + c, n) - x_pack * silu_z * rstd * mean);
       if (params.grad_x) store(params.grad_x.at(token) + first + c, grad * silu_z, n);
-      if (params.grad_z) store(params.grad_z.at(token) + first + c, grad * x_pack * gate * (1 + z_pack * (1 - gate)), n);
+      if (params.grad_z)
+        store(params.grad_z.at(token) + first + c, grad * x_pack * gate * (1 + z_pack * (1 - gate)), n);
     });
   }
 }

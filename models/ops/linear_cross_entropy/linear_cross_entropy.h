@@ -1,5 +1,6 @@
 // Head and loss in one: logits = hidden · weightᵀ exist only for a block of tokens at a time.
-// loss_t = logsumexp(logits_t) − logits_t[target_t]; targets of −100 are ignored (loss 0, no gradient). float and double.
+// loss_t = logsumexp(logits_t) − logits_t[target_t]; targets of −100 are ignored (loss 0, no gradient). float
+// and double.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,15 +16,17 @@ struct LinearCrossEntropyOutputs {
   at::Tensor per_token_loss;  // (T) in hidden's dtype
   double loss_sum = 0;        // summed in double
   int64_t target_count = 0;
-  at::Tensor predictions;     // (T) int64: argmax over the first `true_vocab` rows; only when asked for
+  at::Tensor predictions;  // (T) int64: argmax over the first `true_vocab` rows; only when asked for
 };
 
 /// `true_vocab` > 0 asks for predictions. @throws InputError when a target is outside [0, V) and not −100.
-LinearCrossEntropyOutputs linear_cross_entropy_forward(const LinearCrossEntropyInputs& in, int64_t true_vocab = 0);
+LinearCrossEntropyOutputs linear_cross_entropy_forward(const LinearCrossEntropyInputs& in,
+                                                       int64_t true_vocab = 0);
 
 /// The same, with the gradients of scale · loss_sum in the same pass, so that no logits are computed twice:
 /// `grad_hidden` (T, d) is written, `grad_weight` (V, d) is ADDED to; either may be undefined.
-LinearCrossEntropyOutputs linear_cross_entropy_forward_backward(const LinearCrossEntropyInputs& in, double scale, at::Tensor& grad_hidden,
+LinearCrossEntropyOutputs linear_cross_entropy_forward_backward(const LinearCrossEntropyInputs& in,
+                                                                double scale, at::Tensor& grad_hidden,
                                                                 at::Tensor& grad_weight);
 
 }  // namespace exactmamba::ops

@@ -45,7 +45,8 @@ double exponentiate(T* row, int64_t size, T top) {
 template <class T>
 void finish_gradient(const CrossEntropyRowsParams<T>& params, T* row, int64_t target, double sum) {
   const T factor = static_cast<T>(params.scale / sum);
-  for_each_pack<T>(params.vocabulary, [&](int64_t c, int64_t n) { store(row + c, load(row + c, n) * factor, n); });
+  for_each_pack<T>(params.vocabulary,
+                   [&](int64_t c, int64_t n) { store(row + c, load(row + c, n) * factor, n); });
   row[target] -= static_cast<T>(params.scale);
 }
 

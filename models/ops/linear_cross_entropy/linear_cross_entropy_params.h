@@ -1,4 +1,5 @@
-// The contract between linear_cross_entropy.cpp, which forms a block of logits, and the row-wise part of the loss.
+// The contract between linear_cross_entropy.cpp, which forms a block of logits, and the row-wise part of the
+// loss.
 #pragma once
 
 #include <cstdint>

@@ -50,7 +50,8 @@ RmsNormOutputs rms_norm_forward(const RmsNormInputs& in) {
 }
 
 at::Tensor rms_norm_backward(const at::Tensor& residual_out, const at::Tensor& rstd, const at::Tensor& weight,
-                             const at::Tensor& grad_out, const at::Tensor& grad_residual_out, at::Tensor& grad_weight) {
+                             const at::Tensor& grad_out, const at::Tensor& grad_residual_out,
+                             at::Tensor& grad_weight) {
   const OperatorChecks checks("rms_norm", "residual_out", residual_out);
   const int64_t size = row_size(checks, "residual_out", residual_out);
   checks.dense("rstd", rstd, residual_out.sizes().slice(0, residual_out.dim() - 1));

@@ -24,7 +24,8 @@ void forward_row(const RmsNormParams<T>& params, int64_t row) {
     }
     squares += r * r;
   });
-  const T rstd = static_cast<T>(1.0 / std::sqrt(sum_of_lanes(squares) / static_cast<double>(params.size) + params.eps));
+  const T rstd =
+      static_cast<T>(1.0 / std::sqrt(sum_of_lanes(squares) / static_cast<double>(params.size) + params.eps));
   params.rstd[row] = rstd;
   for_each_pack<T>(params.size, [&](int64_t c, int64_t n) {
     store(params.out + at + c, load(params.weight + c, n) * (load(summed + c, n) * rstd), n);
@@ -38,7 +39,8 @@ void backward_row(const RmsNormParams<T>& params, int64_t row, T* grad_weight) {
   const T rstd = params.saved_rstd[row];
   Pack<T> products{};
   for_each_pack<T>(params.size, [&](int64_t c, int64_t n) {
-    const Pack<T> normed = load(params.residual_out + at + c, n) * rstd, g = load(params.grad_out + at + c, n);
+    const Pack<T> normed = load(params.residual_out + at + c, n) * rstd,
+                  g = load(params.grad_out + at + c, n);
     products += load(params.weight + c, n) * g * normed;
     store(grad_weight + c, load(grad_weight + c, n) + g * normed, n);
   });

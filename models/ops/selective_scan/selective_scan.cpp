@@ -31,8 +31,8 @@ Call checked_call(const SelectiveScanInputs& in) {
   checks.dimensions("u", in.u, 3, "(B, L, D)");
   checks.dimensions("A", in.A, 2, "(D, N)");
   require(in.B.defined(), "selective_scan: B is missing");
-  require(in.B.dim() == 3 || in.B.dim() == 4, "selective_scan: B has {} dimensions, but (B, L, N) or (B, L, G, N) is expected",
-          in.B.dim());
+  require(in.B.dim() == 3 || in.B.dim() == 4,
+          "selective_scan: B has {} dimensions, but (B, L, N) or (B, L, G, N) is expected", in.B.dim());
   Call call{in.u.size(0), in.u.size(1), in.u.size(2), in.A.size(1), in.B.dim() == 4 ? in.B.size(2) : 1, {}};
   require(call.groups >= 1 && call.channels % call.groups == 0,
           "selective_scan: {} channels do not divide into the {} groups of B", call.channels, call.groups);
@@ -47,7 +47,8 @@ Call checked_call(const SelectiveScanInputs& in) {
   checks.rows_or_undefined("z", in.z, in.u.sizes());
   checks.dense_or_undefined("delta_bias", in.delta_bias, {call.channels});
   call.sequences = sequences_of(in.cu_seqlens, call.batch, call.length);
-  checks.dense_or_undefined("initial_state", in.initial_state, {call.sequence_count(), call.channels, call.states});
+  checks.dense_or_undefined("initial_state", in.initial_state,
+                            {call.sequence_count(), call.channels, call.states});
   return call;
 }
 
@@ -74,7 +75,8 @@ SelectiveScanParams<T> params_of(const SelectiveScanInputs& in, const Call& call
 }
 
 /// The forward pass into tensors that exist; `chunk_states` and `last_state` may be undefined.
-at::Tensor run_forward(const SelectiveScanInputs& in, const Call& call, const at::Tensor& chunk_states, const at::Tensor& last_state) {
+at::Tensor run_forward(const SelectiveScanInputs& in, const Call& call, const at::Tensor& chunk_states,
+                       const at::Tensor& last_state) {
   at::Tensor out = at::empty(in.u.sizes(), in.u.options());
   dispatch_floating(in.u.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, call);
@@ -86,12 +88,14 @@ at::Tensor run_forward(const SelectiveScanInputs& in, const Call& call, const at
   return out;
 }
 
-void check_backward(const SelectiveScanInputs& in, const Call& call, const SelectiveScanSaved& saved, const at::Tensor& grad_out,
-                    const at::Tensor& grad_last_state, const SelectiveScanGradients& gradients) {
+void check_backward(const SelectiveScanInputs& in, const Call& call, const SelectiveScanSaved& saved,
+                    const at::Tensor& grad_out, const at::Tensor& grad_last_state,
+                    const SelectiveScanGradients& gradients) {
   const OperatorChecks checks(kOp, "u", in.u);
   checks.dense("saved.chunk_states", saved.chunk_states, {call.chunk_count(), call.states, call.channels});
   checks.rows("grad_out", grad_out, in.u.sizes());
-  checks.dense_or_undefined("grad_last_state", grad_last_state, {call.sequence_count(), call.channels, call.states});
+  checks.dense_or_undefined("grad_last_state", grad_last_state,
+                            {call.sequence_count(), call.channels, call.states});
   checks.rows_or_undefined("gradients.u", gradients.u, in.u.sizes());
   checks.rows_or_undefined("gradients.delta", gradients.delta, in.u.sizes());
   checks.rows_or_undefined("gradients.B", gradients.B, in.B.sizes());
@@ -100,20 +104,26 @@ void check_backward(const SelectiveScanInputs& in, const Call& call, const Selec
   checks.dense_or_undefined("gradients.A", gradients.A, in.A.sizes());
   checks.dense_or_undefined("gradients.D", gradients.D, {call.channels});
   checks.dense_or_undefined("gradients.delta_bias", gradients.delta_bias, {call.channels});
-  require(!gradients.z.defined() || in.z.defined(), "selective_scan: gradients.z is asked for, but there is no z");
+  require(!gradients.z.defined() || in.z.defined(),
+          "selective_scan: gradients.z is asked for, but there is no z");
 }
 
 }  // namespace
 
-at::Tensor selective_scan_forward(const SelectiveScanInputs& in, SelectiveScanSaved* saved, at::Tensor* last_state) {
+at::Tensor selective_scan_forward(const SelectiveScanInputs& in, SelectiveScanSaved* saved,
+                                  at::Tensor* last_state) {
   const Call call = checked_call(in);
-  if (saved) saved->chunk_states = at::empty({call.chunk_count(), call.states, call.channels}, in.u.options());
-  if (last_state) *last_state = at::empty({call.sequence_count(), call.channels, call.states}, in.u.options());
-  return run_forward(in, call, saved ? saved->chunk_states : at::Tensor(), last_state ? *last_state : at::Tensor());
+  if (saved)
+    saved->chunk_states = at::empty({call.chunk_count(), call.states, call.channels}, in.u.options());
+  if (last_state)
+    *last_state = at::empty({call.sequence_count(), call.channels, call.states}, in.u.options());
+  return run_forward(in, call, saved ? saved->chunk_states : at::Tensor(),
+                     last_state ? *last_state : at::Tensor());
 }
 
-void selective_scan_backward(const SelectiveScanInputs& in, const SelectiveScanSaved& saved, const at::Tensor& grad_out,
-                             const at::Tensor& grad_last_state, SelectiveScanGradients& gradients) {
+void selective_scan_backward(const SelectiveScanInputs& in, const SelectiveScanSaved& saved,
+                             const at::Tensor& grad_out, const at::Tensor& grad_last_state,
+                             SelectiveScanGradients& gradients) {
   const Call call = checked_call(in);
   check_backward(in, call, saved, grad_out, grad_last_state, gradients);
   dispatch_floating(in.u.scalar_type(), [&]<class T>() {

@@ -1,6 +1,7 @@
-// Channels lie in the vector lanes. A task owns a block of channels of one group and walks over all sequences in chunks, so
-// that no result depends on the number of threads; the gradients of B and C, sums over channels, are kept per block and
-// added in order of the blocks. Buffers of a task are rows of kBlock channels; channels beyond the block's are 0.
+// Channels lie in the vector lanes. A task owns a block of channels of one group and walks over all sequences
+// in chunks, so that no result depends on the number of threads; the gradients of B and C, sums over
+// channels, are kept per block and added in order of the blocks. Buffers of a task are rows of kBlock
+// channels; channels beyond the block's are 0.
 #include <algorithm>
 #include <memory>
 #include <vector>
@@ -32,7 +33,9 @@ std::vector<ChannelBlock> blocks_of(const SelectiveScanParams<T>& params) {
   return blocks;
 }
 
-int64_t chunks_of(const Sequence& sequence) { return (sequence.end - sequence.begin + kScanChunk - 1) / kScanChunk; }
+int64_t chunks_of(const Sequence& sequence) {
+  return (sequence.end - sequence.begin + kScanChunk - 1) / kScanChunk;
+}
 
 /// Tokens of one chunk, positions in the flattened B·L.
 struct Chunk {
@@ -92,7 +95,9 @@ class ScanBlock {
 
   const T* B(int64_t token) const { return params_.B.at(token) + block_.group * states_; }
   const T* C(int64_t token) const { return params_.C.at(token) + block_.group * states_; }
-  Pack<T> skip_weight(int64_t c, int64_t n) const { return params_.D ? load(params_.D + block_.first + c, n) : Pack<T>{}; }
+  Pack<T> skip_weight(int64_t c, int64_t n) const {
+    return params_.D ? load(params_.D + block_.first + c, n) : Pack<T>{};
+  }
 
   const SelectiveScanParams<T>& params_;
   const ChannelBlock block_;
@@ -129,7 +134,8 @@ class ForwardBlock : ScanBlock<T> {
 
   void save_state(int64_t chunk_index) {
     T* to = params_.chunk_states + chunk_index * states_ * params_.channels + block_.first;
-    for (int64_t n = 0; n < states_; ++n) std::copy_n(&state_[n * kBlock], block_.count, to + n * params_.channels);
+    for (int64_t n = 0; n < states_; ++n)
+      std::copy_n(&state_[n * kBlock], block_.count, to + n * params_.channels);
   }
 
   void run_chunk(const Chunk& chunk) {
@@ -142,7 +148,8 @@ class ForwardBlock : ScanBlock<T> {
   void scan(const Chunk& chunk, int64_t c) {
     for (int64_t t = 0; t < chunk.size; ++t) {
       const T *b = this->B(chunk.begin + t), *readout = this->C(chunk.begin + t);
-      const Pack<T> delta = load(&this->delta_[t * kBlock + c]), delta_u = load(&this->delta_u_[t * kBlock + c]);
+      const Pack<T> delta = load(&this->delta_[t * kBlock + c]),
+                    delta_u = load(&this->delta_u_[t * kBlock + c]);
       Pack<T> y{};
       for (int64_t n = 0; n < states_; ++n) {
         T* state = &state_[n * kBlock + c];
@@ -222,7 +229,8 @@ class BackwardBlock : ScanBlock<T> {
 
   void load_state(int64_t chunk_index) {
     const T* from = params_.saved_states + chunk_index * states_ * params_.channels + block_.first;
-    for (int64_t n = 0; n < states_; ++n) std::copy_n(from + n * params_.channels, block_.count, &state_[n * kBlock]);
+    for (int64_t n = 0; n < states_; ++n)
+      std::copy_n(from + n * params_.channels, block_.count, &state_[n * kBlock]);
   }
 
   /// The gradient of the sum before the gate.
@@ -240,7 +248,8 @@ class BackwardBlock : ScanBlock<T> {
     for (int64_t n = 0; n < states_; ++n) trace_[n] = load(&state_[n * kBlock + c]);
     for (int64_t t = 0; t < chunk.size; ++t) {
       const T *b = this->B(chunk.begin + t), *readout = this->C(chunk.begin + t);
-      const Pack<T> delta = load(&this->delta_[t * kBlock + c]), delta_u = load(&this->delta_u_[t * kBlock + c]);
+      const Pack<T> delta = load(&this->delta_[t * kBlock + c]),
+                    delta_u = load(&this->delta_u_[t * kBlock + c]);
       const Pack<T>* before = &trace_[t * states_];
       Pack<T>*after = &trace_[(t + 1) * states_], *decay = &decays_[t * states_];
       Pack<T> y{};
@@ -256,10 +265,12 @@ class BackwardBlock : ScanBlock<T> {
   /// One token of the adjoint recurrence for one pack of channels.
   void step_back(int64_t token, int64_t t, int64_t c) {
     const T *b = this->B(token), *readout = this->C(token);
-    const Pack<T>*before = &trace_[t * states_], *after = &trace_[(t + 1) * states_], *decay = &decays_[t * states_];
+    const Pack<T>*before = &trace_[t * states_], *after = &trace_[(t + 1) * states_],
+          *decay = &decays_[t * states_];
     Pack<T>*grad_b = &grad_B_[t * states_], *grad_c = &grad_C_[t * states_];
     const Pack<T> grad_y = load(&grad_y_[t * kBlock + c]);
-    const Pack<T> delta = load(&this->delta_[t * kBlock + c]), delta_u = load(&this->delta_u_[t * kBlock + c]);
+    const Pack<T> delta = load(&this->delta_[t * kBlock + c]),
+                  delta_u = load(&this->delta_u_[t * kBlock + c]);
     Pack<T> grad_delta{}, grad_delta_u{};
     for (int64_t n = 0; n < states_; ++n) {
       T *carried = &grad_state_[n * kBlock + c], *grad_A = &grad_A_[n * kBlock + c];
@@ -291,10 +302,13 @@ class BackwardBlock : ScanBlock<T> {
     Pack<T> grad_delta = load(&grad_delta_[at]) + grad_delta_u * u;
     if (params_.delta_softplus) grad_delta *= softplus_slope(this->biased_delta(token, c, n));
     if (params_.grad_delta) store(params_.grad_delta.at(token) + channel, grad_delta, n);
-    if (params_.grad_u) store(params_.grad_u.at(token) + channel, grad_delta_u * load(&this->delta_[at]) + grad_y * skip, n);
+    if (params_.grad_u)
+      store(params_.grad_u.at(token) + channel, grad_delta_u * load(&this->delta_[at]) + grad_y * skip, n);
     if (params_.grad_z) {
-      const Pack<T> ungated = load(&y_[at]) + skip * u, slope = silu_derivative(load(params_.z.at(token) + channel, n));
-      store(params_.grad_z.at(token) + channel, load(params_.grad_out.at(token) + channel, n) * ungated * slope, n);
+      const Pack<T> ungated = load(&y_[at]) + skip * u,
+                    slope = silu_derivative(load(params_.z.at(token) + channel, n));
+      store(params_.grad_z.at(token) + channel,
+            load(params_.grad_out.at(token) + channel, n) * ungated * slope, n);
     }
     store(&grad_D_[c], load(&grad_D_[c]) + grad_y * u);
     store(&grad_bias_[c], load(&grad_bias_[c]) + grad_delta);
@@ -305,7 +319,8 @@ class BackwardBlock : ScanBlock<T> {
       if (params_.grad_D) params_.grad_D[block_.first + c] += grad_D_[c];
       if (params_.grad_delta_bias) params_.grad_delta_bias[block_.first + c] += grad_bias_[c];
       if (!params_.grad_A) continue;
-      for (int64_t n = 0; n < states_; ++n) params_.grad_A[(block_.first + c) * states_ + n] += grad_A_[n * kBlock + c];
+      for (int64_t n = 0; n < states_; ++n)
+        params_.grad_A[(block_.first + c) * states_ + n] += grad_A_[n * kBlock + c];
     }
   }
 
@@ -334,10 +349,14 @@ void selective_scan_backward_cpu(const SelectiveScanParams<T>& params) {
   const auto partial_C = std::make_unique_for_overwrite<T[]>(block_count * partial_size);
   at::parallel_for(0, block_count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b)
-      BackwardBlock<T>(params, blocks[b], partial_B.get() + b * partial_size, partial_C.get() + b * partial_size).run();
+      BackwardBlock<T>(params, blocks[b], partial_B.get() + b * partial_size,
+                       partial_C.get() + b * partial_size)
+          .run();
   });
-  sum_blocks_of_groups(partial_B.get(), params.tokens, params.states, params.groups, block_count, params.grad_B);
-  sum_blocks_of_groups(partial_C.get(), params.tokens, params.states, params.groups, block_count, params.grad_C);
+  sum_blocks_of_groups(partial_B.get(), params.tokens, params.states, params.groups, block_count,
+                       params.grad_B);
+  sum_blocks_of_groups(partial_C.get(), params.tokens, params.states, params.groups, block_count,
+                       params.grad_C);
 }
 
 template void selective_scan_forward_cpu(const SelectiveScanParams<float>&);

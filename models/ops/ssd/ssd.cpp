@@ -20,7 +20,9 @@ struct Call {
   int64_t chunks;
 
   std::vector<int64_t> state_shape(int64_t count) const { return {count, heads, head_size, states}; }
-  std::vector<int64_t> sequence_state_shape() const { return state_shape(static_cast<int64_t>(sequences.size())); }
+  std::vector<int64_t> sequence_state_shape() const {
+    return state_shape(static_cast<int64_t>(sequences.size()));
+  }
 };
 
 void check_tensors(const SsdInputs& in, const Call& call) {
@@ -40,12 +42,14 @@ Call checked_call(const SsdInputs& in) {
   checks.dimensions("x", in.x, 4, "(B, L, H, P)");
   checks.dimensions("B", in.B, 4, "(B, L, G, N)");
   require(in.chunk_size >= 1, "ssd: chunk_size is {}, but must be at least 1", in.chunk_size);
-  require(in.dt_min <= in.dt_max, "ssd: dt_min is {}, which is greater than dt_max = {}", in.dt_min, in.dt_max);
+  require(in.dt_min <= in.dt_max, "ssd: dt_min is {}, which is greater than dt_max = {}", in.dt_min,
+          in.dt_max);
   Call call{in.x.size(0), in.x.size(1), in.x.size(2), in.x.size(3), in.B.size(2), in.B.size(3), {}, 0};
-  require(call.groups >= 1 && call.heads % call.groups == 0, "ssd: {} heads do not divide into the {} groups of B", call.heads,
-          call.groups);
+  require(call.groups >= 1 && call.heads % call.groups == 0,
+          "ssd: {} heads do not divide into the {} groups of B", call.heads, call.groups);
   call.sequences = sequences_of(in.cu_seqlens, call.batch, call.length);
-  for (const Sequence& s : call.sequences) call.chunks += (s.end - s.begin + in.chunk_size - 1) / in.chunk_size;
+  for (const Sequence& s : call.sequences)
+    call.chunks += (s.end - s.begin + in.chunk_size - 1) / in.chunk_size;
   check_tensors(in, call);
   return call;
 }
@@ -75,7 +79,8 @@ SsdParams<T> params_of(const SsdInputs& in, const Call& call) {
 }
 
 /// The forward pass into tensors that exist; `chunk_states` and `last_state` may be undefined.
-at::Tensor run_forward(const SsdInputs& in, const Call& call, const at::Tensor& chunk_states, const at::Tensor& last_state) {
+at::Tensor run_forward(const SsdInputs& in, const Call& call, const at::Tensor& chunk_states,
+                       const at::Tensor& last_state) {
   at::Tensor out = at::empty(in.x.sizes(), in.x.options());
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, call);
@@ -109,11 +114,12 @@ at::Tensor ssd_forward(const SsdInputs& in, SsdSaved* saved, at::Tensor* last_st
   const Call call = checked_call(in);
   if (saved) saved->chunk_states = at::empty(call.state_shape(call.chunks), in.x.options());
   if (last_state) *last_state = at::empty(call.sequence_state_shape(), in.x.options());
-  return run_forward(in, call, saved ? saved->chunk_states : at::Tensor(), last_state ? *last_state : at::Tensor());
+  return run_forward(in, call, saved ? saved->chunk_states : at::Tensor(),
+                     last_state ? *last_state : at::Tensor());
 }
 
-void ssd_backward(const SsdInputs& in, const SsdSaved& saved, const at::Tensor& grad_out, const at::Tensor& grad_last_state,
-                  SsdGradients& gradients) {
+void ssd_backward(const SsdInputs& in, const SsdSaved& saved, const at::Tensor& grad_out,
+                  const at::Tensor& grad_last_state, SsdGradients& gradients) {
   const Call call = checked_call(in);
   check_backward(in, call, saved, grad_out, grad_last_state, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {

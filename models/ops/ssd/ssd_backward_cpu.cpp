@@ -1,6 +1,6 @@
-// A task is a block of heads of one group in one sequence. The gradients of B and C, sums over the heads of a group, are kept
-// per block and added in order of the blocks; parameter gradients are kept per sequence and added in order of the sequences:
-// no result depends on the number of threads.
+// A task is a block of heads of one group in one sequence. The gradients of B and C, sums over the heads of a
+// group, are kept per block and added in order of the blocks; parameter gradients are kept per sequence and
+// added in order of the sequences: no result depends on the number of threads.
 #include <memory>
 
 #include "models/ops/partial_sums.h"
@@ -113,14 +113,18 @@ class SsdBackwardTask {
     const MatrixView<T> grad_out{params_.grad_out.at(chunk.begin) + head * P_, params_.grad_out.token_stride};
     const MatrixView<T> state_in{params_.saved_states + (chunk_index * params_.heads + head) * P_ * N_, N_};
     T* grad_state = &grad_state_[h * P_ * N_];
-    const bool has_state = !chunk.first || params_.initial_state, has_grad_state = !chunk.last || params_.grad_last_state;
+    const bool has_state = !chunk.first || params_.initial_state,
+               has_grad_state = !chunk.last || params_.grad_last_state;
     decays_.load_chunk(params_, pass_.steps, chunk, head);
-    scale_rows(decays_.delta.data(), chunk.size, P_, params_.x.at(chunk.begin) + head * P_, params_.x.token_stride, scaled_x_.data());
+    scale_rows(decays_.delta.data(), chunk.size, P_, params_.x.at(chunk.begin) + head * P_,
+               params_.x.token_stride, scaled_x_.data());
     std::fill_n(exponents_.data(), chunk.size, 0.0);
     inside_chunk(chunk, grad_out);
     if (has_grad_state) written_state(chunk, grad_state, partial_B);
-    if (has_state && has_grad_state) exponents_[chunk.size - 1] += decays_.across * dot(grad_state, state_in.data);
-    if (has_state || params_.grad_initial_state) read_state(chunk, grad_out, state_in, has_state, grad_state, partial_C);
+    if (has_state && has_grad_state)
+      exponents_[chunk.size - 1] += decays_.across * dot(grad_state, state_in.data);
+    if (has_state || params_.grad_initial_state)
+      read_state(chunk, grad_out, state_in, has_state, grad_state, partial_C);
     write_gradients(chunk, head, grad_out);
   }
 
@@ -149,8 +153,8 @@ class SsdBackwardTask {
     }
   }
 
-  /// Row i of the gradients of the products C_i·B_j and of the exponents. The diagonal has decay 1 and no exponent: left out,
-  /// it cannot drown the rest in rounding.
+  /// Row i of the gradients of the products C_i·B_j and of the exponents. The diagonal has decay 1 and no
+  /// exponent: left out, it cannot drown the rest in rounding.
   void mixing_row(int64_t i, int64_t Q) {
     T *grad = &grad_mixing_[i * Q], *grad_products = &grad_products_[i * Q];
     const T *decay = &decay_[i * Q], *mixing = &mixing_[i * Q];
@@ -187,9 +191,10 @@ class SsdBackwardTask {
     exponents_[chunk.size - 1] += total;
   }
 
-  /// The part of the state that enters the chunk: out_i += from_start_i · state C_i. Turns `grad_state` into its gradient.
-  void read_state(const SsdChunk& chunk, const MatrixView<T>& grad_out, const MatrixView<T>& state_in, bool has_state, T* grad_state,
-                  T* partial_C) {
+  /// The part of the state that enters the chunk: out_i += from_start_i · state C_i. Turns `grad_state` into
+  /// its gradient.
+  void read_state(const SsdChunk& chunk, const MatrixView<T>& grad_out, const MatrixView<T>& state_in,
+                  bool has_state, T* grad_state, T* partial_C) {
     scale_rows(decays_.from_start.data(), chunk.size, P_, grad_out.data, grad_out.stride, weighted_.data());
     const MatrixView<T> weighted{weighted_.data(), P_};
     gemm<T>(P_, N_, chunk.size, weighted.t(), C(chunk), decays_.across, grad_state, N_);
@@ -214,7 +219,8 @@ class SsdBackwardTask {
     for (int64_t i = chunk.size - 1; i >= 0; --i) {
       const int64_t token = chunk.begin + i, at = token * params_.heads + head;
       later += exponents_[i];
-      const double grad_delta = write_grad_x(token, i, head, grad_out.data + i * grad_out.stride, of_head.D) + params_.A[head] * later;
+      const double grad_delta = write_grad_x(token, i, head, grad_out.data + i * grad_out.stride, of_head.D) +
+                                params_.A[head] * later;
       const double grad_dt = grad_delta * pass_.steps.slope[at];
       of_head.A += later * decays_.delta[i];
       of_head.dt_bias += grad_dt;
@@ -229,7 +235,8 @@ class SsdBackwardTask {
     const T skip = params_.D ? params_.D[head] : T(0);
     Pack<T> of_delta{}, of_skip{};
     for_each_pack<T>(P_, [&](int64_t p, int64_t n) {
-      const Pack<T> grad = load(&grad_scaled_x_[i * P_ + p], n), g = load(grad_out + p, n), x_pack = load(x + p, n);
+      const Pack<T> grad = load(&grad_scaled_x_[i * P_ + p], n), g = load(grad_out + p, n),
+                    x_pack = load(x + p, n);
       of_delta += grad * x_pack;
       of_skip += g * x_pack;
       if (grad_x) store(grad_x + p, decays_.delta[i] * grad + skip * g, n);
@@ -242,14 +249,19 @@ class SsdBackwardTask {
     double sum = 0;
     for (int64_t p = 0; p < P_; ++p) {
       Pack<T> products{};
-      for_each_pack<T>(N_, [&](int64_t k, int64_t n) { products += load(a + p * N_ + k, n) * load(b + p * N_ + k, n); });
+      for_each_pack<T>(
+          N_, [&](int64_t k, int64_t n) { products += load(a + p * N_ + k, n) * load(b + p * N_ + k, n); });
       sum += sum_of_lanes(products);
     }
     return sum;
   }
 
-  MatrixView<T> B(const SsdChunk& chunk) const { return {params_.B.at(chunk.begin) + block_.group * N_, params_.B.token_stride}; }
-  MatrixView<T> C(const SsdChunk& chunk) const { return {params_.C.at(chunk.begin) + block_.group * N_, params_.C.token_stride}; }
+  MatrixView<T> B(const SsdChunk& chunk) const {
+    return {params_.B.at(chunk.begin) + block_.group * N_, params_.B.token_stride};
+  }
+  MatrixView<T> C(const SsdChunk& chunk) const {
+    return {params_.C.at(chunk.begin) + block_.group * N_, params_.C.token_stride};
+  }
 
   SsdBackwardPass<T>& pass_;
   const SsdParams<T>& params_;
@@ -257,12 +269,12 @@ class SsdBackwardTask {
   int64_t sequence_ = 0;
   HeadBlock block_{};
   HeadDecays<T> decays_;
-  std::vector<T> decay_, mixing_, grad_mixing_, grad_products_;            // (Q, Q)
-  std::vector<T> scaled_x_, weighted_, grad_scaled_x_, read_gradient_;     // (Q, P); scaled x = Δ x
-  std::vector<T> grad_C_;                                                  // (Q, N)
-  std::vector<T> grad_state_;                                              // [head of the block] (P, N)
-  std::vector<double> exponents_;                                          // [token] gradient of A ΣΔ up to this token
-  std::vector<T> columns_;                                                 // [token]
+  std::vector<T> decay_, mixing_, grad_mixing_, grad_products_;         // (Q, Q)
+  std::vector<T> scaled_x_, weighted_, grad_scaled_x_, read_gradient_;  // (Q, P); scaled x = Δ x
+  std::vector<T> grad_C_;                                               // (Q, N)
+  std::vector<T> grad_state_;                                           // [head of the block] (P, N)
+  std::vector<double> exponents_;  // [token] gradient of A ΣΔ up to this token
+  std::vector<T> columns_;         // [token]
 };
 
 template <class T>
@@ -292,8 +304,10 @@ void ssd_backward_cpu(const SsdParams<T>& params) {
     SsdBackwardTask<T> task(pass);
     for (int64_t i = begin; i < end; ++i) task.run(i / blocks, i % blocks);
   });
-  sum_blocks_of_groups(pass.partial_B.get(), params.tokens, params.states, params.groups, blocks, params.grad_B);
-  sum_blocks_of_groups(pass.partial_C.get(), params.tokens, params.states, params.groups, blocks, params.grad_C);
+  sum_blocks_of_groups(pass.partial_B.get(), params.tokens, params.states, params.groups, blocks,
+                       params.grad_B);
+  sum_blocks_of_groups(pass.partial_C.get(), params.tokens, params.states, params.groups, blocks,
+                       params.grad_C);
   add_parameter_gradients(pass);
 }
 

@@ -1,5 +1,5 @@
-// What the forward and backward passes of ssd share on the CPU: chunks, step sizes and the decays inside a chunk.
-// Q: tokens of a chunk.
+// What the forward and backward passes of ssd share on the CPU: chunks, step sizes and the decays inside a
+// chunk. Q: tokens of a chunk.
 #pragma once
 
 #include <algorithm>
@@ -60,18 +60,21 @@ struct SsdSteps {
       const int64_t row = token * params.heads;
       for_each_pack<T>(params.heads, [&](int64_t h, int64_t n) { fill_pack(params, token, h, n); });
       for (int64_t h = 0; h < params.heads; ++h)
-        cumulative[row + h] = delta[row + h] + (token > chunk.begin ? cumulative[row - params.heads + h] : 0.0);
+        cumulative[row + h] =
+            delta[row + h] + (token > chunk.begin ? cumulative[row - params.heads + h] : 0.0);
     }
   }
 
   void fill_pack(const SsdParams<T>& params, int64_t token, int64_t h, int64_t n) {
     const int64_t at = token * params.heads + h;
-    const Pack<T> low = broadcast(static_cast<T>(params.dt_min)), high = broadcast(static_cast<T>(params.dt_max));
+    const Pack<T> low = broadcast(static_cast<T>(params.dt_min)),
+                  high = broadcast(static_cast<T>(params.dt_max));
     Pack<T> biased = load(params.dt.at(token) + h, n);
     if (params.dt_bias) biased += load(params.dt_bias + h, n);
     const Pack<T> step = softplus(biased);
     store(&delta[at], step < low ? low : (step > high ? high : step), n);
-    if (!slope.empty()) store(&slope[at], (step < low) | (step > high) ? Pack<T>{} : softplus_slope(biased), n);
+    if (!slope.empty())
+      store(&slope[at], (step < low) | (step > high) ? Pack<T>{} : softplus_slope(biased), n);
   }
 };
 
@@ -83,12 +86,16 @@ struct SsdProducts {
 
   SsdProducts(const SsdParams<T>& params, const SsdChunks& chunks)
       : tokens(params.tokens), stride(chunks.longest), values(params.groups * tokens * stride) {
-    at::parallel_for(0, static_cast<int64_t>(chunks.all.size()) * params.groups, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) multiply(params, chunks.all[i / params.groups], i % params.groups);
-    });
+    at::parallel_for(0, static_cast<int64_t>(chunks.all.size()) * params.groups, 1,
+                     [&](int64_t begin, int64_t end) {
+                       for (int64_t i = begin; i < end; ++i)
+                         multiply(params, chunks.all[i / params.groups], i % params.groups);
+                     });
   }
   T* of(const SsdChunk& chunk, int64_t group) { return &values[(group * tokens + chunk.begin) * stride]; }
-  const T* of(const SsdChunk& chunk, int64_t group) const { return &values[(group * tokens + chunk.begin) * stride]; }
+  const T* of(const SsdChunk& chunk, int64_t group) const {
+    return &values[(group * tokens + chunk.begin) * stride];
+  }
 
  private:
   void multiply(const SsdParams<T>& params, const SsdChunk& chunk, int64_t group) {
@@ -98,8 +105,8 @@ struct SsdProducts {
   }
 };
 
-/// The decays of one head inside one chunk. The exponents A·ΣΔ are kept in two parts, so that the difference of two large
-/// ones keeps the precision of T.
+/// The decays of one head inside one chunk. The exponents A·ΣΔ are kept in two parts, so that the difference
+/// of two large ones keeps the precision of T.
 template <class T>
 class HeadDecays {
  public:
@@ -128,9 +135,10 @@ class HeadDecays {
     return exp((high_[i] - load(&high_[j], n)) + (low_[i] - load(&low_[j], n)));
   }
 
-  std::vector<T> delta;                 // [token of the chunk]
-  std::vector<T> from_start, to_end;    // decay from the chunk's entry to token i; from token j to the chunk's end
-  T across = 1;                         // decay over the whole chunk
+  std::vector<T> delta;  // [token of the chunk]
+  std::vector<T> from_start,
+      to_end;    // decay from the chunk's entry to token i; from token j to the chunk's end
+  T across = 1;  // decay over the whole chunk
 
  private:
   std::vector<T> high_, low_;

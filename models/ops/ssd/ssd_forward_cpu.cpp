@@ -7,7 +7,8 @@ namespace {
 template <class T>
 class SsdForwardTask {
  public:
-  SsdForwardTask(const SsdParams<T>& params, const SsdChunks& chunks, const SsdSteps<T>& steps, const SsdProducts<T>& products)
+  SsdForwardTask(const SsdParams<T>& params, const SsdChunks& chunks, const SsdSteps<T>& steps,
+                 const SsdProducts<T>& products)
       : params_(params),
         chunks_(chunks),
         steps_(steps),
@@ -29,7 +30,8 @@ class SsdForwardTask {
       std::fill(state_.begin(), state_.end(), T(0));
     for (int64_t c = chunks_.first_of[sequence]; c < chunks_.first_of[sequence + 1]; ++c) {
       if (params_.chunk_states)
-        std::copy(state_.begin(), state_.end(), params_.chunk_states + (c * params_.heads + head) * state_size_);
+        std::copy(state_.begin(), state_.end(),
+                  params_.chunk_states + (c * params_.heads + head) * state_size_);
       run_chunk(chunks_.all[c]);
     }
     if (params_.last_state) std::copy(state_.begin(), state_.end(), params_.last_state + of_sequence);
@@ -43,7 +45,8 @@ class SsdForwardTask {
     T* out = params_.out.at(chunk.begin) + head_ * P;
     scale_rows(decays_.delta.data(), chunk.size, P, x, params_.x.token_stride, scaled_x_.data());
     fill_mixing(chunk);
-    gemm<T>(chunk.size, P, chunk.size, {mixing_.data(), chunk.size}, {scaled_x_.data(), P}, 0, out, params_.out.token_stride);
+    gemm<T>(chunk.size, P, chunk.size, {mixing_.data(), chunk.size}, {scaled_x_.data(), P}, 0, out,
+            params_.out.token_stride);
     const bool has_state = !chunk.first || params_.initial_state;
     if (has_state) read_state(chunk);
     finish_output(chunk, x, out, has_state);
@@ -56,7 +59,9 @@ class SsdForwardTask {
     for (int64_t i = 0; i < chunk.size; ++i) {
       T* row = &mixing_[i * chunk.size];
       const T* from = products + i * products_.stride;
-      for_each_pack<T>(i + 1, [&](int64_t j, int64_t n) { store(row + j, load(from + j, n) * decays_.between(i, j, n), n); });
+      for_each_pack<T>(i + 1, [&](int64_t j, int64_t n) {
+        store(row + j, load(from + j, n) * decays_.between(i, j, n), n);
+      });
       std::fill(row + i + 1, row + chunk.size, T(0));
     }
   }
@@ -65,7 +70,8 @@ class SsdForwardTask {
   void read_state(const SsdChunk& chunk) {
     const MatrixView<T> c{params_.C.at(chunk.begin) + group_ * params_.states, params_.C.token_stride};
     const MatrixView<T> state{state_.data(), params_.states};
-    gemm<T>(chunk.size, params_.head_size, params_.states, c, state.t(), 0, from_state_.data(), params_.head_size);
+    gemm<T>(chunk.size, params_.head_size, params_.states, c, state.t(), 0, from_state_.data(),
+            params_.head_size);
   }
 
   void finish_output(const SsdChunk& chunk, const T* x, T* out, bool has_state) {
@@ -83,7 +89,8 @@ class SsdForwardTask {
     const int64_t P = params_.head_size;
     scale_rows(decays_.to_end.data(), chunk.size, P, scaled_x_.data(), P, scaled_x_.data());
     const MatrixView<T> b{params_.B.at(chunk.begin) + group_ * params_.states, params_.B.token_stride};
-    gemm<T>(P, params_.states, chunk.size, MatrixView<T>{scaled_x_.data(), P}.t(), b, decays_.across, state_.data(), params_.states);
+    gemm<T>(P, params_.states, chunk.size, MatrixView<T>{scaled_x_.data(), P}.t(), b, decays_.across,
+            state_.data(), params_.states);
   }
 
   const SsdParams<T>& params_;

@@ -14,13 +14,13 @@ struct SsdParams {
   double dt_min = 0, dt_max = 0;
   int64_t chunk_size = 0;  // a sequence of n tokens has ⌈n / chunk_size⌉ chunks
   const Sequence* sequences = nullptr;
-  int64_t sequence_count = 0;  // S
-  Rows<const T> x;             // rows of H·P
-  Rows<const T> dt;            // rows of H
-  Rows<const T> B, C;          // rows of G·N
-  const T* A = nullptr;        // (H)
-  const T* D = nullptr;        // (H) [nullable]
-  const T* dt_bias = nullptr;  // (H) [nullable]
+  int64_t sequence_count = 0;        // S
+  Rows<const T> x;                   // rows of H·P
+  Rows<const T> dt;                  // rows of H
+  Rows<const T> B, C;                // rows of G·N
+  const T* A = nullptr;              // (H)
+  const T* D = nullptr;              // (H) [nullable]
+  const T* dt_bias = nullptr;        // (H) [nullable]
   const T* initial_state = nullptr;  // (S, H, P, N) [nullable]
 
   // forward
@@ -31,9 +31,9 @@ struct SsdParams {
   // backward
   const T* saved_states = nullptr;  // chunk_states of the forward pass
   Rows<const T> grad_out;
-  const T* grad_last_state = nullptr;           // (S, H, P, N) [nullable]
-  Rows<T> grad_x, grad_dt, grad_B, grad_C;      // [nullable]
-  T* grad_initial_state = nullptr;              // (S, H, P, N) [nullable]
+  const T* grad_last_state = nullptr;                               // (S, H, P, N) [nullable]
+  Rows<T> grad_x, grad_dt, grad_B, grad_C;                          // [nullable]
+  T* grad_initial_state = nullptr;                                  // (S, H, P, N) [nullable]
   T *grad_A = nullptr, *grad_D = nullptr, *grad_dt_bias = nullptr;  // (H), added to [nullable]
 };
 

@@ -1,0 +1,31 @@
+#include "models/ops/linear_cross_entropy/linear_cross_entropy.h"
+
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "tests/models/ops/golden_case.h"
+
+namespace exactmamba::ops {
+namespace {
+
+TEST(LinearCrossEntropy, MatchesGoldenOutputsAndGradients) {
+  for_each_case("linear_cross_entropy.safetensors", [](const GoldenCase& golden) {
+    const LinearCrossEntropyInputs in{golden("hidden"), golden("weight"), golden("targets")};
+    const double tolerance = golden.is_double() ? kDoubleTolerance : 2e-6;
+    const auto forward = linear_cross_entropy_forward(in);
+    golden.expect("per_token_loss", forward.per_token_loss, tolerance);
+    EXPECT_LE(std::abs(forward.loss_sum / forward.target_count / golden("loss").item<double>() - 1),
+              tolerance);
+
+    at::Tensor grad_hidden = at::empty_like(in.hidden), grad_weight = at::zeros_like(in.weight);
+    const double scale = golden("grad_out.loss").item<double>() / static_cast<double>(forward.target_count);
+    const auto both = linear_cross_entropy_forward_backward(in, scale, grad_hidden, grad_weight);
+    EXPECT_EQ(both.loss_sum, forward.loss_sum);
+    const double loose = golden.is_double() ? kDoubleTolerance : 2e-5;
+    golden.expect("grad.hidden", grad_hidden, loose);
+    golden.expect("grad.weight", grad_weight, loose);
+  });
+}
+
+}  // namespace
+}  // namespace exactmamba::ops

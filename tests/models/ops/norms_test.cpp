@@ -1,0 +1,51 @@
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "models/ops/gated_rms_norm/gated_rms_norm.h"
+#include "models/ops/rms_norm/rms_norm.h"
+#include "tests/models/ops/golden_case.h"
+
+namespace exactmamba::ops {
+namespace {
+
+double tolerance_of(const GoldenCase& golden) { return golden.is_double() ? kDoubleTolerance : 2e-6; }
+
+TEST(RmsNorm, MatchesGoldenOutputsAndGradients) {
+  for_each_case("rms_norm.safetensors", [](const GoldenCase& golden) {
+    const at::Tensor weight = golden("weight");
+    const auto outputs = rms_norm_forward({golden("x"), golden("residual"), weight});
+    golden.expect("out", outputs.out, tolerance_of(golden));
+    golden.expect("residual_out", outputs.residual_out, tolerance_of(golden));
+    at::Tensor grad_weight = at::zeros_like(weight);
+    const at::Tensor grad_x =
+        rms_norm_backward(outputs.residual_out, outputs.rstd, weight, golden("grad_out.out"),
+                          golden("grad_out.residual_out"), grad_weight);
+    golden.expect("grad.x", grad_x, tolerance_of(golden));
+    golden.expect("grad.residual", grad_x, tolerance_of(golden));
+    golden.expect("grad.weight", grad_weight, tolerance_of(golden));
+  });
+}
+
+/// (T, D) → (1, T, D); (B, L, D) as it is.
+at::Tensor batched(const at::Tensor& tensor) { return tensor.dim() == 2 ? tensor.unsqueeze(0) : tensor; }
+
+TEST(GatedRmsNorm, MatchesGoldenOutputsAndGradients) {
+  for_each_case("gated_rms_norm.safetensors", [](const GoldenCase& golden) {
+    GatedRmsNormInputs in;
+    in.x = batched(golden("x"));
+    in.z = batched(golden("z"));
+    in.weight = golden("weight");
+    in.groups = std::stoll(golden.name().substr(golden.name().rfind('g') + 1));
+    at::Tensor rstd;
+    const at::Tensor out = gated_rms_norm_forward(in, &rstd);
+    golden.expect("out", out.view_as(golden("out")), tolerance_of(golden));
+    GatedRmsNormGradients gradients{at::empty_like(in.x), at::empty_like(in.z), at::zeros_like(in.weight)};
+    gated_rms_norm_backward(in, rstd, batched(golden("grad_out.out")), gradients);
+    golden.expect("grad.x", gradients.x.view_as(golden("x")), tolerance_of(golden));
+    golden.expect("grad.z", gradients.z.view_as(golden("x")), tolerance_of(golden));
+    golden.expect("grad.weight", gradients.weight, tolerance_of(golden));
+  });
+}
+
+}  // namespace
+}  // namespace exactmamba::ops
