@@ -1,0 +1,236 @@
+#include "eval/evaluation.h"
+
+#include <cmath>
+#include <map>
+#include <numbers>
+
+#include <ATen/ops/tensor.h>
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "data/byte_tokenizer.h"
+#include "data/loader.h"
+#include "decomp/approximation_error.h"
+#include "eval/copying.h"
+
+namespace exactmamba::eval {
+
+using core::Json;
+using decomp::InteractionMap;
+
+namespace {
+
+constexpr decomp::ErrorMeasure kMeasures[] = {decomp::ErrorMeasure::kL2Mean, decomp::ErrorMeasure::kL1Mean,
+                                              decomp::ErrorMeasure::kL2RatioOfSums, decomp::ErrorMeasure::kL2MeanNoSkip};
+
+const data::CopyTask* as_copy_task(const data::Dataset& valid) { return dynamic_cast<const data::CopyTask*>(&valid); }
+
+Json optional_json(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
+
+void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& valid, const EvaluateOptions& options) {
+  double loss = 0;
+  int64_t targets = 0;
+  for (const data::Batch& batch : data::batches_in_order(valid, options.batch_size, options.max_rows)) {
+    const models::LossOutputs outputs = model.loss(batch);
+    loss += outputs.loss_sum;
+    targets += outputs.target_count;
+  }
+  core::require(targets > 0, "the validation data '{}' has no target tokens", valid.name());
+  loss /= static_cast<double>(targets);
+  core::require<core::NumericalError>(std::isfinite(loss), "the validation loss is not finite ({})", loss);
+  values["loss"] = loss;
+  values["perplexity"] = std::exp(loss);
+  if (valid.vocab_size() == data::ByteTokenizer().vocab_size()) values["bits_per_byte"] = loss / std::numbers::ln2;
+}
+
+void add_copying(Json& values, const models::MambaLM& model, const data::CopyTask& task, const EvaluateOptions& options) {
+  const CopyAccuracy forced = teacher_forced_accuracy(model, task, options.batch_size, options.max_rows);
+  values["character_accuracy"] = forced.character();
+  values["string_accuracy"] = forced.string();
+  if (!options.free_running) return;
+  const CopyAccuracy free = free_running_accuracy(model, task, options.batch_size, options.max_rows);
+  values["free_character_accuracy"] = free.character();
+  values["free_string_accuracy"] = free.string();
+}
+
+// ---- approximation error ----
+
+void add_errors(Json& row, const Json& errors, const std::string& measure) {
+  const Json& table = errors.at("measures").at(measure);
+  row["layers"][fmt::format("approximation error ({})", measure)] = table;
+  for (const auto& [approximation, per_layer] : table.items()) {
+    for (const auto& [first, last] : decomp::layer_ranges(static_cast<int64_t>(per_layer.size()))) {
+      double sum = 0;
+      for (int64_t layer = first; layer < last; ++layer) sum += per_layer[static_cast<size_t>(layer)].get<double>();
+      row["values"][fmt::format("error.{}.{}-{}", approximation, first, last - 1)] = sum / static_cast<double>(last - first);
+    }
+  }
+}
+
+// ---- copy attribution ----
+
+/// [method][layer]
+using Attribution = std::map<std::string, std::map<int64_t, RankingMeans>>;
+
+Attribution attribution_of(const std::vector<InteractionMap>& maps, const data::CopyTask& task) {
+  Attribution attribution;
+  for (const InteractionMap& map : maps) {
+    if (map.layer == decomp::kWholeModel) continue;
+    const std::string method = map.method + " · " + map.approximation;
+    for (const data::CopyExample& example : task.examples(task.row(map.row))) {
+      attribution[method][map.layer].add(copy_attribution(map, example));
+    }
+  }
+  return attribution;
+}
+
+void add_attribution(Json& row, const Attribution& attribution) {
+  for (const auto& [method, layers] : attribution) {
+    Json auc = Json::array(), ap = Json::array(), recall = Json::array();
+    RankingMeasures best;
+    int64_t best_layer = -1;
+    for (const auto& [layer, means] : layers) {
+      const RankingMeasures measures = means.means();
+      auc.push_back(optional_json(measures.auc));
+      ap.push_back(optional_json(measures.ap));
+      recall.push_back(optional_json(measures.recall_at_k));
+      if (best_layer >= 0 && measures.ap.value_or(0) <= best.ap.value_or(0)) continue;
+      best = measures;
+      best_layer = layer;
+    }
+    row["layers"]["copy attribution AUC"][method] = auc;
+    row["layers"]["copy attribution AP"][method] = ap;
+    row["layers"]["copy attribution R@K"][method] = recall;
+    const std::string prefix = "attribution." + method + ".";
+    row["values"][prefix + "auc"] = optional_json(best.auc);
+    row["values"][prefix + "ap"] = optional_json(best.ap);
+    row["values"][prefix + "r_at_k"] = optional_json(best.recall_at_k);
+    row["values"][prefix + "layer"] = best_layer;
+  }
+}
+
+// ---- heat maps ----
+
+/// Four significant digits are more than a colour shows, and keep the page small.
+double rounded(double value) { return std::isfinite(value) ? std::stod(fmt::format("{:.4g}", value)) : 0.0; }
+
+Json map_json(const InteractionMap& map, const data::Dataset& valid, int64_t max_tokens) {
+  const auto length = std::min<int64_t>(static_cast<int64_t>(map.tokens.size()), max_tokens);
+  const bool has_bias = map.values.size(1) > map.values.size(0);
+  Json labels = Json::array();
+  for (int64_t i = 0; i < length; ++i) labels.push_back(valid.token_text(map.tokens[static_cast<size_t>(i)]));
+  Json columns = labels;
+  if (has_bias) columns.push_back("bias");
+  const at::Tensor values = map.values.to(at::kDouble).contiguous();
+  Json lines = Json::array();
+  for (int64_t i = 0; i < length; ++i) {
+    const double* line = values.data_ptr<double>() + i * values.size(1);
+    Json numbers = Json::array();
+    for (int64_t j = 0; j < length; ++j) numbers.push_back(rounded(line[j]));
+    if (has_bias) numbers.push_back(rounded(line[values.size(1) - 1]));
+    lines.push_back(std::move(numbers));
+  }
+  const std::string layer = map.layer == decomp::kWholeModel ? "all layers" : fmt::format("layer {}", map.layer);
+  const char* cut = length < static_cast<int64_t>(map.tokens.size()) ? ", first positions" : "";
+  return {{"title", fmt::format("{}, {} · {}, text {}{}", layer, map.method, map.approximation, map.row, cut)},
+          {"method", map.method}, {"layer", map.layer}, {"rows", labels}, {"columns", columns}, {"values", lines}};
+}
+
+// ---- columns ----
+
+struct KnownColumn {
+  const char *key, *title, *unit, *better;
+  int digits;
+  const char* help;
+};
+constexpr KnownColumn kKnownColumns[] = {
+    {"character_accuracy", "Characters", "%", "higher", 1, "Characters of the copy predicted from the gold characters before them."},
+    {"string_accuracy", "Strings", "%", "higher", 1, "Copies right to the end sign, each character predicted from the gold ones before it."},
+    {"free_character_accuracy", "Characters, free", "%", "higher", 1, "Characters of copies that the model generates by itself."},
+    {"free_string_accuracy", "Strings, free", "%", "higher", 1, "Copies that the model generates by itself without a mistake."},
+    {"bits_per_byte", "Bits per byte", "", "lower", 3, "Validation loss in bits per byte of text."},
+    {"perplexity", "Perplexity", "", "lower", 3, "exp of the validation loss per target token."},
+};
+
+Json column(const std::string& key, const std::string& title, const std::string& unit, const std::string& better, int digits, const std::string& help) {
+  return {{"key", key}, {"title", title}, {"unit", unit}, {"better", better}, {"digits", digits}, {"help", help}};
+}
+
+/// error.APPROXIMATION.FIRST-LAST and attribution.METHOD.MEASURE; nothing for other keys.
+Json derived_column(const std::string& key) {
+  const size_t first = key.find('.'), last = key.rfind('.');
+  if (first == last) return {};
+  const std::string kind = key.substr(0, first), what = key.substr(first + 1, last - first - 1), detail = key.substr(last + 1);
+  if (kind == "error") {
+    return column(key, fmt::format("Error {} {}", what, detail), "", "lower", 3,
+                  fmt::format("Approximation error with '{}', mean over the layers {}; 0 is exact.", what, detail));
+  }
+  if (kind != "attribution" || detail == "layer") return {};
+  const std::map<std::string, std::string> names = {{"auc", "AUC"}, {"ap", "AP"}, {"r_at_k", "R@K"}};
+  return column(key, fmt::format("{} {}", names.at(detail), what), "", "higher", 3,
+                fmt::format("{} of the copied character among the source's characters by {}, best layer (by AP).", names.at(detail), what));
+}
+
+}  // namespace
+
+Json error_json(const decomp::ErrorTable& table, int64_t rows) {
+  Json json = {{"bias", table.bias}, {"dtype", table.dtype}, {"rows", rows}, {"measures", Json::object()}};
+  for (const decomp::ErrorMeasure measure : kMeasures) {
+    Json& by_approximation = json["measures"][decomp::error_measure_name(measure)] = Json::object();
+    for (size_t a = 0; a < table.approximations.size(); ++a) {
+      Json per_layer = Json::array();
+      for (const decomp::ApproximationError& error : table.errors[a]) per_layer.push_back(error.value(measure));
+      by_approximation[table.approximations[a]] = per_layer;
+    }
+  }
+  return json;
+}
+
+std::vector<decomp::Row> rows_to_decompose(const data::Dataset& valid, int64_t max_rows) {
+  std::vector<decomp::Row> rows;
+  for (int64_t index = 0; index < std::min(max_rows, valid.size()); ++index) {
+    const data::Row row = valid.row(index);
+    const data::Batch batch = data::collate({row}, 0);
+    rows.push_back({.input_ids = batch.input_ids[0], .cu_seqlens = batch.cu_seqlens, .targets = {}, .index = index});
+  }
+  return rows;
+}
+
+Json model_measures(const models::MambaLM& model, const data::Dataset& valid, const EvaluateOptions& options) {
+  Json values = Json::object();
+  if (const data::CopyTask* task = as_copy_task(valid)) add_copying(values, model, *task, options);
+  add_loss(values, model, valid, options);
+  return values;
+}
+
+Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const std::string& error_measure, const ReportOptions& options) {
+  Json row = {{"values", parts.measures}, {"layers", Json::object()}, {"maps", Json::array()}};
+  add_errors(row, parts.errors, error_measure);
+  if (const data::CopyTask* task = as_copy_task(valid)) add_attribution(row, attribution_of(parts.maps, *task));
+  for (const InteractionMap& map : parts.maps) {
+    if (map.row < options.map_rows) row["maps"].push_back(map_json(map, valid, options.max_map_tokens));
+  }
+  return row;
+}
+
+Json report_columns(const Json& rows) {
+  std::vector<std::string> keys;
+  for (const Json& row : rows) {
+    for (const auto& [key, value] : row["values"].items()) {
+      if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
+    }
+  }
+  Json columns = Json::array();
+  for (const KnownColumn& known : kKnownColumns) {
+    if (std::find(keys.begin(), keys.end(), known.key) != keys.end()) {
+      columns.push_back(column(known.key, known.title, known.unit, known.better, known.digits, known.help));
+    }
+  }
+  for (const std::string& key : keys) {
+    Json derived = derived_column(key);
+    if (!derived.is_null()) columns.push_back(std::move(derived));
+  }
+  return columns;
+}
+
+}  // namespace exactmamba::eval
