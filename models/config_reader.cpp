@@ -19,11 +19,7 @@ using core::require;
 
 using Keys = std::initializer_list<const char*>;
 
-std::string shown(const Json& value) {
-  constexpr size_t kLongest = 60;
-  const std::string text = value.dump();
-  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
-}
+std::string shown(const Json& value) { return core::printable(core::json_text(value)); }
 
 /// One or more JSON objects, searched in order. Each look-up takes the spellings of one key; null counts as
 /// absent.
@@ -190,12 +186,13 @@ Architecture transformers_architecture(const Fields& fields, const std::string& 
   if (type == "mamba") return Architecture::kMamba1;
   if (type == "mamba2") return Architecture::kMamba2;
   require(type == "exactmamba",
-          "{}: model_type \"{}\" is not supported; supported are mamba, mamba2 and exactmamba", where, type);
+          "{}: model_type \"{}\" is not supported; supported are mamba, mamba2 and exactmamba", where,
+          core::printable(type));
   const std::string name = fields.text({"architecture"}).value_or("");
   if (name == architecture_name(Architecture::kMamba1)) return Architecture::kMamba1;
   if (name == architecture_name(Architecture::kMamba2)) return Architecture::kMamba2;
-  throw InputError(
-      fmt::format("{}: 'architecture' is \"{}\", but it must be \"mamba1\" or \"mamba2\"", where, name));
+  throw InputError(fmt::format("{}: 'architecture' is \"{}\", but it must be \"mamba1\" or \"mamba2\"", where,
+                               core::printable(name)));
 }
 
 /// hidden_act was the convolution's activation and, in Mamba-1 of transformers 4.x, the gate's too.
@@ -212,7 +209,7 @@ void check_hidden_act(const Fields& fields, const std::string& where) {
   throw InputError(
       fmt::format("{}: hidden_act \"{}\" is not supported; the gate is always \"silu\", and "
                   "conv_activation may be silu, relu or identity",
-                  where, name));
+                  where, core::printable(name)));
 }
 
 ModelConfig read_transformers(const Json& json, const std::string& type, const std::string& where) {
@@ -256,7 +253,8 @@ void refuse_unknown_ssm_keys(const Json& ssm, const std::string& where) {
       "A_init_range",  "use_mem_eff_path", "d_ssm",    "D_has_hdim",    "rmsnorm",   "norm_before_gate"};
   for (const auto& item : ssm.items()) {
     require(std::find(kKnown.begin(), kKnown.end(), item.key()) != kKnown.end(),
-            "{}: ssm_cfg.{} is not known, and it may change what the model computes", where, item.key());
+            "{}: ssm_cfg.{} is not known, and it may change what the model computes", where,
+            core::printable(item.key()));
   }
 }
 

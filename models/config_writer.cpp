@@ -11,11 +11,6 @@ namespace {
 using core::Json;
 using core::require;
 
-Json number_or_infinity(double value) {
-  if (std::isfinite(value)) return value;
-  return Json{{"__float__", "Infinity"}};
-}
-
 Json id_or_null(int64_t id) { return id < 0 ? Json(nullptr) : Json(id); }
 
 bool has_default_limit(const ModelConfig& config) { return config.dt_limit == ModelConfig().dt_limit; }
@@ -34,9 +29,7 @@ void add_mixer(const ModelConfig& config, Json& json) {
     json["chunk_size"] = config.chunk_size;
     // The default is left out: versions 4.x and 5.x of transformers spell infinity differently, both know the
     // default.
-    if (!has_default_limit(config)) {
-      json["time_step_limit"] = {config.dt_limit[0], number_or_infinity(config.dt_limit[1])};
-    }
+    if (!has_default_limit(config)) json["time_step_limit"] = config.dt_limit;
   }
   json["time_step_min"] = config.dt_init_min;
   json["time_step_max"] = config.dt_init_max;

@@ -16,6 +16,7 @@
 namespace exactmamba::models {
 namespace {
 
+using core::printable;
 using core::require;
 
 /// Collects tensors of one or more files.
@@ -25,9 +26,9 @@ class Collector {
 
   void add(const std::string& name, const at::Tensor& values, const std::filesystem::path& file) {
     const std::string ours = names_.ours(name);
-    const auto [place, is_new] = weights_.try_emplace(ours, StoredTensor{values, name, file});
-    require(is_new, "{}: '{}' and '{}' of {} are both the tensor '{}'", file.string(), name,
-            place->second.name, place->second.file.string(), ours);
+    const auto [place, is_new] = weights_.try_emplace(ours, StoredTensor{values, printable(name), file});
+    require(is_new, "{}: '{}' and '{}' of {} are both the tensor '{}'", file.string(), printable(name),
+            place->second.name, place->second.file.string(), printable(ours));
   }
   void add_safetensors(const std::filesystem::path& path) {
     const core::SafetensorsFile file(path);
@@ -52,11 +53,11 @@ std::set<std::string> shard_names(const core::Json& index, const std::string& wh
   std::set<std::string> shards;
   for (const auto& item : map->items()) {
     require(item.value().is_string(), "{}: weight_map['{}'] is {}, but it must be a file name", where,
-            item.key(), item.value().dump());
+            printable(item.key()), printable(core::json_text(item.value())));
     const std::string shard = item.value().get<std::string>();
     require(shard.find_first_of("/\\") == std::string::npos && shard.ends_with(".safetensors"),
             "{}: weight_map['{}'] is \"{}\", but a shard is a .safetensors file inside the same folder",
-            where, item.key(), shard);
+            where, printable(item.key()), printable(shard));
     shards.insert(shard);
   }
   return shards;

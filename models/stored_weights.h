@@ -17,7 +17,7 @@ inline constexpr const char* kHeadName = "lm_head.weight";
 
 struct StoredTensor {
   at::Tensor values;  // in the stored dtype; may be a read-only view of a mapped file
-  std::string name;   // in the file
+  std::string name;   // in the file, printable
   std::filesystem::path file;
 };
 

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/json.h"
 #include "core/toml.h"
 
 namespace exactmamba::models {
@@ -39,11 +40,11 @@ TensorNames::TensorNames(const std::filesystem::path& table) {
             "{}: '{}' is {}, but it must be the name of a tensor of ours in quotes (names with dots need "
             "quotes on the "
             "left, too)",
-            core::toml_place(where, member.position), member.key, member.node.type_name());
+            core::toml_place(where, member.position), core::printable(member.key), member.node.type_name());
     const auto stars = [](const std::string& text) { return std::count(text.begin(), text.end(), '*'); };
     require(stars(member.key) <= 1 && stars(member.key) == stars(member.node.text),
             "{}: '{}' = '{}' must have one * on both sides or none", core::toml_place(where, member.position),
-            member.key, member.node.text);
+            core::printable(member.key), core::printable(member.node.text));
     rules_.push_back({member.key, member.node.text});
   }
 }

@@ -309,7 +309,7 @@ void expect_equal(const ModelConfig& a, const ModelConfig& b) {
 }
 
 /// Through text, as on disk.
-ModelConfig reread(const Json& json) { return parse(json.dump()); }
+ModelConfig reread(const Json& json) { return parse(core::json_text(json)); }
 
 class WrittenConfigs : public ::testing::TestWithParam<Architecture> {};
 
@@ -355,7 +355,8 @@ TEST(Config, AnUnboundedLimitIsWrittenAsTransformers5DoesIt) {
   ModelConfig config = unusual_config(Architecture::kMamba2);
   config.dt_limit = {0.25, kInfinity};
   expect_equal(reread(config_to_json(config, "float32")), config);
-  EXPECT_EQ(config_to_json(config, "float32")["time_step_limit"][1]["__float__"], "Infinity");
+  const std::string text = core::json_text(config_to_json(config, "float32"));
+  EXPECT_CONTAINS(text, R"([0.25,{"__float__":"Infinity"}])");
   config.dt_limit = ModelConfig().dt_limit;
   EXPECT_FALSE(config_to_json(config, "float32").contains("time_step_limit"));
 }
