@@ -1,7 +1,10 @@
 // Model folders that must be refused: a good folder, one thing broken, the error that is asked for.
+#include <cmath>
 #include <functional>
-#include <limits>
+#include <map>
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include "core/error.h"

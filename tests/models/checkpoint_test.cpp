@@ -1,7 +1,10 @@
 #include "models/checkpoint.h"
 
-#include <fstream>
+#include <algorithm>
+#include <map>
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include "core/error.h"
