@@ -280,11 +280,10 @@ ModelConfig read_state_spaces(const Json& json, const std::string& where) {
   const auto found = json.find("ssm_cfg");
   const Json& ssm = found == json.end() || found->is_null() ? kEmpty : *found;
   require(ssm.is_object(), "{}: 'ssm_cfg' is {}, but it must be an object", where, shown(ssm));
-  refuse_unknown_ssm_keys(ssm, where);
-
   const Fields fields({&ssm, &json}, where);  // plain configs have the mixer's keys at the top
   ModelConfig config;
   config.architecture = state_spaces_architecture(fields, where);
+  refuse_unknown_ssm_keys(ssm, where);
   if (config.architecture == Architecture::kMamba2) config.d_state = 128;
   read_common(fields, where, config);
   fields.integer({"headdim"}, config.headdim);

@@ -63,7 +63,9 @@ StateDict state_dict(const MambaLM& model, at::ScalarType storage) {
 
 std::string pickled(const StateDict& tensors, std::vector<at::Tensor>& storages) {
   std::string bytes;
-  torch::jit::Pickler pickler([&bytes](const char* begin, size_t count) { bytes.append(begin, count); });
+  const auto append = [&bytes](const char* begin, size_t count) { bytes.append(begin, count); };
+  // Without type tags: they would make the dict an object of torch.jit.
+  torch::jit::Pickler pickler(append, nullptr, nullptr, nullptr, nullptr, /*tag_aggregates=*/false);
   pickler.protocol();
   pickler.pushIValue(tensors);
   pickler.stop();
