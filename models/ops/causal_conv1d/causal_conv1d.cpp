@@ -29,6 +29,7 @@ std::vector<Sequence> checked_sequences(const CausalConv1dInputs& in) {
 template <class T>
 CausalConv1dParams<T> params_of(const CausalConv1dInputs& in, const std::vector<Sequence>& sequences) {
   CausalConv1dParams<T> params;
+  params.tokens = in.x.size(0) * in.x.size(1);
   params.channels = in.x.size(2);
   params.width = in.weight.size(1);
   params.activation = in.activation;

@@ -6,6 +6,7 @@
 #include <ATen/Parallel.h>
 
 #include "models/ops/causal_conv1d/causal_conv1d_params.h"
+#include "models/ops/grain.h"
 #include "models/ops/packed_activation.h"
 #include "models/ops/vector_math.h"
 
@@ -160,16 +161,18 @@ int64_t block_count(int64_t channels) { return (channels + kBlock - 1) / kBlock;
 
 template <class T>
 void causal_conv1d_forward_cpu(const CausalConv1dParams<T>& params) {
-  at::parallel_for(0, block_count(params.channels), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) ConvBlock<T>(params, b * kBlock).forward();
-  });
+  at::parallel_for(0, block_count(params.channels), grain_of(params.tokens * kBlock),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t b = begin; b < end; ++b) ConvBlock<T>(params, b * kBlock).forward();
+                   });
 }
 
 template <class T>
 void causal_conv1d_backward_cpu(const CausalConv1dParams<T>& params) {
-  at::parallel_for(0, block_count(params.channels), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) ConvBlock<T>(params, b * kBlock).backward();
-  });
+  at::parallel_for(0, block_count(params.channels), grain_of(params.tokens * kBlock),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t b = begin; b < end; ++b) ConvBlock<T>(params, b * kBlock).backward();
+                   });
 }
 
 template void causal_conv1d_forward_cpu(const CausalConv1dParams<float>&);

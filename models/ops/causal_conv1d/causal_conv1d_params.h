@@ -11,7 +11,7 @@ namespace exactmamba::ops {
 
 template <class T>
 struct CausalConv1dParams {
-  int64_t channels = 0, width = 0;  // D, W
+  int64_t tokens = 0, channels = 0, width = 0;  // B·L, D, W
   models::ConvActivation activation;
   const Sequence* sequences = nullptr;
   int64_t sequence_count = 0;  // S

@@ -8,6 +8,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "models/ops/grain.h"
 #include "models/ops/packed_activation.h"
 #include "models/ops/partial_sums.h"
 #include "models/ops/selective_scan/selective_scan_params.h"
@@ -336,9 +337,10 @@ class BackwardBlock : ScanBlock<T> {
 template <class T>
 void selective_scan_forward_cpu(const SelectiveScanParams<T>& params) {
   const auto blocks = blocks_of(params);
-  at::parallel_for(0, blocks.size(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) ForwardBlock<T>(params, blocks[b]).run();
-  });
+  at::parallel_for(0, blocks.size(), grain_of(params.tokens * params.states * kBlock),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t b = begin; b < end; ++b) ForwardBlock<T>(params, blocks[b]).run();
+                   });
 }
 
 template <class T>
@@ -347,12 +349,13 @@ void selective_scan_backward_cpu(const SelectiveScanParams<T>& params) {
   const int64_t partial_size = params.tokens * params.states, block_count = blocks.size();
   const auto partial_B = std::make_unique_for_overwrite<T[]>(block_count * partial_size);
   const auto partial_C = std::make_unique_for_overwrite<T[]>(block_count * partial_size);
-  at::parallel_for(0, block_count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b)
-      BackwardBlock<T>(params, blocks[b], partial_B.get() + b * partial_size,
-                       partial_C.get() + b * partial_size)
-          .run();
-  });
+  at::parallel_for(0, block_count, grain_of(params.tokens * params.states * kBlock),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t b = begin; b < end; ++b)
+                       BackwardBlock<T>(params, blocks[b], partial_B.get() + b * partial_size,
+                                        partial_C.get() + b * partial_size)
+                           .run();
+                   });
   sum_blocks_of_groups(partial_B.get(), params.tokens, params.states, params.groups, block_count,
                        params.grad_B);
   sum_blocks_of_groups(partial_C.get(), params.tokens, params.states, params.groups, block_count,

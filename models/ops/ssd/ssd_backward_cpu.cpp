@@ -300,10 +300,11 @@ template <class T>
 void ssd_backward_cpu(const SsdParams<T>& params) {
   SsdBackwardPass<T> pass(params);
   const int64_t blocks = pass.blocks.size();
-  at::parallel_for(0, params.sequence_count * blocks, 1, [&](int64_t begin, int64_t end) {
-    SsdBackwardTask<T> task(pass);
-    for (int64_t i = begin; i < end; ++i) task.run(i / blocks, i % blocks);
-  });
+  at::parallel_for(0, params.sequence_count * blocks, grain_of(elements_per_head(params) * kHeadsPerBlock),
+                   [&](int64_t begin, int64_t end) {
+                     SsdBackwardTask<T> task(pass);
+                     for (int64_t i = begin; i < end; ++i) task.run(i / blocks, i % blocks);
+                   });
   sum_blocks_of_groups(pass.partial_B.get(), params.tokens, params.states, params.groups, blocks,
                        params.grad_B);
   sum_blocks_of_groups(pass.partial_C.get(), params.tokens, params.states, params.groups, blocks,

@@ -8,6 +8,7 @@
 #include <ATen/Parallel.h>
 
 #include "models/ops/gemm.h"
+#include "models/ops/grain.h"
 #include "models/ops/ssd/ssd_params.h"
 #include "models/ops/vector_math.h"
 
@@ -49,9 +50,10 @@ struct SsdSteps {
 
   SsdSteps(const SsdParams<T>& params, const SsdChunks& chunks, bool with_slope)
       : delta(params.tokens * params.heads), slope(with_slope ? delta.size() : 0), cumulative(delta.size()) {
-    at::parallel_for(0, chunks.all.size(), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) fill(params, chunks.all[i]);
-    });
+    at::parallel_for(0, chunks.all.size(), grain_of(chunks.longest * params.heads),
+                     [&](int64_t begin, int64_t end) {
+                       for (int64_t i = begin; i < end; ++i) fill(params, chunks.all[i]);
+                     });
   }
 
  private:
@@ -86,8 +88,8 @@ struct SsdProducts {
 
   SsdProducts(const SsdParams<T>& params, const SsdChunks& chunks)
       : tokens(params.tokens), stride(chunks.longest), values(params.groups * tokens * stride) {
-    at::parallel_for(0, static_cast<int64_t>(chunks.all.size()) * params.groups, 1,
-                     [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, static_cast<int64_t>(chunks.all.size()) * params.groups,
+                     grain_of(stride * stride * params.states), [&](int64_t begin, int64_t end) {
                        for (int64_t i = begin; i < end; ++i)
                          multiply(params, chunks.all[i / params.groups], i % params.groups);
                      });
@@ -143,6 +145,12 @@ class HeadDecays {
  private:
   std::vector<T> high_, low_;
 };
+
+/// The elements that one head of one sequence visits, on average.
+template <class T>
+int64_t elements_per_head(const SsdParams<T>& params) {
+  return params.tokens / std::max<int64_t>(1, params.sequence_count) * params.head_size * params.states;
+}
 
 /// to row i = factors[i] · from row i, for `rows` rows of `columns`.
 template <class T>

@@ -112,10 +112,11 @@ void ssd_forward_cpu(const SsdParams<T>& params) {
   const SsdChunks chunks = chunks_of(params);
   const SsdSteps<T> steps(params, chunks, /*with_slope=*/false);
   const SsdProducts<T> products(params, chunks);
-  at::parallel_for(0, params.sequence_count * params.heads, 1, [&](int64_t begin, int64_t end) {
-    SsdForwardTask<T> task(params, chunks, steps, products);
-    for (int64_t i = begin; i < end; ++i) task.run(i / params.heads, i % params.heads);
-  });
+  at::parallel_for(0, params.sequence_count * params.heads, grain_of(elements_per_head(params)),
+                   [&](int64_t begin, int64_t end) {
+                     SsdForwardTask<T> task(params, chunks, steps, products);
+                     for (int64_t i = begin; i < end; ++i) task.run(i / params.heads, i % params.heads);
+                   });
 }
 
 template void ssd_forward_cpu(const SsdParams<float>&);
