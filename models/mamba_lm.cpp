@@ -73,6 +73,14 @@ void MambaLM::set_activation(const ConvActivation& activation) {
   for (const auto& block : blocks_) block->set_activation(activation);
 }
 
+void MambaLM::set_vocab_size(int64_t vocab_size) {
+  core::require(vocab_size > 0 && vocab_size <= config_.vocab_rows,
+                "the tokenizer has {} tokens, but the model's embedding has {} rows; use the tokenizer that "
+                "it was trained with",
+                vocab_size, config_.vocab_rows);
+  config_.vocab_size = vocab_size;
+}
+
 MambaLM MambaLM::to(at::ScalarType dtype) const {
   MambaLM copy(config_, dtype);
   for (const ParameterSpec& spec : store_->specs())

@@ -45,6 +45,10 @@ class MambaLM {
   const ParameterStore& parameters() const { return *store_; }
   /// Changes φ or its α, as annealing does at every step.
   void set_activation(const ConvActivation& activation);
+  /// The true vocabulary, which the tokenizer knows and a Hugging Face config does not: ids below it may be
+  /// predicted.
+  /// @throws InputError when it exceeds the embedding's rows
+  void set_vocab_size(int64_t vocab_size);
   /// The same model in another dtype.
   MambaLM to(at::ScalarType dtype) const;
 

@@ -82,10 +82,7 @@ MambaLM continued_model(const ModelOptions& options, int64_t vocab_size, at::Sca
   load.dtype = dtype;
   if (!options.names.empty()) load.names = options.names;
   MambaLM model = load_model(options.from, load);
-  core::require(vocab_size <= model.config().vocab_size,
-                "model.from: '{}' has a vocabulary of {} tokens, but the data has {}; use the tokenizer that "
-                "it was trained with",
-                options.from, model.config().vocab_size, vocab_size);
+  model.set_vocab_size(vocab_size);
   const ConvActivation own = model.config().activation;
   const ActivationKind wanted = activation_from_name(options.conv_activation, "model.conv_activation");
   if (own.kind == wanted) return model;

@@ -1,0 +1,131 @@
+// Gradients by central differences at odd sizes, with the activation half-way through annealing, biases
+// everywhere, a finite dt_limit that is met, packed rows and an untied head; and training steps that do not
+// depend on the number of threads.
+#include <ATen/Parallel.h>
+#include <ATen/ops/max.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/random_model.h"
+#include "tests/support/tensors.h"
+
+namespace exactmamba::models {
+namespace {
+
+using testing::random_batch;
+using testing::random_model;
+
+ModelConfig odd_config(Architecture architecture, ConvActivation activation) {
+  ModelConfig config;
+  config.architecture = architecture;
+  config.vocab_size = 7;
+  config.vocab_rows = 9;
+  config.d_model = 5;
+  config.n_layer = 2;
+  config.d_state = 3;
+  config.d_conv = 3;
+  config.dt_rank = 2;
+  config.headdim = 5;
+  config.ngroups = 2;
+  config.chunk_size = 4;
+  config.dt_limit = {0.05, 0.6};
+  config.tie_embeddings = false;
+  config.use_bias = true;
+  config.activation = activation;
+  return config;
+}
+
+double mean_loss(const MambaLM& model, const data::Batch& batch) {
+  return model.loss(batch).loss_sum / static_cast<double>(batch.target_count);
+}
+
+/// d loss / d parameter, element by element: (8 (f(h) − f(−h)) − (f(2h) − f(−2h))) / 12h.
+at::Tensor central_differences(MambaLM& model, const data::Batch& batch, const std::string& name) {
+  constexpr double kStep = 1e-4;
+  const at::Tensor values = model.parameters().parameter(name).view({-1});
+  at::Tensor result = values.clone();
+  for (int64_t i = 0; i < values.numel(); ++i) {
+    const double kept = values[i].item<double>();
+    const auto loss_at = [&](double shift) {
+      values[i] = kept + shift;
+      return mean_loss(model, batch);
+    };
+    const double near = loss_at(kStep) - loss_at(-kStep), far = loss_at(2 * kStep) - loss_at(-2 * kStep);
+    result[i] = (8 * near - far) / (12 * kStep);
+    values[i] = kept;
+  }
+  return result.view_as(model.parameters().parameter(name));
+}
+
+struct Case {
+  Architecture architecture;
+  ConvActivation activation;
+};
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << architecture_name(c.architecture) << " " << activation_name(c.activation.kind) << " "
+             << c.activation.alpha;
+}
+
+class Gradients : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Gradients, EqualCentralDifferences) {
+  MambaLM model =
+      random_model(odd_config(GetParam().architecture, GetParam().activation), at::kDouble, 0.3, 5);
+  const data::Batch batch = random_batch(2, 11, 7, {0, 1, 5, 11, 20}, 6);
+  model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count));
+  for (const ParameterSpec& spec : model.parameters().specs()) {
+    const at::Tensor gradient = model.parameters().gradient(spec.name);
+    EXPECT_GT(gradient.abs().max().item<double>(), 0.0) << spec.name;
+    EXPECT_LE(testing::relative_difference(gradient, central_differences(model, batch, spec.name)), 1e-6)
+        << spec.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(OddModels, Gradients,
+                         ::testing::Values(Case{Architecture::kMamba1, {ActivationKind::kSilu, 1.0}},
+                                           Case{Architecture::kMamba1, {ActivationKind::kRelu, 0.6}},
+                                           Case{Architecture::kMamba1, {ActivationKind::kIdentity, 0.3}},
+                                           Case{Architecture::kMamba2, {ActivationKind::kSilu, 1.0}},
+                                           Case{Architecture::kMamba2, {ActivationKind::kRelu, 0.6}},
+                                           Case{Architecture::kMamba2, {ActivationKind::kIdentity, 0.3}}));
+
+class Threads : public ::testing::TestWithParam<Architecture> {
+ protected:
+  void TearDown() override { at::set_num_threads(threads_); }
+  int threads_ = at::get_num_threads();
+};
+
+ModelConfig larger_config(Architecture architecture) {
+  ModelConfig config = odd_config(architecture, {});
+  config.vocab_size = config.vocab_rows = 131;
+  config.d_model = 72;
+  config.dt_rank = 5;
+  config.d_state = 13;
+  config.headdim = 18;
+  config.chunk_size = 32;
+  return config;
+}
+
+TEST_P(Threads, DoNotChangeATrainingStep) {
+  const data::Batch batch = random_batch(3, 151, 131, {0, 70, 151, 302, 303}, 7);
+  std::vector<at::Tensor> gradients;
+  std::vector<double> losses;
+  for (const int threads : {1, 2, 3}) {
+    at::set_num_threads(threads);
+    MambaLM model = random_model(larger_config(GetParam()), at::kFloat, 0.05, 8);
+    losses.push_back(model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count)).loss_sum);
+    for (const Decay group : {Decay::kYes, Decay::kNo})
+      gradients.push_back(model.parameters().flat_gradient(group));
+  }
+  for (size_t i = 1; i < losses.size(); ++i) {
+    EXPECT_EQ(losses[i], losses[0]);
+    EXPECT_TRUE(gradients[2 * i].equal(gradients[0]));
+    EXPECT_TRUE(gradients[2 * i + 1].equal(gradients[1]));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Architectures, Threads,
+                         ::testing::Values(Architecture::kMamba1, Architecture::kMamba2),
+                         [](const auto& tested) { return architecture_name(tested.param); });
+
+}  // namespace
+}  // namespace exactmamba::models

@@ -1,0 +1,123 @@
+#include "models/model_options.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "tests/support/golden_model.h"
+
+namespace exactmamba::models {
+namespace {
+
+ModelOptions loaded(const std::string& recipe) {
+  ModelOptions options;
+  core::Schema schema;
+  bind(schema, options);
+  schema.load(recipe, "recipe.toml", {});
+  return options;
+}
+
+std::string refusal(const std::string& recipe) {
+  try {
+    loaded(recipe);
+  } catch (const core::InputError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(ModelOptions, AreReadFromARecipe) {
+  const ModelOptions options = loaded(R"([model]
+architecture = "mamba1"
+d_model = 48
+n_layer = 3
+d_state = 8
+conv_activation = "identity"
+init = "mimetic"
+mimetic_layers = [0, 2]
+mimetic_state = false
+)");
+  const ModelConfig config = config_from_options(options, 29);
+  EXPECT_EQ(config.architecture, Architecture::kMamba1);
+  EXPECT_EQ(config.d_inner(), 96);
+  EXPECT_EQ(config.dt_rank, 3);  // ceil(48 / 16)
+  EXPECT_EQ(config.vocab_size, 29);
+  EXPECT_EQ(config.vocab_rows, 32);
+  EXPECT_TRUE(config.activation.is_linear());
+  EXPECT_EQ(options.mimetic_layers, (std::vector<int64_t>{0, 2}));
+  EXPECT_FALSE(options.mimetic_state);
+}
+
+TEST(ModelOptions, VocabularyRowsArePaddedAsPublicModelsAre) {
+  ModelOptions options;
+  options.architecture = "mamba1";
+  EXPECT_EQ(config_from_options(options, 50277).vocab_rows, 50280);
+  options.architecture = "mamba2";
+  EXPECT_EQ(config_from_options(options, 50277).vocab_rows, 50288);
+  EXPECT_EQ(config_from_options(options, 256).vocab_rows, 256);
+}
+
+TEST(ModelOptions, ContradictionsNameBothKeys) {
+  const std::string sizes = refusal("[model]\nfrom = \"somewhere\"\nd_model = 32\n");
+  EXPECT_NE(sizes.find("model.d_model"), std::string::npos) << sizes;
+  EXPECT_NE(sizes.find("model.from"), std::string::npos) << sizes;
+  EXPECT_NE(refusal("[model]\nfrom = \"somewhere\"\ninit = \"mimetic\"\n").find("model.init"),
+            std::string::npos);
+  EXPECT_NE(refusal("[model]\nnames = \"map.toml\"\n").find("model.from"), std::string::npos);
+  EXPECT_EQ(refusal("[model]\nfrom = \"somewhere\"\nconv_activation = \"relu\"\n"), "");
+  EXPECT_NE(refusal("[model]\narchitecture = \"mamba4\"\n"), "");
+  EXPECT_NE(refusal("[model]\nn_layer = 0\n"), "");
+}
+
+TEST(ModelOptions, SizesThatDoNotFitAreRefused) {
+  ModelOptions options;
+  options.d_model = 50;  // d_inner 100, headdim 64
+  EXPECT_THROW(config_from_options(options, 29), core::InputError);
+}
+
+TEST(MakeModel, IsInitialisedFromTheSeed) {
+  ModelOptions options;
+  options.init = "mimetic";
+  const MambaLM model = make_model(options, 29, 3, at::kFloat);
+  EXPECT_EQ(model.parameters().checksum(), make_model(options, 29, 3, at::kFloat).parameters().checksum());
+  EXPECT_NE(model.parameters().checksum(), make_model(options, 29, 4, at::kFloat).parameters().checksum());
+  EXPECT_NEAR(model.parameters().parameter("backbone.layers.0.mixer.dt_bias")[0].item<double>(), 0.5413,
+              1e-6);
+  options.init = "standard";
+  EXPECT_NE(model.parameters().checksum(), make_model(options, 29, 3, at::kFloat).parameters().checksum());
+}
+
+class MakeModelFrom : public ::testing::Test {
+ protected:
+  MakeModelFrom() { options_.from = testing::golden("models/mamba2-hf").string(); }
+  ModelOptions options_;
+};
+
+TEST_F(MakeModelFrom, TakesSizesAndWeights) {
+  const MambaLM model = make_model(options_, 101, 1, at::kFloat);
+  EXPECT_EQ(model.config().d_model, 32);
+  EXPECT_EQ(model.config().vocab_size, 101);
+  EXPECT_EQ(model.config().vocab_rows, 112);
+  EXPECT_EQ(model.parameters().checksum(),
+            testing::golden_model("models/mamba2-hf", at::kFloat).parameters().checksum());
+}
+
+TEST_F(MakeModelFrom, GivesASiluModelAnotherActivation) {
+  options_.conv_activation = "relu";
+  const MambaLM model = make_model(options_, 101, 1, at::kFloat);
+  EXPECT_EQ(model.config().activation.kind, ActivationKind::kRelu);
+  EXPECT_EQ(model.config().activation.alpha, 1.0);
+}
+
+TEST_F(MakeModelFrom, RefusesToReplaceAnotherActivation) {
+  options_.from = testing::golden("decomposition/mamba2-g1-identity").string();
+  EXPECT_THROW(make_model(options_, 101, 1, at::kFloat), core::InputError);
+  options_.conv_activation = "identity";
+  EXPECT_TRUE(make_model(options_, 101, 1, at::kFloat).config().activation.is_linear());
+}
+
+TEST_F(MakeModelFrom, RefusesAVocabularyThatDoesNotFit) {
+  EXPECT_THROW(make_model(options_, 200, 1, at::kFloat), core::InputError);
+}
+
+}  // namespace
+}  // namespace exactmamba::models
