@@ -32,7 +32,7 @@ inline int64_t target_count(const at::Tensor& targets) {
 
 /// Boundaries at the rows' starts only.
 inline at::Tensor row_boundaries(int64_t rows, int64_t length) {
-  return (at::arange(rows + 1, at::kInt) * length).to(at::kInt);
+  return at::arange(rows + 1, at::kInt).mul_(length);
 }
 
 /// "input_ids", "targets" and, where the file has it, "cu_seqlens".

@@ -23,7 +23,7 @@ inline std::filesystem::path external_data() {
 /// max|a − b|, computed in double.
 inline double absolute_difference(const at::Tensor& a, const at::Tensor& b) {
   if (a.numel() == 0) return 0.0;
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+  return a.to(at::kDouble).sub(b.to(at::kDouble)).abs().max().item<double>();
 }
 
 /// max|a − b| / max|b|; b is the reference.
