@@ -20,7 +20,8 @@ struct Golden {
 
 Golden golden_generation(const std::string& model) {
   Golden golden;
-  for (const auto& c : core::read_json(testing::golden("models/" + model + "/generation.json"))["cases"]) {
+  const core::Json file = core::read_json(testing::golden("models/" + model + "/generation.json"));
+  for (const core::Json& c : file["cases"]) {
     golden.prompts.push_back(c["prompt"].get<Tokens>());
     golden.expected.push_back(c["new_tokens"].get<Tokens>());
   }
@@ -68,7 +69,8 @@ TEST(Generation, NeverEmitsPadRows) {
   const Tokens prompt = {7, 8, 9};
   const int64_t best = generate(model, {prompt}, {1, -1})[0][0];
   model.set_vocab_size(best);  // the best row is now padding
-  for (const int64_t token : generate(model, {prompt}, {30, -1})[0]) EXPECT_LT(token, best);
+  const Tokens others = generate(model, {prompt}, {30, -1})[0];
+  for (const int64_t token : others) EXPECT_LT(token, best);
 }
 
 TEST(Generation, NothingAskedForGivesNothing) {
