@@ -1,0 +1,122 @@
+#include "decomp/approximation_error.h"
+
+#include <algorithm>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/mm.h>
+
+#include "core/error.h"
+#include "decomp/frozen_scan.h"
+#include "decomp/names.h"
+#include "decomp/pieces.h"
+#include "decomp/tile_producer.h"
+
+namespace exactmamba::decomp {
+namespace {
+
+constexpr std::array kMeasureNames = {"l2_mean", "l1_mean", "l2_ratio_of_sums", "l2_mean_noskip"};
+
+/// What all pieces together put into u: (L, D).
+at::Tensor approximate_inputs(const models::LayerTrace& trace, Approximation approximation, BiasRule bias) {
+  const Pieces pieces(trace, approximation, bias);
+  return bias == BiasRule::kSeparate ? pieces.sum() + pieces.bias() : pieces.sum();
+}
+
+/// W_out (s ⊙ υ)
+at::Tensor project(const models::LayerTrace& trace, const at::Tensor& upsilon) {
+  return at::mm(upsilon * output_scale(trace), trace.out_weight.t());
+}
+
+/// ‖·‖_p of every row, in double.
+at::Tensor row_norms(const at::Tensor& rows, double p) { return rows.to(at::kDouble).norm(p, 1); }
+
+/// Σ_i numerator_i / denominator_i; 0/0 counts as no error.
+double sum_of_ratios(const at::Tensor& numerator, const at::Tensor& denominator) {
+  const at::Tensor nothing = numerator.eq(0).logical_and(denominator.eq(0));
+  return (numerator / denominator).masked_fill(nothing, 0).sum().item<double>();
+}
+
+}  // namespace
+
+const char* error_measure_name(ErrorMeasure measure) { return kMeasureNames[static_cast<size_t>(measure)]; }
+
+ErrorMeasure error_measure_from_name(const std::string& name, const std::string& where) {
+  return enum_from_name<ErrorMeasure>(kMeasureNames, name, where);
+}
+
+double ApproximationError::value(ErrorMeasure measure) const {
+  if (positions_ == 0) return 0;
+  const double n = static_cast<double>(positions_);
+  switch (measure) {
+    case ErrorMeasure::kL2Mean:
+      return l2_ratios_ / n;
+    case ErrorMeasure::kL1Mean:
+      return l1_ratios_ / n;
+    case ErrorMeasure::kL2MeanNoSkip:
+      return noskip_ratios_ / n;
+    case ErrorMeasure::kL2RatioOfSums:
+      break;
+  }
+  return l2_outputs_ > 0 ? l2_differences_ / l2_outputs_ : l2_differences_;
+}
+
+ApproximationError& ApproximationError::operator+=(const ApproximationError& other) {
+  positions_ += other.positions_;
+  l2_ratios_ += other.l2_ratios_;
+  l1_ratios_ += other.l1_ratios_;
+  noskip_ratios_ += other.noskip_ratios_;
+  l2_differences_ += other.l2_differences_;
+  l2_outputs_ += other.l2_outputs_;
+  return *this;
+}
+
+at::Tensor contribution_sum(const models::LayerTrace& trace, Approximation approximation, BiasRule bias) {
+  const at::Tensor inputs = approximate_inputs(trace, approximation, bias);
+  const at::Tensor sum = project(trace, frozen_scan(trace, inputs) + skip_per_channel(trace) * inputs);
+  return trace.out_bias.defined() ? sum + trace.out_bias : sum;
+}
+
+ApproximationError approximation_error(const models::LayerTrace& trace, Approximation approximation,
+                                       BiasRule bias, const at::Tensor& sum) {
+  const at::Tensor difference = trace.y - sum;
+  const at::Tensor inputs = activated(trace), skip = skip_per_channel(trace);
+  const at::Tensor missed = inputs - approximate_inputs(trace, approximation, bias);
+  const at::Tensor y_noskip = trace.y - project(trace, skip * inputs);
+  const at::Tensor difference_noskip = difference - project(trace, skip * missed);
+
+  ApproximationError error;
+  error.positions_ = trace.length();
+  const at::Tensor l2_difference = row_norms(difference, 2), l2_output = row_norms(trace.y, 2);
+  error.l2_ratios_ = sum_of_ratios(l2_difference, l2_output);
+  error.l1_ratios_ = sum_of_ratios(row_norms(difference, 1), row_norms(trace.y, 1));
+  error.noskip_ratios_ = sum_of_ratios(row_norms(difference_noskip, 2), row_norms(y_noskip, 2));
+  error.l2_differences_ = l2_difference.sum().item<double>();
+  error.l2_outputs_ = l2_output.sum().item<double>();
+  return error;
+}
+
+std::vector<std::pair<int64_t, int64_t>> layer_ranges(int64_t n_layer) {
+  constexpr int64_t kBlock = 16;
+  std::vector<std::pair<int64_t, int64_t>> ranges;
+  if (n_layer > kBlock) {
+    for (int64_t begin = 0; begin < n_layer; begin += kBlock)
+      ranges.emplace_back(begin, std::min(begin + kBlock, n_layer));
+  } else {
+    const int64_t parts = std::min<int64_t>(3, n_layer);
+    for (int64_t part = 0; part < parts; ++part)
+      ranges.emplace_back(part * n_layer / parts, (part + 1) * n_layer / parts);
+  }
+  return ranges;
+}
+
+double mean_error(const std::vector<ApproximationError>& errors, std::pair<int64_t, int64_t> range,
+                  ErrorMeasure measure) {
+  const auto [begin, end] = range;
+  core::require(0 <= begin && begin < end && end <= static_cast<int64_t>(errors.size()),
+                "layers {}–{} are not a range of {} layers", begin, end, errors.size());
+  double sum = 0;
+  for (int64_t layer = begin; layer < end; ++layer) sum += errors[layer].value(measure);
+  return sum / static_cast<double>(end - begin);
+}
+
+}  // namespace exactmamba::decomp

@@ -1,0 +1,140 @@
+// The frozen recurrence over a few neighbouring channels at once ("lanes", one cache line), which vectorises
+// over the channels:
+//   s[n] ← exp(Δ A[n]) ⊙ s[n] + Δ B[n] ⊙ u,   υ = Σ_n C[n] s[n]
+// Internal to decomp/; states, decays and inputs of a lane block are padded to kLanes with zeros.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include <ATen/Parallel.h>
+#include <ATen/cpu/FlushDenormal.h>
+
+#include "models/layer_trace.h"
+
+namespace exactmamba::decomp {
+
+template <class T>
+inline constexpr int64_t kLanes = 64 / sizeof(T);
+
+/// Channels [channel, channel + count) that share B and C, and for Mamba-2 also Δ and A.
+struct LaneBlock {
+  int64_t channel, count;
+  int64_t head;   // Mamba-2
+  int64_t group;  // of B and C
+};
+
+/// All D channels, count ≤ lanes; a Mamba-2 block does not leave its head.
+inline std::vector<LaneBlock> lane_blocks(const models::LayerTrace& trace, int64_t lanes) {
+  const bool mamba1 = trace.architecture == models::Architecture::kMamba1;
+  const int64_t heads = mamba1 ? 1 : trace.A.size(0), width = trace.d_inner() / heads;
+  const int64_t heads_per_group = heads / trace.B.size(1);
+  std::vector<LaneBlock> blocks;
+  for (int64_t head = 0; head < heads; ++head)
+    for (int64_t p = 0; p < width; p += lanes)
+      blocks.push_back({head * width + p, std::min(lanes, width - p), head, head / heads_per_group});
+  return blocks;
+}
+
+/// Decays die out far below what a sum can see; as denormal numbers they would only be slow. Acts on the
+/// current thread.
+class FlushDenormals {
+ public:
+  FlushDenormals() : set_(at::cpu::set_flush_denormal(true)) {}
+  ~FlushDenormals() {
+    if (set_) at::cpu::set_flush_denormal(false);
+  }
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+ private:
+  bool set_;
+};
+
+/// f(block) for every lane block, in parallel, without denormal numbers.
+template <class F>
+void for_each_lane_block(const std::vector<LaneBlock>& blocks, const F& f) {
+  at::parallel_for(0, static_cast<int64_t>(blocks.size()), 1, [&](int64_t begin, int64_t end) {
+    const FlushDenormals guard;
+    for (int64_t b = begin; b < end; ++b) f(blocks[b]);
+  });
+}
+
+/// count values, then zeros up to kLanes.
+template <class T>
+void load_lanes(const T* from, int64_t count, T* to) {
+  std::copy_n(from, count, to);
+  std::fill(to + count, to + kLanes<T>, T(0));
+}
+
+/// Δ and the decays of one lane block, step by step.
+template <class T>
+class LaneDecay {
+ public:
+  LaneDecay(const models::LayerTrace& trace, const LaneBlock& block)
+      : mamba1_(trace.architecture == models::Architecture::kMamba1),
+        block_(block),
+        states_(trace.B.size(2)),
+        delta_(trace.delta.const_data_ptr<T>()),
+        delta_stride_(trace.delta.size(1)),
+        A_(mamba1_ ? states_ * kLanes<T> : 1) {
+    const T* A = trace.A.const_data_ptr<T>();
+    if (!mamba1_) A_[0] = A[block.head];
+    for (int64_t lane = 0; mamba1_ && lane < block.count; ++lane)
+      for (int64_t n = 0; n < states_; ++n)
+        A_[n * kLanes<T> + lane] = A[(block.channel + lane) * states_ + n];
+  }
+
+  /// delta (kLanes), decay (N, kLanes) of step t.
+  void step(int64_t t, T* delta, T* decay) const {
+    const T* row = delta_ + t * delta_stride_;
+    if (mamba1_) {
+      load_lanes(row + block_.channel, block_.count, delta);
+      for (int64_t n = 0; n < states_; ++n)
+        for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
+          const int64_t at = n * kLanes<T> + lane;
+          decay[at] = std::exp(delta[lane] * A_[at]);
+        }
+    } else {
+      std::fill_n(delta, kLanes<T>, row[block_.head]);
+      std::fill_n(decay, states_ * kLanes<T>, std::exp(row[block_.head] * A_[0]));
+    }
+  }
+
+ private:
+  bool mamba1_;
+  LaneBlock block_;
+  int64_t states_;
+  const T* delta_;
+  int64_t delta_stride_;
+  std::vector<T> A_;  // (N, kLanes), zero in the padding; Mamba-2: one
+};
+
+/// One step without input: s ← decay ⊙ s; out = Σ_n C[n] s[n].
+template <class T>
+void decay_state(int64_t states, const T* __restrict decay, const T* __restrict C, T* __restrict s,
+                 T* __restrict out) {
+  T sum[kLanes<T>] = {};
+  for (int64_t n = 0; n < states; ++n, s += kLanes<T>, decay += kLanes<T>)
+    for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
+      s[lane] *= decay[lane];
+      sum[lane] += C[n] * s[lane];
+    }
+  std::copy_n(sum, kLanes<T>, out);
+}
+
+/// One step with input: s ← decay ⊙ s + B[n] Δu; out = Σ_n C[n] s[n].
+template <class T>
+void feed_state(int64_t states, const T* __restrict decay, const T* __restrict B, const T* __restrict C,
+                const T* __restrict delta_u, T* __restrict s, T* __restrict out) {
+  T sum[kLanes<T>] = {};
+  for (int64_t n = 0; n < states; ++n, s += kLanes<T>, decay += kLanes<T>)
+    for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
+      s[lane] = decay[lane] * s[lane] + B[n] * delta_u[lane];
+      sum[lane] += C[n] * s[lane];
+    }
+  std::copy_n(sum, kLanes<T>, out);
+}
+
+}  // namespace exactmamba::decomp
