@@ -9,14 +9,14 @@
 #include <vector>
 
 #include <ATen/Parallel.h>
-#include <ATen/cpu/FlushDenormal.h>
 
 #include "models/layer_trace.h"
+#include "models/ops/vector_math.h"
 
 namespace exactmamba::decomp {
 
 template <class T>
-inline constexpr int64_t kLanes = 64 / sizeof(T);
+inline constexpr int64_t kLanes = 2 * ops::kLanes<T>;
 
 /// Channels [channel, channel + count) that share B and C, and for Mamba-2 also Δ and A.
 struct LaneBlock {
@@ -26,30 +26,19 @@ struct LaneBlock {
 };
 
 /// All D channels, count ≤ lanes; a Mamba-2 block does not leave its head.
-inline std::vector<LaneBlock> lane_blocks(const models::LayerTrace& trace, int64_t lanes) {
-  const bool mamba1 = trace.architecture == models::Architecture::kMamba1;
-  const int64_t heads = mamba1 ? 1 : trace.A.size(0), width = trace.d_inner() / heads;
-  const int64_t heads_per_group = heads / trace.B.size(1);
-  std::vector<LaneBlock> blocks;
-  for (int64_t head = 0; head < heads; ++head)
-    for (int64_t p = 0; p < width; p += lanes)
-      blocks.push_back({head * width + p, std::min(lanes, width - p), head, head / heads_per_group});
-  return blocks;
-}
+std::vector<LaneBlock> lane_blocks(const models::LayerTrace& trace, int64_t lanes);
 
 /// Decays die out far below what a sum can see; as denormal numbers they would only be slow. Acts on the
 /// current thread.
 class FlushDenormals {
  public:
-  FlushDenormals() : set_(at::cpu::set_flush_denormal(true)) {}
-  ~FlushDenormals() {
-    if (set_) at::cpu::set_flush_denormal(false);
-  }
+  FlushDenormals();
+  ~FlushDenormals();
   FlushDenormals(const FlushDenormals&) = delete;
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 
  private:
-  bool set_;
+  bool supported_;
 };
 
 /// f(block) for every lane block, in parallel, without denormal numbers.
@@ -91,11 +80,8 @@ class LaneDecay {
     const T* row = delta_ + t * delta_stride_;
     if (mamba1_) {
       load_lanes(row + block_.channel, block_.count, delta);
-      for (int64_t n = 0; n < states_; ++n)
-        for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
-          const int64_t at = n * kLanes<T> + lane;
-          decay[at] = std::exp(delta[lane] * A_[at]);
-        }
+      for (int64_t n = 0; n < states_ * kLanes<T>; n += ops::kLanes<T>)
+        ops::store(decay + n, ops::exp(ops::load(delta + n % kLanes<T>) * ops::load(A_.data() + n)));
     } else {
       std::fill_n(delta, kLanes<T>, row[block_.head]);
       std::fill_n(decay, states_ * kLanes<T>, std::exp(row[block_.head] * A_[0]));
@@ -111,30 +97,34 @@ class LaneDecay {
   std::vector<T> A_;  // (N, kLanes), zero in the padding; Mamba-2: one
 };
 
-/// One step without input: s ← decay ⊙ s; out = Σ_n C[n] s[n].
-template <class T>
-void decay_state(int64_t states, const T* __restrict decay, const T* __restrict C, T* __restrict s,
-                 T* __restrict out) {
-  T sum[kLanes<T>] = {};
-  for (int64_t n = 0; n < states; ++n, s += kLanes<T>, decay += kLanes<T>)
-    for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
-      s[lane] *= decay[lane];
-      sum[lane] += C[n] * s[lane];
-    }
-  std::copy_n(sum, kLanes<T>, out);
+/// One step of a state s (N, kLanes): s[n] ← decay[n] ⊙ s[n] + input(n), half by half; out = Σ_n C[n] s[n].
+template <class T, class Input>
+inline void step_state(int64_t states, const T* decay, const T* C, const Input& input, T* s, T* out) {
+  constexpr int64_t half = ops::kLanes<T>;
+  ops::Pack<T> low{}, high{};
+  for (int64_t n = 0; n < states; ++n, s += kLanes<T>, decay += kLanes<T>) {
+    const ops::Pack<T> new_low = ops::load(s) * ops::load(decay) + input(n, 0);
+    const ops::Pack<T> new_high = ops::load(s + half) * ops::load(decay + half) + input(n, half);
+    ops::store(s, new_low);
+    ops::store(s + half, new_high);
+    low += C[n] * new_low;
+    high += C[n] * new_high;
+  }
+  ops::store(out, low);
+  ops::store(out + half, high);
 }
 
-/// One step with input: s ← decay ⊙ s + B[n] Δu; out = Σ_n C[n] s[n].
 template <class T>
-void feed_state(int64_t states, const T* __restrict decay, const T* __restrict B, const T* __restrict C,
-                const T* __restrict delta_u, T* __restrict s, T* __restrict out) {
-  T sum[kLanes<T>] = {};
-  for (int64_t n = 0; n < states; ++n, s += kLanes<T>, decay += kLanes<T>)
-    for (int64_t lane = 0; lane < kLanes<T>; ++lane) {
-      s[lane] = decay[lane] * s[lane] + B[n] * delta_u[lane];
-      sum[lane] += C[n] * s[lane];
-    }
-  std::copy_n(sum, kLanes<T>, out);
+void decay_state(int64_t states, const T* decay, const T* C, T* s, T* out) {
+  step_state(
+      states, decay, C, [](int64_t, int64_t) { return ops::Pack<T>{}; }, s, out);
+}
+
+/// With the input B[n] Δu.
+template <class T>
+void feed_state(int64_t states, const T* decay, const T* B, const T* C, const T* delta_u, T* s, T* out) {
+  step_state(
+      states, decay, C, [&](int64_t n, int64_t half) { return B[n] * ops::load(delta_u + half); }, s, out);
 }
 
 }  // namespace exactmamba::decomp

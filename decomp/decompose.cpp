@@ -1,0 +1,253 @@
+#include "decomp/decompose.h"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "decomp/rollout.h"
+#include "decomp/tile_producer.h"
+
+namespace exactmamba::decomp {
+namespace {
+
+using models::LayerTrace;
+
+at::Tensor boundaries(const Row& row) {
+  if (row.cu_seqlens.defined()) return row.cu_seqlens;
+  at::Tensor whole = at::zeros({2}, at::kInt);
+  whole[1] = row.input_ids.size(0);
+  return whole;
+}
+
+template <class T>
+std::vector<int64_t> as_vector(const at::Tensor& tensor) {
+  const at::Tensor contiguous = tensor.contiguous();
+  return {contiguous.const_data_ptr<T>(), contiguous.const_data_ptr<T>() + contiguous.numel()};
+}
+
+void check_row(const models::MambaLM& model, const Row& row, const DecomposeOptions& options) {
+  core::require(model.parameters().dtype() == options.scalar_type(),
+                "the model is {}, but decompose.dtype is {}; convert it first",
+                c10::toString(model.parameters().dtype()), options.dtype);
+  core::require(
+      row.input_ids.dim() == 1 && row.input_ids.numel() > 0 && row.input_ids.scalar_type() == at::kLong,
+      "row {}: token ids must be one non-empty row of int64", row.index);
+  const int64_t highest = std::max(row.input_ids.max().item<int64_t>(), -row.input_ids.min().item<int64_t>());
+  const int64_t vocabulary = model.config().vocab_rows;
+  core::require(row.input_ids.min().item<int64_t>() >= 0 && highest < vocabulary,
+                "row {}: token id {} is outside the vocabulary of {}", row.index, highest, vocabulary);
+  for (const int64_t layer : options.layers)
+    core::require(0 <= layer && layer < model.config().n_layer,
+                  "decompose.layers: the model has layers 0 to {}, not {}", model.config().n_layer - 1,
+                  layer);
+}
+
+bool keeps_layer(const DecomposeOptions& options, int64_t layer) {
+  return options.layers.empty() ||
+         std::find(options.layers.begin(), options.layers.end(), layer) != options.layers.end();
+}
+
+/// Whose logit is split, and its gradient with respect to the stream after the last block, the norm's
+/// statistics frozen.
+struct Target {
+  at::Tensor tokens;      // (L)
+  at::Tensor directions;  // (L, d) g_i = E_v ⊙ w_f · ρ_i
+  at::Tensor logits;      // (L) ⟨g_i, r_top,i⟩
+  at::Tensor embedding;   // (L) ⟨g_i, e_i⟩
+};
+
+Target make_target(const models::TopTrace& top, const at::Tensor& tokens) {
+  Target target;
+  target.tokens = tokens.defined() ? tokens : top.predicted;
+  target.directions =
+      (top.head_weight.index_select(0, target.tokens) * top.norm_weight * top.rho.unsqueeze(1)).contiguous();
+  target.logits = (target.directions * top.r_top).sum(1);
+  target.embedding = (target.directions * top.embedding).sum(1);
+  return target;
+}
+
+/// Everything that one approximation collects on its way up through the layers.
+class ApproximationRun {
+ public:
+  ApproximationRun(Approximation approximation, const DecomposeOptions& options,
+                   const std::optional<Target>& target, InteractionMap description, int64_t length,
+                   at::TensorOptions tensors, const MapVisitor& visit)
+      : approximation_(approximation),
+        bias_(options.bias_rule()),
+        options_(options),
+        target_(target),
+        description_(std::move(description)),
+        visit_(visit),
+        rollout_(length, bias_, tensors) {
+    description_.approximation = approximation_name(approximation);
+  }
+
+  void add_layer(const LayerTrace& trace);
+  void finish();
+  const std::vector<ApproximationError>& errors() const { return errors_; }
+
+ private:
+  bool rolls_out() const { return target_ || options_.wants("rollout"); }
+  void visit_map(int64_t layer, const char* method, const at::Tensor& values);
+  void add_rollout(const LayerTrace& trace, const at::Tensor& alti, const at::Tensor& logit_map,
+                   const at::Tensor& sum);
+
+  Approximation approximation_;
+  BiasRule bias_;
+  const DecomposeOptions& options_;
+  const std::optional<Target>& target_;  // with alti_logit only
+  InteractionMap description_;
+  const MapVisitor& visit_;
+  Rollout rollout_;
+  std::vector<ApproximationError> errors_;  // [layer]
+  at::Tensor total_;                        // Σ_l of the mixed logit maps
+  std::vector<at::Tensor> rest_, biases_;   // [layer] (L)
+};
+
+void ApproximationRun::visit_map(int64_t layer, const char* method, const at::Tensor& values) {
+  if (!keeps_layer(options_, layer)) return;
+  InteractionMap map = description_;
+  map.layer = layer;
+  map.method = method;
+  map.values = values;
+  visit_(map);
+}
+
+void ApproximationRun::add_layer(const LayerTrace& trace) {
+  const at::Tensor sum = contribution_sum(trace, approximation_, bias_);
+  errors_.push_back(approximation_error(trace, approximation_, bias_, sum));
+
+  std::vector<std::pair<const char*, std::unique_ptr<NormMap>>> norms;
+  for (const auto& [method, norm] : {std::pair{"l1", Norm::kL1}, {"l2", Norm::kL2}, {"linf", Norm::kLinf}})
+    if (options_.wants(method) && keeps_layer(options_, trace.layer))
+      norms.emplace_back(method, std::make_unique<NormMap>(trace, bias_, norm));
+  std::optional<AltiMap> alti, alti_residual;
+  std::optional<LogitMap> logit;
+  if (options_.wants("alti") && keeps_layer(options_, trace.layer)) alti.emplace(trace, bias_, false);
+  if (rolls_out()) alti_residual.emplace(trace, bias_, true);
+  if (target_) logit.emplace(trace, bias_, target_->directions);
+
+  std::vector<Aggregator*> aggregators;
+  for (const auto& [method, map] : norms) aggregators.push_back(map.get());
+  if (alti) aggregators.push_back(&*alti);
+  if (alti_residual) aggregators.push_back(&*alti_residual);
+  if (logit) aggregators.push_back(&*logit);
+  if (!aggregators.empty()) produce_tiles(trace, approximation_, bias_, aggregators);
+
+  for (const auto& [method, map] : norms) visit_map(trace.layer, method, map->map());
+  if (alti) visit_map(trace.layer, "alti", alti->finish());
+  if (alti_residual) add_rollout(trace, alti_residual->finish(), logit ? logit->map() : at::Tensor(), sum);
+}
+
+void ApproximationRun::add_rollout(const LayerTrace& trace, const at::Tensor& alti,
+                                   const at::Tensor& logit_map, const at::Tensor& sum) {
+  if (logit_map.defined()) {
+    const at::Tensor mixed = rollout_.mixed(logit_map);
+    total_ = total_.defined() ? total_ + mixed : mixed;
+    rest_.push_back((target_->directions * (trace.y - sum)).sum(1));
+    if (bias_ == BiasRule::kSeparate) biases_.push_back(logit_map.select(1, trace.length()).clone());
+    visit_map(trace.layer, "alti_logit", logit_map);
+    visit_map(trace.layer, "alti_logit_mixed", mixed);
+  }
+  const at::Tensor rolled = rollout_.add(alti);
+  if (options_.wants("rollout")) visit_map(trace.layer, "rollout", rolled);
+}
+
+void ApproximationRun::finish() {
+  if (!target_) return;
+  InteractionMap map = description_;
+  map.method = "alti_logit";
+  map.values = total_;
+  map.target_tokens = target_->tokens;
+  map.target_logits = target_->logits;
+  map.embedding = target_->embedding;
+  map.rest = at::stack(rest_, 1);
+  if (!biases_.empty()) map.biases = at::stack(biases_, 1);
+  visit_(map);
+}
+
+InteractionMap describe(const models::MambaLM& model, const Row& row, const DecomposeOptions& options) {
+  InteractionMap map;
+  map.bias = options.bias;
+  map.row = row.index;
+  map.tokens = as_vector<int64_t>(row.input_ids);
+  map.cu_seqlens = as_vector<int32_t>(boundaries(row));
+  map.model_checksum = model.parameters().checksum();
+  return map;
+}
+
+}  // namespace
+
+ErrorTable& ErrorTable::operator+=(const ErrorTable& other) {
+  if (approximations.empty()) return *this = other;
+  core::require(approximations == other.approximations && bias == other.bias && dtype == other.dtype &&
+                    errors.size() == other.errors.size(),
+                "error tables of different approximations, biases or dtypes cannot be merged");
+  for (size_t a = 0; a < errors.size(); ++a)
+    for (size_t layer = 0; layer < errors[a].size(); ++layer) errors[a][layer] += other.errors[a].at(layer);
+  return *this;
+}
+
+ErrorTable decompose_row(const models::MambaLM& model, const Row& row, const DecomposeOptions& options,
+                         const MapVisitor& visit) {
+  check_row(model, row, options);
+  const at::Tensor cu_seqlens = boundaries(row);
+  std::optional<Target> target;
+  if (options.wants("alti_logit")) target = make_target(model.top(row.input_ids, cu_seqlens), row.targets);
+
+  const InteractionMap description = describe(model, row, options);
+  std::vector<ApproximationRun> runs;
+  for (const std::string& name : options.approximations)
+    runs.emplace_back(approximation_from_name(name, "decompose.approximations"), options, target, description,
+                      row.input_ids.size(0), at::TensorOptions(options.scalar_type()), visit);
+  model.trace(row.input_ids, cu_seqlens, [&](const LayerTrace& trace) {
+    for (ApproximationRun& run : runs) run.add_layer(trace);
+  });
+
+  ErrorTable table{options.approximations, {}, options.bias, options.dtype};
+  for (ApproximationRun& run : runs) {
+    run.finish();
+    table.errors.push_back(run.errors());
+  }
+  return table;
+}
+
+Decomposition decompose(const models::MambaLM& model, const std::vector<Row>& rows,
+                        const DecomposeOptions& options) {
+  const models::MambaLM converted = model.to(options.scalar_type());
+  Decomposition result;
+  const size_t count = std::min(rows.size(), static_cast<size_t>(options.max_rows));
+  for (size_t n = 0; n < count; ++n)
+    result.errors += decompose_row(converted, rows[n], options,
+                                   [&](const InteractionMap& map) { result.maps.push_back(map); });
+  return result;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> full_contributions(const models::MambaLM& model,
+                                                                   const Row& row,
+                                                                   const DecomposeOptions& options) {
+  check_row(model, row, options);
+  const BiasRule bias = options.bias_rule();
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  model.trace(row.input_ids, boundaries(row), [&](const LayerTrace& trace) {
+    if (!keeps_layer(options, trace.layer)) return;
+    for (const std::string& name : options.approximations) {
+      FullContributions full(trace, bias);
+      produce_tiles(trace, approximation_from_name(name, "decompose.approximations"), bias, {&full});
+      if (tensors.empty()) tensors.emplace_back("pairs", full.pairs());
+      tensors.emplace_back(fmt::format("layer{}.{}", trace.layer, name), full.contributions());
+      if (full.bias().defined())
+        tensors.emplace_back(fmt::format("layer{}.{}.bias", trace.layer, name), full.bias());
+    }
+  });
+  return tensors;
+}
+
+}  // namespace exactmamba::decomp

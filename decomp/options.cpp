@@ -1,0 +1,49 @@
+#include "decomp/options.h"
+
+#include <algorithm>
+
+#include "core/schema.h"
+
+namespace exactmamba::decomp {
+
+at::ScalarType DecomposeOptions::scalar_type() const { return dtype == "float64" ? at::kDouble : at::kFloat; }
+
+BiasRule DecomposeOptions::bias_rule() const { return bias_rule_from_name(bias, "decompose.bias"); }
+
+ErrorMeasure DecomposeOptions::error_measure() const {
+  return error_measure_from_name(error, "decompose.error");
+}
+
+bool DecomposeOptions::wants(const std::string& method) const {
+  return std::find(methods.begin(), methods.end(), method) != methods.end();
+}
+
+void bind(core::Schema& schema, DecomposeOptions& options) {
+  schema.table("decompose", "How the mixers' outputs are split over the input tokens.");
+  schema.option("decompose.approximations", &options.approximations)
+      .choices({"activation", "identity", "relu", "taylor", "ratio"})
+      .help(
+          "Additive forms of the activation behind the convolution; activation is exact for conv_activation "
+          "= identity, ratio always.");
+  schema.option("decompose.bias", &options.bias)
+      .choices({"own", "separate"})
+      .help("Where biases go: to the token's own contribution, or to a column of their own.");
+  schema.option("decompose.methods", &options.methods)
+      .choices({"l1", "l2", "linf", "alti", "rollout", "alti_logit"})
+      .help("Maps to make: one number per output position and token.");
+  schema.option("decompose.error", &options.error)
+      .choices({"l2_mean", "l1_mean", "l2_ratio_of_sums", "l2_mean_noskip"})
+      .help("Measure of the approximation error that tables show.");
+  schema.option("decompose.dtype", &options.dtype)
+      .choices({"float32", "float64"})
+      .help("Precision of the forward pass, the sums and the maps, whatever the model was trained in.");
+  schema.option("decompose.layers", &options.layers)
+      .range(0, 1e6)
+      .help("Layers whose maps are kept, from 0; empty: all.");
+  schema.option("decompose.max_rows", &options.max_rows)
+      .range(1, 1e9)
+      .unit("rows")
+      .help("At most so many texts are decomposed.");
+}
+
+}  // namespace exactmamba::decomp

@@ -1,0 +1,183 @@
+// Tiles against the closed form and against the layer's own output: odd lengths, packed rows, tile shapes,
+// threads, long decays.
+#include <tuple>
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "decomp/aggregators.h"
+#include "decomp/approximation_error.h"
+#include "decomp/tile_producer.h"
+#include "tests/decomp/traces.h"
+#include "tests/support/tensors.h"
+
+namespace exactmamba::decomp {
+namespace {
+
+using models::ActivationKind;
+using models::ConvActivation;
+using testing::LayerSpec;
+
+constexpr Approximation kAll[] = {Approximation::kActivation, Approximation::kIdentity, Approximation::kRelu,
+                                  Approximation::kTaylor, Approximation::kRatio};
+constexpr models::Architecture kArchitectures[] = {models::Architecture::kMamba1,
+                                                   models::Architecture::kMamba2};
+
+LayerSpec make_spec(models::Architecture architecture, std::vector<int> bounds,
+                    ConvActivation activation = {}) {
+  LayerSpec spec;
+  spec.architecture = architecture;
+  spec.bounds = std::move(bounds);
+  spec.activation = activation;
+  return spec;
+}
+
+/// Every pair of the layer, in fp64, against the closed form.
+void expect_closed_form(const LayerSpec& spec, Approximation approximation, BiasRule bias, TileShape shape) {
+  const models::LayerTrace trace = testing::random_trace(spec);
+  FullContributions full(trace, bias);
+  produce_tiles(trace, approximation, bias, {&full}, shape);
+  at::Tensor expected = at::zeros_like(full.contributions());
+  for (int64_t n = 0; n < expected.size(0); ++n) {
+    const int64_t i = full.pairs()[n][0].item<int64_t>(), j = full.pairs()[n][1].item<int64_t>();
+    EXPECT_LE(spec.sequence_start(i), j);
+    expected.select(0, n).copy_(testing::closed_form(spec, trace, approximation, bias, i, j));
+  }
+  EXPECT_LE(testing::relative_difference(full.contributions(), expected), 1e-13)
+      << approximation_name(approximation);
+  if (bias == BiasRule::kOwn) return;
+  at::Tensor expected_bias = at::zeros_like(trace.y);
+  for (int64_t i = 0; i < spec.length(); ++i)
+    expected_bias.select(0, i).copy_(
+        testing::closed_form(spec, trace, approximation, bias, i, spec.length()));
+  EXPECT_LE(testing::relative_difference(full.bias(), expected_bias), 1e-13)
+      << approximation_name(approximation);
+}
+
+TEST(Tiles, EqualTheClosedForm) {
+  for (const auto architecture : kArchitectures)
+    for (const Approximation approximation : kAll)
+      for (const BiasRule bias : {BiasRule::kOwn, BiasRule::kSeparate})
+        expect_closed_form(make_spec(architecture, {0, 7}), approximation, bias, {3, 2});
+}
+
+TEST(Tiles, HoldForOddLengthsAndTileShapes) {
+  for (const auto architecture : kArchitectures)
+    for (const auto& [length, shape] :
+         {std::pair{1, TileShape{64, 64}}, {2, {1, 1}}, {7, {5, 3}}, {33, {8, 8}}, {33, {64, 5}}})
+      expect_closed_form(make_spec(architecture, {0, length}), Approximation::kActivation, BiasRule::kOwn,
+                         shape);
+}
+
+TEST(Tiles, NeverCrossASequence) {
+  for (const auto architecture : kArchitectures)
+    for (const Approximation approximation : {Approximation::kActivation, Approximation::kRatio})
+      expect_closed_form(make_spec(architecture, {0, 5, 6, 8, 19}), approximation, BiasRule::kSeparate,
+                         {4, 3});
+}
+
+TEST(Tiles, FollowAnnealedActivations) {
+  for (const ActivationKind kind : {ActivationKind::kRelu, ActivationKind::kIdentity})
+    for (const Approximation approximation : kAll)
+      expect_closed_form(make_spec(models::Architecture::kMamba1, {0, 6}, {kind, 0.3}), approximation,
+                         BiasRule::kOwn, {64, 64});
+}
+
+TEST(Tiles, CarryTheBiasOfOutProj) {
+  for (const BiasRule bias : {BiasRule::kOwn, BiasRule::kSeparate})
+    for (const bool conv_bias : {true, false}) {
+      LayerSpec spec = make_spec(models::Architecture::kMamba2, {0, 3, 7});
+      spec.out_bias = true;
+      spec.conv_bias = conv_bias;
+      expect_closed_form(spec, Approximation::kActivation, bias, {2, 2});
+    }
+}
+
+TEST(Tiles, HoldForOtherSizes) {
+  LayerSpec spec = make_spec(models::Architecture::kMamba1, {0, 9});
+  std::tie(spec.D, spec.N, spec.W, spec.d) = std::tuple{37, 3, 2, 19};
+  expect_closed_form(spec, Approximation::kActivation, BiasRule::kOwn, {4, 4});
+  spec = make_spec(models::Architecture::kMamba2, {0, 9});
+  std::tie(spec.D, spec.H, spec.G, spec.N, spec.W, spec.d) = std::tuple{30, 6, 3, 7, 3, 17};
+  expect_closed_form(spec, Approximation::kActivation, BiasRule::kOwn, {4, 4});
+}
+
+double exactness(const models::LayerTrace& trace, Approximation approximation, BiasRule bias) {
+  const at::Tensor sum = contribution_sum(trace, approximation, bias);
+  return approximation_error(trace, approximation, bias, sum).value(ErrorMeasure::kL2Mean);
+}
+
+TEST(Sums, AreTheOutputWhereTheFormIsExact) {
+  for (const auto architecture : kArchitectures)
+    for (const int length : {1, 2, 7, 129})
+      for (const BiasRule bias : {BiasRule::kOwn, BiasRule::kSeparate})
+        for (const auto& [kind, approximation] :
+             {std::pair{ActivationKind::kIdentity, Approximation::kActivation},
+              {ActivationKind::kSilu, Approximation::kRatio},
+              {ActivationKind::kRelu, Approximation::kRatio}}) {
+          LayerSpec spec = make_spec(architecture, {0, length}, {kind, 1.0});
+          spec.out_bias = true;
+          const models::LayerTrace trace = testing::random_trace(spec);
+          EXPECT_LE(exactness(trace, approximation, bias), 1e-12);
+          EXPECT_LE(exactness(testing::to_dtype(trace, at::kFloat), approximation, bias), 1e-5);
+        }
+}
+
+TEST(Sums, OfTilesAndOfTheRecurrenceAgree) {
+  for (const auto architecture : kArchitectures)
+    for (const Approximation approximation : kAll)
+      for (const BiasRule bias : {BiasRule::kOwn, BiasRule::kSeparate}) {
+        LayerSpec spec = make_spec(architecture, {0, 4, 129});
+        spec.out_bias = true;
+        const models::LayerTrace trace = testing::random_trace(spec);
+        ContributionSum sum(trace);
+        produce_tiles(trace, approximation, bias, {&sum}, {32, 16});
+        EXPECT_LE(testing::relative_difference(sum.sum(), contribution_sum(trace, approximation, bias)),
+                  1e-13);
+      }
+}
+
+/// Decays far below the smallest float, and steps so long that sums of them would overflow an exponential.
+TEST(Tiles, StayFiniteUnderLongDecays) {
+  for (const auto architecture : kArchitectures)
+    for (const double longest_step : {1e-6, 300.0}) {
+      LayerSpec spec = make_spec(architecture, {0, 129}, {ActivationKind::kIdentity, 1.0});
+      spec.longest_step = longest_step;
+      const models::LayerTrace trace = testing::to_dtype(testing::random_trace(spec), at::kFloat);
+      FullContributions full(trace, BiasRule::kOwn);
+      produce_tiles(trace, Approximation::kActivation, BiasRule::kOwn, {&full});
+      EXPECT_TRUE(full.contributions().isfinite().all().item<bool>());
+      EXPECT_LE(exactness(trace, Approximation::kActivation, BiasRule::kOwn), 1e-5);
+    }
+}
+
+TEST(Tiles, DoNotDependOnTheNumberOfThreads) {
+  const int threads = at::get_num_threads();
+  for (const auto architecture : kArchitectures) {
+    const models::LayerTrace trace = testing::random_trace(make_spec(architecture, {0, 129}));
+    at::Tensor maps[2];
+    for (const int n : {1, 2}) {
+      at::set_num_threads(n);
+      NormMap map(trace, BiasRule::kOwn, Norm::kL2);
+      produce_tiles(trace, Approximation::kActivation, BiasRule::kOwn, {&map});
+      maps[n - 1] = map.map();
+    }
+    EXPECT_TRUE(maps[0].equal(maps[1]));
+  }
+  at::set_num_threads(threads);
+}
+
+TEST(Tiles, RefuseTracesThatDoNotFit) {
+  models::LayerTrace trace = testing::random_trace(make_spec(models::Architecture::kMamba1, {0, 3}));
+  trace.z = trace.z.narrow(0, 0, 2);
+  EXPECT_THROW(produce_tiles(trace, Approximation::kActivation, BiasRule::kOwn, {}), core::InputError);
+}
+
+TEST(FullContributions, RefuseLongTexts) {
+  const models::LayerTrace trace = testing::random_trace(make_spec(models::Architecture::kMamba1, {0, 33}));
+  EXPECT_THROW(FullContributions(trace, BiasRule::kOwn, 1000), core::InputError);
+}
+
+}  // namespace
+}  // namespace exactmamba::decomp
