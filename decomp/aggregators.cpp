@@ -14,7 +14,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "decomp/dispatch.h"
+#include "models/ops/checks.h"
 #include "models/ops/sequences.h"
 
 namespace exactmamba::decomp {
@@ -84,8 +84,7 @@ NormMap::NormMap(const models::LayerTrace& trace, BiasRule bias, Norm norm)
     : norm_(norm), map_(empty_map(trace, bias)) {}
 
 void NormMap::add(const ContributionTile& tile) {
-  dispatch_dtype(map_, [&](auto zero) {
-    using T = decltype(zero);
+  ops::dispatch_floating(map_.scalar_type(), [&]<class T>() {
     const int64_t d = tile.T.size(1);
     write_pairs<T>(tile, tile.T, map_, [&](const Pair&, const T* row) { return norm_of(row, d, norm_); });
   });
@@ -98,8 +97,7 @@ AltiMap::AltiMap(const models::LayerTrace& trace, BiasRule bias, bool with_resid
       map_(empty_map(trace, bias)) {}
 
 void AltiMap::add(const ContributionTile& tile) {
-  dispatch_dtype(map_, [&](auto zero) {
-    using T = decltype(zero);
+  ops::dispatch_floating(map_.scalar_type(), [&]<class T>() {
     const int64_t d = tile.T.size(1);
     const T *y_norm = y_norm_.const_data_ptr<T>(), *r = r_.defined() ? r_.const_data_ptr<T>() : nullptr;
     write_pairs<T>(tile, tile.T, map_, [&](const Pair& pair, const T* row) {
@@ -127,8 +125,7 @@ LogitMap::LogitMap(const models::LayerTrace& trace, BiasRule bias, const at::Ten
       map_(empty_map(trace, bias)) {}
 
 void LogitMap::add(const ContributionTile& tile) {
-  dispatch_dtype(map_, [&](auto zero) {
-    using T = decltype(zero);
+  ops::dispatch_floating(map_.scalar_type(), [&]<class T>() {
     const int64_t D = tile.gated.size(1), L = map_.size(0);
     const T* pulled = pulled_.const_data_ptr<T>();
     const T* bias = bias_logits_.defined() ? bias_logits_.const_data_ptr<T>() : nullptr;
@@ -144,8 +141,7 @@ void LogitMap::add(const ContributionTile& tile) {
 ContributionSum::ContributionSum(const models::LayerTrace& trace) : sum_(at::zeros_like(trace.y)) {}
 
 void ContributionSum::add(const ContributionTile& tile) {
-  dispatch_dtype(sum_, [&](auto zero) {
-    using T = decltype(zero);
+  ops::dispatch_floating(sum_.scalar_type(), [&]<class T>() {
     const int64_t d = sum_.size(1);
     const T* row = tile.T.const_data_ptr<T>();
     for (int64_t n = 0; n < tile.size(); ++n, row += d) {

@@ -71,6 +71,7 @@ ApproximationError& ApproximationError::operator+=(const ApproximationError& oth
 }
 
 at::Tensor contribution_sum(const models::LayerTrace& trace, Approximation approximation, BiasRule bias) {
+  check_trace(trace);
   const at::Tensor inputs = approximate_inputs(trace, approximation, bias);
   const at::Tensor sum = project(trace, frozen_scan(trace, inputs) + skip_per_channel(trace) * inputs);
   return trace.out_bias.defined() ? sum + trace.out_bias : sum;

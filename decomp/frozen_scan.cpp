@@ -2,8 +2,8 @@
 
 #include <ATen/ops/empty_like.h>
 
-#include "decomp/dispatch.h"
 #include "decomp/lanes.h"
+#include "models/ops/checks.h"
 #include "models/ops/sequences.h"
 
 namespace exactmamba::decomp {
@@ -35,8 +35,7 @@ void scan_block(const models::LayerTrace& trace, const std::vector<ops::Sequence
 at::Tensor frozen_scan(const models::LayerTrace& trace, const at::Tensor& u) {
   at::Tensor out = at::empty_like(u);
   const std::vector<ops::Sequence> sequences = ops::sequences_of(trace.cu_seqlens, 1, trace.length());
-  dispatch_dtype(u, [&](auto zero) {
-    using T = decltype(zero);
+  ops::dispatch_floating(u.scalar_type(), [&]<class T>() {
     for_each_lane_block(lane_blocks(trace, kLanes<T>), [&](const LaneBlock& block) {
       scan_block(trace, sequences, block, u.const_data_ptr<T>(), out.data_ptr<T>());
     });

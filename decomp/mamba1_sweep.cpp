@@ -1,8 +1,8 @@
 #include <vector>
 
 #include "decomp/column_sweep.h"
-#include "decomp/dispatch.h"
 #include "decomp/lanes.h"
+#include "models/ops/checks.h"
 
 namespace exactmamba::decomp {
 namespace {
@@ -93,8 +93,8 @@ class Mamba1Sweep : public ColumnSweep {
 std::unique_ptr<ColumnSweep> make_mamba1_sweep(const models::LayerTrace& trace, const Pieces& pieces,
                                                const at::Tensor& scale) {
   std::unique_ptr<ColumnSweep> sweep;
-  dispatch_dtype(
-      scale, [&](auto zero) { sweep = std::make_unique<Mamba1Sweep<decltype(zero)>>(trace, pieces, scale); });
+  ops::dispatch_floating(scale.scalar_type(),
+                         [&]<class T>() { sweep = std::make_unique<Mamba1Sweep<T>>(trace, pieces, scale); });
   return sweep;
 }
 

@@ -6,8 +6,8 @@
 #include <ATen/ops/mm.h>
 
 #include "decomp/column_sweep.h"
-#include "decomp/dispatch.h"
 #include "decomp/frozen_scan.h"
+#include "models/ops/checks.h"
 #include "models/ops/sequences.h"
 
 namespace exactmamba::decomp {
@@ -118,8 +118,8 @@ class Mamba2Sweep : public ColumnSweep {
 std::unique_ptr<ColumnSweep> make_mamba2_sweep(const models::LayerTrace& trace, const Pieces& pieces,
                                                const at::Tensor& scale) {
   std::unique_ptr<ColumnSweep> sweep;
-  dispatch_dtype(
-      scale, [&](auto zero) { sweep = std::make_unique<Mamba2Sweep<decltype(zero)>>(trace, pieces, scale); });
+  ops::dispatch_floating(scale.scalar_type(),
+                         [&]<class T>() { sweep = std::make_unique<Mamba2Sweep<T>>(trace, pieces, scale); });
   return sweep;
 }
 

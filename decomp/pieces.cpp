@@ -9,7 +9,7 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
-#include "decomp/dispatch.h"
+#include "models/ops/checks.h"
 #include "models/ops/sequences.h"
 
 namespace exactmamba::decomp {
@@ -18,8 +18,7 @@ namespace {
 template <class F>
 at::Tensor map_pre_activation(const models::LayerTrace& trace, const F& f) {
   at::Tensor result = at::empty_like(trace.a);
-  dispatch_dtype(result, [&](auto zero) {
-    using T = decltype(zero);
+  ops::dispatch_floating(result.scalar_type(), [&]<class T>() {
     const T* a = trace.a.const_data_ptr<T>();
     T* out = result.data_ptr<T>();
     at::parallel_for(0, result.numel(), 4096, [&](int64_t begin, int64_t end) {
@@ -83,8 +82,7 @@ void Pieces::row(int64_t t, int64_t lag, T* out) const {
 at::Tensor Pieces::block(int64_t j_begin, int64_t j_end, int64_t sequence_end) const {
   const int64_t D = trace_.d_inner(), W = taps();
   at::Tensor block = at::zeros({j_end - j_begin, W, D}, trace_.x.options());
-  dispatch_dtype(block, [&](auto zero) {
-    using T = decltype(zero);
+  ops::dispatch_floating(block.scalar_type(), [&]<class T>() {
     T* out = block.data_ptr<T>();
     at::parallel_for(j_begin, j_end, 1, [&](int64_t begin, int64_t end) {
       for (int64_t j = begin; j < end; ++j)
@@ -98,8 +96,7 @@ at::Tensor Pieces::block(int64_t j_begin, int64_t j_end, int64_t sequence_end) c
 at::Tensor Pieces::sum() const {
   const int64_t D = trace_.d_inner(), W = taps();
   at::Tensor sum = at::zeros_like(trace_.x);
-  dispatch_dtype(sum, [&](auto zero) {
-    using T = decltype(zero);
+  ops::dispatch_floating(sum.scalar_type(), [&]<class T>() {
     T* out = sum.data_ptr<T>();
     for (const ops::Sequence& sequence : ops::sequences_of(trace_.cu_seqlens, 1, trace_.length()))
       at::parallel_for(sequence.begin, sequence.end, 1, [&](int64_t begin, int64_t end) {
@@ -118,8 +115,7 @@ at::Tensor Pieces::bias() const {
   const int64_t D = trace_.d_inner();
   at::Tensor pieces = at::zeros_like(trace_.x);
   if (!trace_.conv_bias.defined()) return pieces;
-  dispatch_dtype(pieces, [&](auto zero) {
-    using T = decltype(zero);
+  ops::dispatch_floating(pieces.scalar_type(), [&]<class T>() {
     T* out = pieces.data_ptr<T>();
     at::parallel_for(0, trace_.length(), 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) apply(trace_.conv_bias.const_data_ptr<T>(), t, out + t * D);

@@ -28,27 +28,6 @@ void check_shape(const LayerTrace& trace, const char* name, const at::Tensor& te
                 c10::toString(trace.y.scalar_type()));
 }
 
-void check_trace(const LayerTrace& trace) {
-  core::require(trace.r.defined() && trace.out_weight.defined() && trace.B.defined() && trace.B.dim() == 3 &&
-                    trace.A.defined(),
-                "trace of layer {} is incomplete", trace.layer);
-  const bool mamba1 = trace.architecture == Architecture::kMamba1;
-  const int64_t L = trace.length(), d = trace.d_model(), D = trace.d_inner(), G = trace.B.size(1),
-                N = trace.B.size(2);
-  const int64_t H = mamba1 ? D : trace.A.size(0);
-  for (const auto& [name, tensor] : {std::pair{"r", trace.r}, {"y", trace.y}})
-    check_shape(trace, name, tensor, {L, d});
-  for (const auto& [name, tensor] : {std::pair{"x", trace.x}, {"a", trace.a}, {"z", trace.z}})
-    check_shape(trace, name, tensor, {L, D});
-  for (const auto& [name, tensor] : {std::pair{"B", trace.B}, {"C", trace.C}})
-    check_shape(trace, name, tensor, {L, G, N});
-  check_shape(trace, "delta", trace.delta, {L, H});
-  check_shape(trace, "D", trace.D, {H});
-  if (mamba1) check_shape(trace, "A", trace.A, {D, N});
-  if (!mamba1) check_shape(trace, "rho", trace.rho, {L, G});
-  if (!mamba1) check_shape(trace, "norm_weight", trace.norm_weight, {D});
-}
-
 class Producer {
  public:
   Producer(const LayerTrace& trace, const std::vector<Aggregator*>& aggregators, int64_t max_pairs)
@@ -125,6 +104,30 @@ void produce_bias(const LayerTrace& trace, const Pieces& pieces, const at::Tenso
 }
 
 }  // namespace
+
+void check_trace(const LayerTrace& trace) {
+  core::require(trace.r.defined() && trace.y.defined() && trace.out_weight.defined() && trace.B.defined() &&
+                    trace.B.dim() == 3 && trace.A.defined(),
+                "trace of layer {} is incomplete", trace.layer);
+  const at::ScalarType dtype = trace.y.scalar_type();
+  core::require(dtype == at::kFloat || dtype == at::kDouble,
+                "decomposition runs in float32 or float64, not {}; convert the model", c10::toString(dtype));
+  const bool mamba1 = trace.architecture == Architecture::kMamba1;
+  const int64_t L = trace.length(), d = trace.d_model(), D = trace.d_inner(), G = trace.B.size(1),
+                N = trace.B.size(2);
+  const int64_t H = mamba1 ? D : trace.A.size(0);
+  for (const auto& [name, tensor] : {std::pair{"r", trace.r}, {"y", trace.y}})
+    check_shape(trace, name, tensor, {L, d});
+  for (const auto& [name, tensor] : {std::pair{"x", trace.x}, {"a", trace.a}, {"z", trace.z}})
+    check_shape(trace, name, tensor, {L, D});
+  for (const auto& [name, tensor] : {std::pair{"B", trace.B}, {"C", trace.C}})
+    check_shape(trace, name, tensor, {L, G, N});
+  check_shape(trace, "delta", trace.delta, {L, H});
+  check_shape(trace, "D", trace.D, {H});
+  if (mamba1) check_shape(trace, "A", trace.A, {D, N});
+  if (!mamba1) check_shape(trace, "rho", trace.rho, {L, G});
+  if (!mamba1) check_shape(trace, "norm_weight", trace.norm_weight, {D});
+}
 
 at::Tensor output_scale(const LayerTrace& trace) {
   at::Tensor scale = at::silu(trace.z);

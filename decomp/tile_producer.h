@@ -18,9 +18,12 @@ struct TileShape {
 /// s_i, what multiplies υ_{i←j} before W_out (L, D): SiLU(z), Mamba-2: w ⊙ ρ ⊙ SiLU(z).
 at::Tensor output_scale(const models::LayerTrace& trace);
 
+/// @throws InputError for a trace whose shapes or dtypes do not fit
+void check_trace(const models::LayerTrace& trace);
+
 /// Hands every T_i(x_j) of the layer to the aggregators; with BiasRule::kSeparate also T_i(bias), as pairs
 /// (i, L). In the trace's dtype.
-/// @throws InputError for a trace whose shapes do not fit
+/// @throws InputError as check_trace()
 void produce_tiles(const models::LayerTrace& trace, Approximation approximation, BiasRule bias,
                    const std::vector<Aggregator*>& aggregators, TileShape shape = {});
 
