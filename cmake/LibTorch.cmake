@@ -32,9 +32,11 @@ target_compile_options(exactmamba_torch INTERFACE
   "SHELL:-idirafter ${EXACTMAMBA_TORCH_INCLUDE}/torch/csrc/api/include")
 target_link_directories(exactmamba_torch INTERFACE ${torch_root}/lib)
 target_link_libraries(exactmamba_torch INTERFACE torch_cpu c10)
-# at::parallel_for runs on OpenMP.
-target_compile_options(exactmamba_torch INTERFACE -fopenmp)
-target_link_options(exactmamba_torch INTERFACE -fopenmp)
+# at::parallel_for runs on OpenMP. Fuzzers use one thread, and clang's OpenMP would be a package more.
+if(NOT EXACTMAMBA_BUILD_FUZZERS)
+  target_compile_options(exactmamba_torch INTERFACE -fopenmp)
+  target_link_options(exactmamba_torch INTERFACE -fopenmp)
+endif()
 # torch/lib comes first in the rpath, so that one libgomp serves LibTorch and us.
 set(CMAKE_BUILD_RPATH ${torch_root}/lib)
 set(CMAKE_INSTALL_RPATH ${torch_root}/lib)

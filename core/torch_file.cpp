@@ -294,7 +294,7 @@ class LegacyFile {
     const auto stored = stored_.find(key);
     require(stored != stored_.end(), "{}: storage '{}' is missing", where_, printable(key));
     const at::Tensor copy = bytes_tensor(stored->second.size());
-    std::memcpy(copy.mutable_data_ptr(), stored->second.data(), stored->second.size());
+    std::copy(stored->second.begin(), stored->second.end(), copy.mutable_data_ptr<uint8_t>());
     return loaded_.emplace(key, copy.storage()).first->second;
   }
 
@@ -321,6 +321,13 @@ const PickleValue& state_dict_of(const PickleValue& root, const std::string& whe
 }
 
 }  // namespace
+
+PickleValue::PickleValue() = default;
+PickleValue::PickleValue(const PickleValue&) = default;
+PickleValue::PickleValue(PickleValue&&) noexcept = default;
+PickleValue& PickleValue::operator=(const PickleValue&) = default;
+PickleValue& PickleValue::operator=(PickleValue&&) noexcept = default;
+PickleValue::~PickleValue() = default;
 
 const PickleValue* PickleValue::find(const std::string& key) const {
   for (const auto& [name, value] : entries) {

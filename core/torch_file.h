@@ -12,9 +12,17 @@
 
 namespace exactmamba::core {
 
-/// A value of the pickle: scalars, containers, tensors; anything else (an optimizer object, a class of somebody) is opaque and
-/// keeps only its name.
+/// A value of the pickle: scalars, containers, tensors; anything else (an optimizer object, a class of
+/// somebody) is opaque and keeps only its name.
 struct PickleValue {
+  // Defaulted where the type is complete, which the pairs of `entries` need.
+  PickleValue();
+  PickleValue(const PickleValue&);
+  PickleValue(PickleValue&&) noexcept;
+  PickleValue& operator=(const PickleValue&);
+  PickleValue& operator=(PickleValue&&) noexcept;
+  ~PickleValue();
+
   enum class Kind { kNone, kBool, kInt, kFloat, kString, kList, kTuple, kDict, kTensor, kOpaque };
   Kind kind = Kind::kNone;
   bool boolean = false;
@@ -33,8 +41,9 @@ struct PickleValue {
 /// @throws IoError, InputError ("file: byte N: …")
 PickleValue read_torch_file(const std::filesystem::path& file);
 
-/// The tensors of a state dict: the file's dict itself, or the dict found under one of `model_state`, `state_dict`, `model`.
-/// Tied tensors share storage. @throws InputError when there is none, or a value is opaque.
+/// The tensors of a state dict: the file's dict itself, or the dict found under one of `model_state`,
+/// `state_dict`, `model`. Tied tensors share storage. @throws InputError when there is none, or a value is
+/// opaque.
 std::vector<std::pair<std::string, at::Tensor>> read_torch_state_dict(const std::filesystem::path& file);
 
 }  // namespace exactmamba::core
