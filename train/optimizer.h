@@ -1,0 +1,45 @@
+// AdamW (Loshchilov & Hutter 2019), as torch.optim.AdamW computes it: LibTorch's fused kernel on the two flat
+// buffers of a ParameterStore; weight decay applies to the decay group only. Moments mirror the layout of the
+// parameters, fp32 or fp64.
+#pragma once
+
+#include <array>
+
+#include <ATen/core/Tensor.h>
+
+#include "core/safetensors.h"
+#include "models/parameter_store.h"
+
+namespace exactmamba::train {
+
+struct AdamWOptions {
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
+};
+
+class AdamW {
+ public:
+  /// `store` must outlive the optimizer.
+  AdamW(models::ParameterStore& store, AdamWOptions options);
+
+  /// One update from the store's gradients.
+  void step(double learning_rate);
+  /// Updates made so far: what the bias correction counts.
+  int64_t steps() const { return steps_; }
+
+  /// Views of the moments: "exp_avg.NAME" and "exp_avg_sq.NAME" of every parameter.
+  core::NamedTensors moments() const;
+  /// Continues from stored moments. @throws InputError for a missing tensor, another shape or dtype
+  void restore(const core::SafetensorsFile& file, int64_t steps);
+
+ private:
+  struct Group {
+    at::Tensor parameters, exp_avg, exp_avg_sq;
+    double weight_decay;
+  };
+  models::ParameterStore& store_;
+  AdamWOptions options_;
+  std::array<Group, 2> groups_;  // [Decay]
+  int64_t steps_ = 0;
+};
+
+}  // namespace exactmamba::train

@@ -1,0 +1,115 @@
+#include "train/train_options.h"
+
+#include "core/error.h"
+
+namespace exactmamba::train {
+namespace {
+
+constexpr double kManySteps = 1e9;
+
+void bind_loop(core::Schema& schema, TrainOptions& o) {
+  schema.option("train.steps", &o.steps).range(1, kManySteps).unit("updates").help("Length of the training.");
+  schema.option("train.batch_size", &o.batch_size).range(1, 1e6).unit("rows").help("Rows of a micro-batch.");
+  schema.option("train.grad_accumulation_steps", &o.grad_accumulation_steps)
+      .range(1, 1e6)
+      .unit("micro-batches")
+      .help("Micro-batches of one update; the loss is the mean over the targets of all of them.");
+  schema.option("train.dtype", &o.dtype)
+      .choices({"float32", "float64"})
+      .help("Type of weights, gradients and moments.");
+  schema.option("train.max_bad_steps", &o.max_bad_steps)
+      .range(1, kManySteps)
+      .unit("updates")
+      .cosmetic()
+      .help(
+          "Updates in a row with a loss or gradient that is not finite before the training stops; each is "
+          "skipped.");
+  schema.option("train.log_every", &o.log_every)
+      .range(1, kManySteps)
+      .unit("updates")
+      .cosmetic()
+      .help("Distance of the training lines in metrics.jsonl.");
+}
+
+void bind_optimizer(core::Schema& schema, TrainOptions& o) {
+  schema.option("train.lr", &o.lr).range(0, 10).help("Peak learning rate.");
+  schema.option("train.min_lr_ratio", &o.min_lr_ratio)
+      .range(0, 1)
+      .help("Floor of the learning rate, as a fraction of train.lr.");
+  schema.option("train.schedule", &o.schedule)
+      .choices({"cosine", "linear", "inverse_sqrt", "constant"})
+      .help("Learning rate after the warm-up; cosine and linear end exactly at the floor.");
+  schema.option("train.warmup_steps", &o.warmup_steps)
+      .range(0, kManySteps)
+      .unit("updates")
+      .help("Linear warm-up; the first update has lr / warmup_steps.");
+  schema.option("train.weight_decay", &o.weight_decay)
+      .range(0, 10)
+      .help("AdamW's decoupled weight decay; never on A_log, D, time-step biases, biases and norm weights.");
+  schema.option("train.beta1", &o.beta1).range(0, 0.999999).help("AdamW: decay of the first moment.");
+  schema.option("train.beta2", &o.beta2).range(0, 0.99999999).help("AdamW: decay of the second moment.");
+  schema.option("train.eps", &o.eps).range(1e-30, 1).help("AdamW: added to the root of the second moment.");
+  schema.option("train.max_grad_norm", &o.max_grad_norm)
+      .range(0, 1e9)
+      .help("Gradients are scaled down to this global norm; 0 = no clipping.");
+  schema.option("train.annealing", &o.annealing)
+      .choices({"none", "linear", "power"})
+      .help(
+          "How the activation goes from SiLU to the model's conv_activation; the last 10 % of the updates "
+          "run without SiLU.");
+}
+
+void bind_evaluation(core::Schema& schema, TrainOptions& o) {
+  schema.option("train.eval_every", &o.eval_every)
+      .range(0, kManySteps)
+      .unit("updates")
+      .help("Distance of evaluations, the first before update 1; 0 = only after the last update.");
+  schema.option("train.eval_error", &o.eval_error)
+      .help("Evaluations measure the approximation error of every layer too.");
+  schema.option("train.best_measure", &o.best_measure)
+      .help("Measure of the evaluation that chooses the best checkpoint.");
+  schema.option("train.best_is", &o.best_is)
+      .choices({"lowest", "highest"})
+      .help("Which value of best_measure is best.");
+  schema.option("train.checkpoint_every", &o.checkpoint_every)
+      .range(0, kManySteps)
+      .unit("updates")
+      .cosmetic()
+      .help("Distance of checkpoints; 0 = only the best, the last and on a signal.");
+  schema.option("train.keep_checkpoints", &o.keep_checkpoints)
+      .range(1, kManySteps)
+      .cosmetic()
+      .help("Newest checkpoints that stay; the best one always stays.");
+}
+
+void add_rules(core::Schema& schema, const TrainOptions& o) {
+  schema.rule({"train.warmup_steps", "train.steps"}, [&o]() -> std::string {
+    if (o.warmup_steps <= o.steps) return "";
+    return fmt::format("train.warmup_steps = {} is larger than train.steps = {}", o.warmup_steps, o.steps);
+  });
+  schema.rule({"train.min_lr_ratio", "train.schedule"}, [&schema, &o]() -> std::string {
+    if (o.schedule != "constant" || !schema.at("train.min_lr_ratio").is_set()) return "";
+    return fmt::format(
+        "train.min_lr_ratio = {} has no meaning with train.schedule = 'constant', which never leaves "
+        "train.lr",
+        o.min_lr_ratio);
+  });
+}
+
+}  // namespace
+
+void bind(core::Schema& schema, TrainOptions& options) {
+  schema.table("train", "How the weights change: length, optimizer, evaluation, checkpoints.");
+  bind_loop(schema, options);
+  bind_optimizer(schema, options);
+  bind_evaluation(schema, options);
+  add_rules(schema, options);
+}
+
+at::ScalarType training_dtype(const TrainOptions& options) {
+  if (options.dtype == "float32") return at::kFloat;
+  if (options.dtype == "float64") return at::kDouble;
+  throw core::InputError(fmt::format("train.dtype is '{}', but must be float32 or float64", options.dtype));
+}
+
+}  // namespace exactmamba::train

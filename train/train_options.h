@@ -1,0 +1,44 @@
+// The options of [train], declared once.
+#pragma once
+
+#include <string>
+
+#include <c10/core/ScalarType.h>
+
+#include "core/schema.h"
+
+namespace exactmamba::train {
+
+struct TrainOptions {
+  int64_t steps = 1000;
+  int64_t batch_size = 8;  // rows per micro-batch and rank
+  int64_t grad_accumulation_steps = 1;
+  std::string dtype = "float32";
+
+  double lr = 1e-3;
+  double min_lr_ratio = 0.1;
+  std::string schedule = "cosine";
+  int64_t warmup_steps = 0;
+  double weight_decay = 0.1;
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+  double max_grad_norm = 1.0;
+  std::string annealing = "none";
+
+  int64_t eval_every = 100;
+  bool eval_error = false;
+  std::string best_measure = "validation_loss";
+  std::string best_is = "lowest";
+
+  int64_t checkpoint_every = 100;
+  int64_t keep_checkpoints = 2;
+  int64_t max_bad_steps = 10;
+  int64_t log_every = 10;
+};
+
+/// Declares every member under "train." with the rules between them; both arguments must outlive the loading.
+void bind(core::Schema& schema, TrainOptions& options);
+
+/// float32 → kFloat, float64 → kDouble. @throws InputError
+at::ScalarType training_dtype(const TrainOptions& options);
+
+}  // namespace exactmamba::train

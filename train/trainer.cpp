@@ -1,0 +1,219 @@
+#include "train/trainer.h"
+
+#include <cmath>
+#include <csignal>
+
+#include <ATen/ops/full.h>
+
+#include "core/error.h"
+#include "core/stop_signal.h"
+#include "models/checkpoint.h"
+#include "train/training_checkpoint.h"
+#include "train/validation.h"
+
+namespace exactmamba::train {
+namespace fs = std::filesystem;
+namespace {
+
+TrainState initial_state(const TrainSetup& setup, const std::optional<fs::path>& checkpoint) {
+  TrainState state;
+  state.options_hash = setup.options_hash;
+  if (!checkpoint) return state;
+  state = load_train_state(*checkpoint);
+  core::require(state.options_hash == setup.options_hash,
+                "{}: made with other options, data or starting model (hash {}, now {}); choose another "
+                "output folder or "
+                "delete this one",
+                checkpoint->string(), state.options_hash, setup.options_hash);
+  return state;
+}
+
+models::MambaLM initial_model(const TrainSetup& setup, const std::optional<fs::path>& checkpoint) {
+  const at::ScalarType dtype = training_dtype(setup.options);
+  models::LoadOptions load;
+  load.dtype = dtype;
+  models::MambaLM model = checkpoint ? models::load_model(*checkpoint, load) : setup.start();
+  core::require(model.parameters().dtype() == dtype, "the starting model is {}, but train.dtype is {}",
+                c10::toString(model.parameters().dtype()), setup.options.dtype);
+  core::require(setup.training->vocab_size() <= model.config().vocab_size,
+                "the training data '{}' has token ids below {}, but the model's vocabulary has {} entries",
+                setup.training->name(), setup.training->vocab_size(), model.config().vocab_size);
+  return model;
+}
+
+Schedule schedule_of(const TrainOptions& o) {
+  return {schedule_from_name(o.schedule), o.lr, o.min_lr_ratio, o.steps, o.warmup_steps};
+}
+
+data::LoaderOptions loader_options(const TrainSetup& setup, const core::Communicator& communicator) {
+  data::LoaderOptions options;
+  options.batch_size = setup.options.batch_size;
+  options.shuffle = setup.shuffle;
+  options.seed = setup.seed;
+  options.prefetch = setup.prefetch;
+  options.rank = communicator.rank();
+  options.ranks = communicator.size();
+  options.pad_id = setup.pad_id;
+  return options;
+}
+
+std::string names_of(const core::Json& measures) {
+  std::string names;
+  for (const auto& item : measures.items()) names += (names.empty() ? "" : ", ") + item.key();
+  return names;
+}
+
+}  // namespace
+
+Trainer::Trainer(TrainSetup setup, core::Communicator& communicator)
+    : setup_(std::move(setup)),
+      communicator_(communicator),
+      resumed_from_(last_checkpoint(setup_.folder)),
+      state_(initial_state(setup_, resumed_from_)),
+      model_(initial_model(setup_, resumed_from_)),
+      optimizer_(model_.parameters(), {setup_.options.beta1, setup_.options.beta2, setup_.options.eps,
+                                       setup_.options.weight_decay}),
+      schedule_(schedule_of(setup_.options)),
+      annealing_(annealing_from_name(setup_.options.annealing)),
+      loader_(setup_.training, loader_options(setup_, communicator)) {
+  loader_.seek(state_.loader_position);
+  if (!resumed_from_) return;
+  load_moments(*resumed_from_, state_, optimizer_);
+  saved_step_ = state_.step;
+}
+
+void Trainer::run() {
+  if (finished()) return;
+  begin();
+  while (!finished()) {
+    stop_if_asked();
+    update();
+    stop_if_diverged();
+    evaluate_if_due();
+    checkpoint_if_due();
+  }
+}
+
+void Trainer::begin() {
+  if (is_writer()) open_log();
+  if (setup_.validation)
+    validation_ = data::batches_in_order(*setup_.validation, setup_.options.batch_size,
+                                         setup_.validation_rows, setup_.pad_id);
+  anneal();
+  if (resumed_from_ || setup_.options.eval_every == 0) return;
+  evaluate();
+  checkpoint_if_due();
+}
+
+void Trainer::open_log() {
+  std::error_code error;
+  fs::create_directories(setup_.folder, error);
+  core::require<core::IoError>(!error, "cannot create {}: {}", setup_.folder.string(), error.message());
+  log_ = std::make_unique<TrainingLog>(setup_.folder, setup_.options, state_, resumed_from_.has_value());
+}
+
+/// All ranks stop after the same update, whichever of them got the signal.
+void Trainer::stop_if_asked() {
+  const int signal = core::stop_requested();
+  at::Tensor asked = at::full({}, signal, at::kLong);
+  communicator_.all_reduce_sum(asked);
+  if (asked.item<int64_t>() == 0) return;
+  if (saved_step_ != state_.step) checkpoint();
+  throw core::Interrupted(
+      signal != 0 ? signal : SIGTERM,
+      fmt::format("stopped after update {} of {}; run again to continue from {}", state_.step,
+                  setup_.options.steps, checkpoint_path(setup_.folder, state_.step).string()));
+}
+
+void Trainer::update() {
+  const double learning_rate = schedule_.learning_rate(state_.step + 1);
+  const double alpha_used = alpha();
+  const UpdateResult result =
+      run_update(model_, optimizer_, fetch(), learning_rate, setup_.options.max_grad_norm, communicator_);
+  count(result);
+  anneal();
+  if (log_) log_->update(state_, result, learning_rate, alpha_used);
+}
+
+std::vector<data::Batch> Trainer::fetch() {
+  std::vector<data::Batch> micro_batches;
+  for (int64_t i = 0; i < setup_.options.grad_accumulation_steps; ++i)
+    micro_batches.push_back(loader_.next());
+  return micro_batches;
+}
+
+void Trainer::count(const UpdateResult& result) {
+  const bool bad = result.outcome == Outcome::kNotFinite;
+  ++state_.step;
+  state_.loader_position = loader_.position();
+  state_.optimizer_steps = optimizer_.steps();
+  state_.tokens += result.tokens;
+  state_.target_tokens += result.target_tokens;
+  state_.updates_without_targets += result.outcome == Outcome::kWithoutTargets;
+  state_.bad_updates += bad;
+  state_.bad_updates_in_row = bad ? state_.bad_updates_in_row + 1 : 0;
+}
+
+/// Between updates the model always has the α of the updates done, so a checkpoint says what it computes.
+void Trainer::anneal() {
+  if (annealing_ == AnnealingKind::kNone) return;
+  models::ConvActivation activation = model_.config().activation;
+  activation.alpha = annealing_alpha(annealing_, state_.step, setup_.options.steps);
+  model_.set_activation(activation);
+}
+
+void Trainer::stop_if_diverged() {
+  if (state_.bad_updates_in_row < setup_.options.max_bad_steps) return;
+  checkpoint();
+  throw core::NumericalError(fmt::format(
+      "loss or gradient was not finite in {} updates in a row, the last of them {}; {} has the weights "
+      "before them. Lower "
+      "train.lr = {} or train.max_grad_norm = {}, or raise train.max_bad_steps",
+      state_.bad_updates_in_row, state_.step, checkpoint_path(setup_.folder, state_.step).string(),
+      setup_.options.lr, setup_.options.max_grad_norm));
+}
+
+void Trainer::evaluate_if_due() {
+  const int64_t every = setup_.options.eval_every;
+  if (finished() || (every > 0 && state_.step % every == 0)) evaluate();
+}
+
+void Trainer::evaluate() {
+  core::Json measures = core::Json::object();
+  if (setup_.validation) measures = validate(model_, validation_, communicator_);
+  if (setup_.evaluation) measures.update(setup_.evaluation(model_, state_.step));
+  if (measures.empty()) return;
+  choose_best(measures);
+  if (log_) log_->evaluation(state_, measures, alpha());
+}
+
+void Trainer::choose_best(const core::Json& measures) {
+  const std::string& name = setup_.options.best_measure;
+  core::require(measures.contains(name) && measures[name].is_number(),
+                "train.best_measure is '{}', but the evaluation has no such number; it has: {}", name,
+                names_of(measures));
+  const double value = measures[name];
+  const bool lowest = setup_.options.best_is == "lowest";
+  if (!std::isfinite(value)) return;
+  if (state_.best && (lowest ? value >= state_.best->value : value <= state_.best->value)) return;
+  state_.best = {state_.step, value};
+}
+
+void Trainer::checkpoint_if_due() {
+  const int64_t every = setup_.options.checkpoint_every;
+  const bool regular = state_.step > 0 && every > 0 && state_.step % every == 0;
+  const bool best = state_.best && state_.best->step == state_.step;
+  if (regular || best || finished()) checkpoint();
+}
+
+void Trainer::checkpoint() {
+  if (is_writer()) {
+    state_.elapsed_seconds = log_->elapsed_seconds();
+    save_checkpoint(setup_.folder, model_, optimizer_, state_);
+    prune_checkpoints(setup_.folder, setup_.options.keep_checkpoints, state_.best);
+  }
+  saved_step_ = state_.step;
+  communicator_.barrier();
+}
+
+}  // namespace exactmamba::train

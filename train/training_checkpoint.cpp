@@ -1,0 +1,111 @@
+#include "train/training_checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <vector>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "models/checkpoint.h"
+
+namespace exactmamba::train {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::string_view kPrefix = "step-";
+constexpr std::string_view kDoomed = ".deleted-";  // renamed, about to be removed
+constexpr const char* kMoments = "optimizer.safetensors";
+constexpr const char* kState = "trainer.json";
+
+fs::path checkpoints_folder(const fs::path& run) { return run / "checkpoints"; }
+
+/// 100 for "step-00000100".
+std::optional<int64_t> step_of(const std::string& name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
+  if (error != std::errc() || stop != end) return std::nullopt;
+  return step;
+}
+
+/// Names in the folder; none when it is not there.
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    names.push_back(entry->path().filename().string());
+  core::require<core::IoError>(!error || error == std::errc::no_such_file_or_directory,
+                               "{}: cannot be listed: {}", folder.string(), error.message());
+  return names;
+}
+
+/// Ascending.
+std::vector<int64_t> checkpoint_steps(const fs::path& run) {
+  std::vector<int64_t> steps;
+  for (const std::string& name : names_in(checkpoints_folder(run)))
+    if (const auto step = step_of(name)) steps.push_back(*step);
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+void remove_doomed(const fs::path& folder) {
+  for (const std::string& name : names_in(folder))
+    if (name.starts_with(kDoomed)) core::remove_tree(folder / name);
+}
+
+/// A rename first, so that a half-deleted folder never looks like a checkpoint.
+void doom(const fs::path& checkpoint) {
+  std::error_code error;
+  fs::rename(checkpoint,
+             checkpoint.parent_path() / fmt::format("{}{}", kDoomed, checkpoint.filename().string()), error);
+  core::require<core::IoError>(!error, "{}: cannot be renamed: {}", checkpoint.string(), error.message());
+}
+
+}  // namespace
+
+fs::path checkpoint_path(const fs::path& run, int64_t step) {
+  return checkpoints_folder(run) / fmt::format("{}{:08}", kPrefix, step);
+}
+
+std::optional<fs::path> last_checkpoint(const fs::path& run) {
+  const std::vector<int64_t> steps = checkpoint_steps(run);
+  if (steps.empty()) return std::nullopt;
+  return checkpoint_path(run, steps.back());
+}
+
+std::optional<fs::path> best_checkpoint(const fs::path& run) {
+  const auto last = last_checkpoint(run);
+  if (!last) return std::nullopt;
+  const std::optional<Best> best = load_train_state(*last).best;
+  if (!best) return std::nullopt;
+  return checkpoint_path(run, best->step);
+}
+
+void save_checkpoint(const fs::path& run, const models::MambaLM& model, const AdamW& optimizer,
+                     const TrainState& state) {
+  core::AtomicFolder folder(checkpoint_path(run, state.step));
+  models::save_model(model, folder.path(), model.parameters().dtype());
+  core::write_safetensors(folder.path() / kMoments, optimizer.moments());
+  core::write_json(folder.path() / kState, to_json(state));
+  folder.commit();
+}
+
+TrainState load_train_state(const fs::path& checkpoint) {
+  const fs::path file = checkpoint / kState;
+  return train_state_from_json(core::read_json(file), file.string());
+}
+
+void load_moments(const fs::path& checkpoint, const TrainState& state, AdamW& optimizer) {
+  optimizer.restore(core::SafetensorsFile(checkpoint / kMoments), state.optimizer_steps);
+}
+
+void prune_checkpoints(const fs::path& run, int64_t keep, const std::optional<Best>& best) {
+  const std::vector<int64_t> steps = checkpoint_steps(run);
+  const int64_t excess = std::max<int64_t>(static_cast<int64_t>(steps.size()) - keep, 0);
+  for (int64_t i = 0; i < excess; ++i)
+    if (!best || steps[i] != best->step) doom(checkpoint_path(run, steps[i]));
+  remove_doomed(checkpoints_folder(run));
+}
+
+}  // namespace exactmamba::train

@@ -1,0 +1,34 @@
+// Checkpoints of a training: RUN/checkpoints/step-00000100/ with
+//   config.json, model.safetensors   the model, loadable as any model folder, in the training dtype
+//   optimizer.safetensors            Adam's moments: exp_avg.NAME, exp_avg_sq.NAME
+//   trainer.json                     TrainState
+// A folder of that name is always whole: it appears and disappears by one rename.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "models/mamba_lm.h"
+#include "train/optimizer.h"
+#include "train/train_state.h"
+
+namespace exactmamba::train {
+
+/// Path of the checkpoint after update `step`.
+std::filesystem::path checkpoint_path(const std::filesystem::path& run, int64_t step);
+/// The newest one.
+std::optional<std::filesystem::path> last_checkpoint(const std::filesystem::path& run);
+/// The one with the best evaluation, as the newest one knows it. @throws IoError, InputError
+std::optional<std::filesystem::path> best_checkpoint(const std::filesystem::path& run);
+
+/// @throws IoError (no space left, read-only, …); earlier checkpoints stay as they are
+void save_checkpoint(const std::filesystem::path& run, const models::MambaLM& model, const AdamW& optimizer,
+                     const TrainState& state);
+/// @throws IoError, InputError
+TrainState load_train_state(const std::filesystem::path& checkpoint);
+void load_moments(const std::filesystem::path& checkpoint, const TrainState& state, AdamW& optimizer);
+
+/// Deletes all checkpoints but the newest `keep` and the best one. To be called after a commit, never before.
+void prune_checkpoints(const std::filesystem::path& run, int64_t keep, const std::optional<Best>& best);
+
+}  // namespace exactmamba::train

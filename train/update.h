@@ -1,0 +1,35 @@
+// One update of the weights from the micro-batches of this rank.
+#pragma once
+
+#include <vector>
+
+#include "core/distributed/communicator.h"
+#include "data/batch.h"
+#include "models/mamba_lm.h"
+#include "train/optimizer.h"
+
+namespace exactmamba::train {
+
+enum class Outcome {
+  kApplied,
+  kWithoutTargets,  // no micro-batch of any rank has a target: nothing to learn, weights untouched
+  kNotFinite,       // loss or gradient is NaN or infinite: weights untouched
+};
+
+struct UpdateResult {
+  Outcome outcome = Outcome::kApplied;
+  double loss = 0;              // nats per target, over all ranks and micro-batches
+  double grad_norm = 0;         // before clipping
+  double clip_coefficient = 1;  // what the gradients were multiplied by
+  int64_t target_tokens = 0;    // over all ranks
+  int64_t tokens = 0;           // positions fed, over all ranks
+};
+
+/// Forward and backward of every micro-batch with the loss divided by the number of targets of the whole
+/// update (all ranks, all micro-batches), sum of gradients over ranks, finite check, clipping, AdamW. Every
+/// rank calls it, with or without targets.
+UpdateResult run_update(models::MambaLM& model, AdamW& optimizer,
+                        const std::vector<data::Batch>& micro_batches, double learning_rate,
+                        double max_grad_norm, core::Communicator& communicator);
+
+}  // namespace exactmamba::train
