@@ -14,7 +14,8 @@ using data::CopyTask;
 namespace {
 
 /// `predicted` for the characters of the copy and the end sign.
-void count(CopyAccuracy& accuracy, const std::vector<int64_t>& predicted, const std::vector<int64_t>& expected) {
+void count(CopyAccuracy& accuracy, const std::vector<int64_t>& predicted,
+           const std::vector<int64_t>& expected) {
   const size_t characters = expected.size() - 1;
   bool all_right = true;
   for (size_t m = 0; m < expected.size(); ++m) {
@@ -28,16 +29,22 @@ void count(CopyAccuracy& accuracy, const std::vector<int64_t>& predicted, const 
 }
 
 /// The ids of the copy and the end sign.
-std::vector<int64_t> expected_ids(const CopyTask& task, const CopyExample& example) { return task.tokenizer().encode(example.text + "."); }
+std::vector<int64_t> expected_ids(const CopyTask& task, const CopyExample& example) {
+  return task.tokenizer().encode(example.text + ".");
+}
 
-int64_t rows_of(const CopyTask& task, int64_t max_rows) { return max_rows > 0 ? std::min(max_rows, task.size()) : task.size(); }
+int64_t rows_of(const CopyTask& task, int64_t max_rows) {
+  return max_rows > 0 ? std::min(max_rows, task.size()) : task.size();
+}
 
 }  // namespace
 
-CopyAccuracy teacher_forced_accuracy(const models::MambaLM& model, const CopyTask& task, int64_t batch_size, int64_t max_rows) {
+CopyAccuracy teacher_forced_accuracy(const models::MambaLM& model, const CopyTask& task, int64_t batch_size,
+                                     int64_t max_rows) {
   CopyAccuracy accuracy;
   int64_t row = 0;
-  for (const data::Batch& batch : data::batches_in_order(task, batch_size, max_rows, data::CopyTokenizer::kPad)) {
+  for (const data::Batch& batch :
+       data::batches_in_order(task, batch_size, max_rows, data::CopyTokenizer::kPad)) {
     const at::Tensor predictions = model.loss(batch).predictions;
     for (int64_t b = 0; b < batch.input_ids.size(0); ++b, ++row) {
       const int64_t* predicted_row = predictions.data_ptr<int64_t>() + b * predictions.size(1);
@@ -50,7 +57,8 @@ CopyAccuracy teacher_forced_accuracy(const models::MambaLM& model, const CopyTas
   return accuracy;
 }
 
-CopyAccuracy free_running_accuracy(const models::MambaLM& model, const CopyTask& task, int64_t batch_size, int64_t max_rows) {
+CopyAccuracy free_running_accuracy(const models::MambaLM& model, const CopyTask& task, int64_t batch_size,
+                                   int64_t max_rows) {
   CopyAccuracy accuracy;
   std::vector<CopyExample> examples;
   for (int64_t row = 0; row < rows_of(task, max_rows); ++row) {
@@ -64,7 +72,9 @@ CopyAccuracy free_running_accuracy(const models::MambaLM& model, const CopyTask&
       prompts.push_back(task.tokenizer().encode("$" + examples[k].text + "|"));
       longest = std::max(longest, examples[k].text.size());
     }
-    const auto outputs = models::generate(model, prompts, {.max_new_tokens = static_cast<int64_t>(longest) + 1, .stop_token = data::CopyTokenizer::kEnd});
+    const auto outputs = models::generate(
+        model, prompts,
+        {.max_new_tokens = static_cast<int64_t>(longest) + 1, .stop_token = data::CopyTokenizer::kEnd});
     for (size_t k = begin; k < end; ++k) count(accuracy, outputs[k - begin], expected_ids(task, examples[k]));
   }
   return accuracy;
@@ -76,7 +86,8 @@ RankingMeasures copy_attribution(const decomp::InteractionMap& map, const CopyEx
   std::vector<double> scores;
   std::vector<bool> gold;
   for (size_t m = 0; m < example.outputs.size(); ++m) {
-    core::require(example.outputs[m] < values.size(0), "map {}: {} rows, but the example's copy is emitted at row {}", map.name(), values.size(0),
+    core::require(example.outputs[m] < values.size(0),
+                  "map {}: {} rows, but the example's copy is emitted at row {}", map.name(), values.size(0),
                   example.outputs[m]);
     for (size_t n = 0; n < example.sources.size(); ++n) {
       scores.push_back(data[example.outputs[m] * values.size(1) + example.sources[n]]);

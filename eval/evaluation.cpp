@@ -21,13 +21,17 @@ using decomp::InteractionMap;
 namespace {
 
 constexpr decomp::ErrorMeasure kMeasures[] = {decomp::ErrorMeasure::kL2Mean, decomp::ErrorMeasure::kL1Mean,
-                                              decomp::ErrorMeasure::kL2RatioOfSums, decomp::ErrorMeasure::kL2MeanNoSkip};
+                                              decomp::ErrorMeasure::kL2RatioOfSums,
+                                              decomp::ErrorMeasure::kL2MeanNoSkip};
 
-const data::CopyTask* as_copy_task(const data::Dataset& valid) { return dynamic_cast<const data::CopyTask*>(&valid); }
+const data::CopyTask* as_copy_task(const data::Dataset& valid) {
+  return dynamic_cast<const data::CopyTask*>(&valid);
+}
 
 Json optional_json(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
 
-void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& valid, const EvaluateOptions& options) {
+void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& valid,
+              const EvaluateOptions& options) {
   double loss = 0;
   int64_t targets = 0;
   for (const data::Batch& batch : data::batches_in_order(valid, options.batch_size, options.max_rows)) {
@@ -40,10 +44,12 @@ void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& v
   core::require<core::NumericalError>(std::isfinite(loss), "the validation loss is not finite ({})", loss);
   values["loss"] = loss;
   values["perplexity"] = std::exp(loss);
-  if (valid.vocab_size() == data::ByteTokenizer().vocab_size()) values["bits_per_byte"] = loss / std::numbers::ln2;
+  if (valid.vocab_size() == data::ByteTokenizer().vocab_size())
+    values["bits_per_byte"] = loss / std::numbers::ln2;
 }
 
-void add_copying(Json& values, const models::MambaLM& model, const data::CopyTask& task, const EvaluateOptions& options) {
+void add_copying(Json& values, const models::MambaLM& model, const data::CopyTask& task,
+                 const EvaluateOptions& options) {
   const CopyAccuracy forced = teacher_forced_accuracy(model, task, options.batch_size, options.max_rows);
   values["character_accuracy"] = forced.character();
   values["string_accuracy"] = forced.string();
@@ -61,8 +67,10 @@ void add_errors(Json& row, const Json& errors, const std::string& measure) {
   for (const auto& [approximation, per_layer] : table.items()) {
     for (const auto& [first, last] : decomp::layer_ranges(static_cast<int64_t>(per_layer.size()))) {
       double sum = 0;
-      for (int64_t layer = first; layer < last; ++layer) sum += per_layer[static_cast<size_t>(layer)].get<double>();
-      row["values"][fmt::format("error.{}.{}-{}", approximation, first, last - 1)] = sum / static_cast<double>(last - first);
+      for (int64_t layer = first; layer < last; ++layer)
+        sum += per_layer[static_cast<size_t>(layer)].get<double>();
+      row["values"][fmt::format("error.{}.{}-{}", approximation, first, last - 1)] =
+          sum / static_cast<double>(last - first);
     }
   }
 }
@@ -130,10 +138,16 @@ Json map_json(const InteractionMap& map, const data::Dataset& valid, int64_t max
     if (has_bias) numbers.push_back(rounded(line[values.size(1) - 1]));
     lines.push_back(std::move(numbers));
   }
-  const std::string layer = map.layer == decomp::kWholeModel ? "all layers" : fmt::format("layer {}", map.layer);
+  const std::string layer =
+      map.layer == decomp::kWholeModel ? "all layers" : fmt::format("layer {}", map.layer);
   const char* cut = length < static_cast<int64_t>(map.tokens.size()) ? ", first positions" : "";
-  return {{"title", fmt::format("{}, {} · {}, text {}{}", layer, map.method, map.approximation, map.row, cut)},
-          {"method", map.method}, {"layer", map.layer}, {"rows", labels}, {"columns", columns}, {"values", lines}};
+  return {
+      {"title", fmt::format("{}, {} · {}, text {}{}", layer, map.method, map.approximation, map.row, cut)},
+      {"method", map.method},
+      {"layer", map.layer},
+      {"rows", labels},
+      {"columns", columns},
+      {"values", lines}};
 }
 
 // ---- columns ----
@@ -144,31 +158,41 @@ struct KnownColumn {
   const char* help;
 };
 constexpr KnownColumn kKnownColumns[] = {
-    {"character_accuracy", "Characters", "%", "higher", 1, "Characters of the copy predicted from the gold characters before them."},
-    {"string_accuracy", "Strings", "%", "higher", 1, "Copies right to the end sign, each character predicted from the gold ones before it."},
-    {"free_character_accuracy", "Characters, free", "%", "higher", 1, "Characters of copies that the model generates by itself."},
-    {"free_string_accuracy", "Strings, free", "%", "higher", 1, "Copies that the model generates by itself without a mistake."},
+    {"character_accuracy", "Characters", "%", "higher", 1,
+     "Characters of the copy predicted from the gold characters before them."},
+    {"string_accuracy", "Strings", "%", "higher", 1,
+     "Copies right to the end sign, each character predicted from the gold ones before it."},
+    {"free_character_accuracy", "Characters, free", "%", "higher", 1,
+     "Characters of copies that the model generates by itself."},
+    {"free_string_accuracy", "Strings, free", "%", "higher", 1,
+     "Copies that the model generates by itself without a mistake."},
     {"bits_per_byte", "Bits per byte", "", "lower", 3, "Validation loss in bits per byte of text."},
     {"perplexity", "Perplexity", "", "lower", 3, "exp of the validation loss per target token."},
 };
 
-Json column(const std::string& key, const std::string& title, const std::string& unit, const std::string& better, int digits, const std::string& help) {
-  return {{"key", key}, {"title", title}, {"unit", unit}, {"better", better}, {"digits", digits}, {"help", help}};
+Json column(const std::string& key, const std::string& title, const std::string& unit,
+            const std::string& better, int digits, const std::string& help) {
+  return {{"key", key},       {"title", title},   {"unit", unit},
+          {"better", better}, {"digits", digits}, {"help", help}};
 }
 
 /// error.APPROXIMATION.FIRST-LAST and attribution.METHOD.MEASURE; nothing for other keys.
 Json derived_column(const std::string& key) {
   const size_t first = key.find('.'), last = key.rfind('.');
   if (first == last) return {};
-  const std::string kind = key.substr(0, first), what = key.substr(first + 1, last - first - 1), detail = key.substr(last + 1);
+  const std::string kind = key.substr(0, first), what = key.substr(first + 1, last - first - 1),
+                    detail = key.substr(last + 1);
   if (kind == "error") {
-    return column(key, fmt::format("Error {} {}", what, detail), "", "lower", 3,
-                  fmt::format("Approximation error with '{}', mean over the layers {}; 0 is exact.", what, detail));
+    return column(
+        key, fmt::format("Error {} {}", what, detail), "", "lower", 3,
+        fmt::format("Approximation error with '{}', mean over the layers {}; 0 is exact.", what, detail));
   }
   if (kind != "attribution" || detail == "layer") return {};
   const std::map<std::string, std::string> names = {{"auc", "AUC"}, {"ap", "AP"}, {"r_at_k", "R@K"}};
-  return column(key, fmt::format("{} {}", names.at(detail), what), "", "higher", 3,
-                fmt::format("{} of the copied character among the source's characters by {}, best layer (by AP).", names.at(detail), what));
+  return column(
+      key, fmt::format("{} {}", names.at(detail), what), "", "higher", 3,
+      fmt::format("{} of the copied character among the source's characters by {}, best layer (by AP).",
+                  names.at(detail), what));
 }
 
 }  // namespace
@@ -179,7 +203,8 @@ Json error_json(const decomp::ErrorTable& table, int64_t rows) {
     Json& by_approximation = json["measures"][decomp::error_measure_name(measure)] = Json::object();
     for (size_t a = 0; a < table.approximations.size(); ++a) {
       Json per_layer = Json::array();
-      for (const decomp::ApproximationError& error : table.errors[a]) per_layer.push_back(error.value(measure));
+      for (const decomp::ApproximationError& error : table.errors[a])
+        per_layer.push_back(error.value(measure));
       by_approximation[table.approximations[a]] = per_layer;
     }
   }
@@ -191,22 +216,26 @@ std::vector<decomp::Row> rows_to_decompose(const data::Dataset& valid, int64_t m
   for (int64_t index = 0; index < std::min(max_rows, valid.size()); ++index) {
     const data::Row row = valid.row(index);
     const data::Batch batch = data::collate({row}, 0);
-    rows.push_back({.input_ids = batch.input_ids[0], .cu_seqlens = batch.cu_seqlens, .targets = {}, .index = index});
+    rows.push_back(
+        {.input_ids = batch.input_ids[0], .cu_seqlens = batch.cu_seqlens, .targets = {}, .index = index});
   }
   return rows;
 }
 
-Json model_measures(const models::MambaLM& model, const data::Dataset& valid, const EvaluateOptions& options) {
+Json model_measures(const models::MambaLM& model, const data::Dataset& valid,
+                    const EvaluateOptions& options) {
   Json values = Json::object();
   if (const data::CopyTask* task = as_copy_task(valid)) add_copying(values, model, *task, options);
   add_loss(values, model, valid, options);
   return values;
 }
 
-Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const std::string& error_measure, const ReportOptions& options) {
+Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const std::string& error_measure,
+                const ReportOptions& options) {
   Json row = {{"values", parts.measures}, {"layers", Json::object()}, {"maps", Json::array()}};
   add_errors(row, parts.errors, error_measure);
-  if (const data::CopyTask* task = as_copy_task(valid)) add_attribution(row, attribution_of(parts.maps, *task));
+  if (const data::CopyTask* task = as_copy_task(valid))
+    add_attribution(row, attribution_of(parts.maps, *task));
   for (const InteractionMap& map : parts.maps) {
     if (map.row < options.map_rows) row["maps"].push_back(map_json(map, valid, options.max_map_tokens));
   }

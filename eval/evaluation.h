@@ -1,9 +1,12 @@
-// What one trained and decomposed model is worth, as JSON: the parts `values`, `layers` and `maps` of a report's row (report.h).
+// What one trained and decomposed model is worth, as JSON: the parts `values`, `layers` and `maps` of a
+// report's row (report.h).
 //
-// values  loss [nats/target], perplexity, bits_per_byte (byte-level text); character_accuracy, string_accuracy and the same with
-//         free_ (copy task) [fractions]; error.APPROXIMATION.FIRST-LAST per layer range; attribution.METHOD.{auc, ap, r_at_k, layer}:
-//         the layer with the highest AP (copy task)
-// layers  "approximation error (MEASURE)": {approximation: […]}; "copy attribution AUC" and so on: {method: […]}
+// values  loss [nats/target], perplexity, bits_per_byte (byte-level text); character_accuracy,
+// string_accuracy and the same with
+//         free_ (copy task) [fractions]; error.APPROXIMATION.FIRST-LAST per layer range;
+//         attribution.METHOD.{auc, ap, r_at_k, layer}: the layer with the highest AP (copy task)
+// layers  "approximation error (MEASURE)": {approximation: […]}; "copy attribution AUC" and so on: {method:
+// […]}
 #pragma once
 
 #include <vector>
@@ -16,22 +19,25 @@
 
 namespace exactmamba::eval {
 
-/// The errors of a decomposition under every measure: {"bias", "dtype", "rows", "measures": {measure: {approximation: [per layer]}}}
+/// The errors of a decomposition under every measure: {"bias", "dtype", "rows", "measures": {measure:
+/// {approximation: [per layer]}}}
 core::Json error_json(const decomp::ErrorTable& table, int64_t rows);
 
 /// The rows of the validation data that are decomposed: the first `max_rows`.
 std::vector<decomp::Row> rows_to_decompose(const data::Dataset& valid, int64_t max_rows);
 
 /// Loss and task measures: needs the model and the validation data only.
-core::Json model_measures(const models::MambaLM& model, const data::Dataset& valid, const EvaluateOptions& options);
+core::Json model_measures(const models::MambaLM& model, const data::Dataset& valid,
+                          const EvaluateOptions& options);
 
-/// A report's row from its parts: the task's measures, the error table (error_json, shown under `measure`), and the interaction maps
-/// of rows_to_decompose().
+/// A report's row from its parts: the task's measures, the error table (error_json, shown under `measure`),
+/// and the interaction maps of rows_to_decompose().
 struct EvaluationParts {
   core::Json measures, errors;
   std::vector<decomp::InteractionMap> maps;
 };
-core::Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const std::string& error_measure, const ReportOptions& options);
+core::Json report_row(const EvaluationParts& parts, const data::Dataset& valid,
+                      const std::string& error_measure, const ReportOptions& options);
 
 /// The columns for rows of report_row(): what any of them has, in a fixed order.
 core::Json report_columns(const core::Json& rows);

@@ -16,9 +16,9 @@ struct EvaluateOptions {
 void bind(core::Schema& schema, EvaluateOptions& options);
 
 struct ReportOptions {
-  std::string title;              // empty: the run's name
-  int64_t map_rows = 2;           // texts whose maps the page shows
-  int64_t max_map_tokens = 96;    // longer maps are cut to their first positions
+  std::string title;            // empty: the run's name
+  int64_t map_rows = 2;         // texts whose maps the page shows
+  int64_t max_map_tokens = 96;  // longer maps are cut to their first positions
 };
 void bind(core::Schema& schema, ReportOptions& options);
 

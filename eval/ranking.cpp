@@ -60,9 +60,11 @@ double expected_recall_at_k(const std::vector<Level>& levels, double gold) {
 }  // namespace
 
 RankingMeasures ranking_measures(const std::vector<double>& scores, const std::vector<bool>& gold) {
-  core::require(scores.size() == gold.size(), "ranking: {} scores but {} gold marks", scores.size(), gold.size());
-  core::require<core::NumericalError>(std::none_of(scores.begin(), scores.end(), [](double s) { return std::isnan(s); }),
-                                      "ranking: a score is not a number");
+  core::require(scores.size() == gold.size(), "ranking: {} scores but {} gold marks", scores.size(),
+                gold.size());
+  core::require<core::NumericalError>(
+      std::none_of(scores.begin(), scores.end(), [](double s) { return std::isnan(s); }),
+      "ranking: a score is not a number");
   const std::vector<Level> levels = levels_of(scores, gold);
   const auto positives = static_cast<double>(std::count(gold.begin(), gold.end(), true));
   const auto negatives = static_cast<double>(gold.size()) - positives;

@@ -1,4 +1,5 @@
-// How well scores single out the gold entries among all entries. Definitions with every choice: golden/decomposition/README.md.
+// How well scores single out the gold entries among all entries. Definitions with every choice:
+// golden/decomposition/README.md.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +9,10 @@
 namespace exactmamba::eval {
 
 struct RankingMeasures {
-  std::optional<double> auc;          // area under ROC, ties ½; none without gold or without non-gold entries
-  std::optional<double> ap;           // area under precision–recall, one step per distinct score; none without gold
-  std::optional<double> recall_at_k;  // share of gold among the K best, K = number of gold entries; ties by expectation
+  std::optional<double> auc;  // area under ROC, ties ½; none without gold or without non-gold entries
+  std::optional<double> ap;   // area under precision–recall, one step per distinct score; none without gold
+  std::optional<double>
+      recall_at_k;  // share of gold among the K best, K = number of gold entries; ties by expectation
 };
 
 /// `scores` and `gold` of equal length. @throws NumericalError for a NaN score

@@ -1,4 +1,5 @@
-// The comparison that a run ends in: one row per model, one JSON document as the source, Markdown and HTML made from it.
+// The comparison that a run ends in: one row per model, one JSON document as the source, Markdown and HTML
+// made from it.
 //
 // report.json:
 //   format_version, program, title, recipe (TOML text), provenance {name: text}
@@ -6,8 +7,9 @@
 //   rows    [{label, settings {name: text},
 //             values  {column key: number | null},
 //             curves  {name: {x: [steps], y: [numbers]}},            e.g. "loss", "validation loss"
-//             layers  {measure: {series: [one number per layer]}},   e.g. "approximation error": {"activation": […]}
-//             maps    [{title, method, layer, rows [labels], columns [labels], values [[numbers]]}]}]
+//             layers  {measure: {series: [one number per layer]}},   e.g. "approximation error":
+//             {"activation": […]} maps    [{title, method, layer, rows [labels], columns [labels], values
+//             [[numbers]]}]}]
 // rows[i] without label and settings is what evaluation (evaluation.h) returns for one model.
 #pragma once
 
@@ -18,13 +20,15 @@
 
 namespace exactmamba::eval {
 
-/// Refuses documents that lack the parts above or have a newer format_version. @throws InputError naming `where`
+/// Refuses documents that lack the parts above or have a newer format_version. @throws InputError naming
+/// `where`
 void check_report(const core::Json& report, const std::string& where);
 
 /// The comparison table alone, for a terminal: aligned text.
 std::string report_table(const core::Json& report);
 std::string report_markdown(const core::Json& report);
-/// One self-contained page: no network, opens from a file, no script but ours runs (Content-Security-Policy with a nonce).
+/// One self-contained page: no network, opens from a file, no script but ours runs (Content-Security-Policy
+/// with a nonce).
 std::string report_html(const core::Json& report);
 
 /// report.json, report.md and report.html in `folder`, each atomic. @throws IoError

@@ -27,8 +27,8 @@ std::string Column::cell(const Json& row) const {
 std::vector<Column> columns_of(const Json& report) {
   std::vector<Column> columns;
   for (const Json& json : report["columns"]) {
-    columns.push_back({json["key"], json["title"], json.value("unit", ""), json.value("better", ""), json.value("help", ""),
-                       json.value("digits", 3)});
+    columns.push_back({json["key"], json["title"], json.value("unit", ""), json.value("better", ""),
+                       json.value("help", ""), json.value("digits", 3)});
   }
   return columns;
 }

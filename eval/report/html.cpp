@@ -1,5 +1,6 @@
-// report.html: page.html with its {{parts}} filled in. Whatever comes from data is escaped, and the Content-Security-Policy lets only
-// the scripts and styles run that carry a nonce derived from the whole content, which no token text can know.
+// report.html: page.html with its {{parts}} filled in. Whatever comes from data is escaped, and the
+// Content-Security-Policy lets only the scripts and styles run that carry a nonce derived from the whole
+// content, which no token text can know.
 #include <cmath>
 #include <map>
 
@@ -21,12 +22,23 @@ std::string html_escaped(std::string_view text) {
   std::string out;
   for (char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -46,14 +58,17 @@ std::string script_json(const Json& json) {
 }
 
 std::string heading_html(const Column& column) {
-  const std::string unit = column.unit.empty() ? "" : fmt::format(" <span class=\"unit\">({})</span>", html_escaped(column.unit));
-  return fmt::format("<th scope=\"col\" title=\"{}\">{}{}</th>", html_escaped(column.help), html_escaped(column.title), unit);
+  const std::string unit =
+      column.unit.empty() ? "" : fmt::format(" <span class=\"unit\">({})</span>", html_escaped(column.unit));
+  return fmt::format("<th scope=\"col\" title=\"{}\">{}{}</th>", html_escaped(column.help),
+                     html_escaped(column.title), unit);
 }
 
 std::string cell_html(const Column& column, const Json& row, double best) {
   const double value = value_of(row, column.key);
   const char* mark = value == best ? " class=\"best\"" : "";
-  return fmt::format("<td data-value=\"{}\"{}>{}</td>", std::isnan(value) ? "NaN" : fmt::format("{:.17g}", value), mark, column.cell(row));
+  return fmt::format("<td data-value=\"{}\"{}>{}</td>",
+                     std::isnan(value) ? "NaN" : fmt::format("{:.17g}", value), mark, column.cell(row));
 }
 
 std::string table_html(const Json& report) {
@@ -71,7 +86,8 @@ std::string table_html(const Json& report) {
 
 std::string definitions_html(const std::vector<std::pair<std::string, std::string>>& terms) {
   std::string out = "<dl>";
-  for (const auto& [term, text] : terms) out += fmt::format("<dt>{}</dt><dd>{}</dd>", html_escaped(term), html_escaped(text));
+  for (const auto& [term, text] : terms)
+    out += fmt::format("<dt>{}</dt><dd>{}</dd>", html_escaped(term), html_escaped(text));
   return out + "</dl>";
 }
 

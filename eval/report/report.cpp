@@ -16,17 +16,19 @@ void check_map(const Json& map, const std::string& where) {
   for (const char* key : {"title", "rows", "columns", "values"}) {
     require(map.contains(key), "{}: a map lacks '{}'", where, key);
   }
-  require(map["values"].size() == map["rows"].size(), "{}: map '{}' has {} rows of values but {} row labels", where,
-          map["title"].get<std::string>(), map["values"].size(), map["rows"].size());
+  require(map["values"].size() == map["rows"].size(), "{}: map '{}' has {} rows of values but {} row labels",
+          where, map["title"].get<std::string>(), map["values"].size(), map["rows"].size());
   for (const Json& line : map["values"]) {
-    require(line.size() == map["columns"].size(), "{}: map '{}' has a row of {} values but {} column labels", where,
-            map["title"].get<std::string>(), line.size(), map["columns"].size());
+    require(line.size() == map["columns"].size(), "{}: map '{}' has a row of {} values but {} column labels",
+            where, map["title"].get<std::string>(), line.size(), map["columns"].size());
   }
 }
 
 void check_row(const Json& row, const std::string& where) {
-  require(row.is_object() && row.contains("label") && row["label"].is_string(), "{}: a row lacks its 'label'", where);
-  require(row.contains("values") && row["values"].is_object(), "{}: row '{}' lacks 'values'", where, row["label"].get<std::string>());
+  require(row.is_object() && row.contains("label") && row["label"].is_string(), "{}: a row lacks its 'label'",
+          where);
+  require(row.contains("values") && row["values"].is_object(), "{}: row '{}' lacks 'values'", where,
+          row["label"].get<std::string>());
   for (const Json& map : row.value("maps", Json::array())) check_map(map, where);
 }
 
@@ -36,13 +38,15 @@ void check_report(const Json& report, const std::string& where) {
   require(report.is_object(), "{}: a report is a JSON object", where);
   const int version = report.value("format_version", 0);
   require(version >= 1, "{}: no report (it has no 'format_version')", where);
-  require(version <= core::kFormatVersion, "{}: report of format_version {}, but this program reads up to {}; use a newer exactmamba", where,
+  require(version <= core::kFormatVersion,
+          "{}: report of format_version {}, but this program reads up to {}; use a newer exactmamba", where,
           version, core::kFormatVersion);
   for (const char* key : {"columns", "rows"}) {
     require(report.contains(key) && report[key].is_array(), "{}: the report lacks the list '{}'", where, key);
   }
   for (const Json& column : report["columns"]) {
-    require(column.is_object() && column.contains("key") && column.contains("title"), "{}: a column lacks 'key' or 'title'", where);
+    require(column.is_object() && column.contains("key") && column.contains("title"),
+            "{}: a column lacks 'key' or 'title'", where);
   }
   for (const Json& row : report["rows"]) check_row(row, where);
 }

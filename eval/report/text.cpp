@@ -27,7 +27,8 @@ Table table_of(const Json& report) {
 }
 
 size_t code_points(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xC0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xC0) != 0x80; }));
 }
 
 std::string padded(const std::string& text, size_t width, bool left) {
@@ -69,7 +70,8 @@ std::string report_table(const Json& report) {
   std::string out;
   for (size_t line = 0; line < table.size(); ++line) {
     std::string text;
-    for (size_t k = 0; k < widths.size(); ++k) text += (k ? "  " : "") + padded(table[line][k], widths[k], k == 0);
+    for (size_t k = 0; k < widths.size(); ++k)
+      text += (k ? "  " : "") + padded(table[line][k], widths[k], k == 0);
     out += text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
     if (line == 0) {
       for (size_t k = 0; k < widths.size(); ++k) out += (k ? "  " : "") + std::string(widths[k], '-');
@@ -92,12 +94,14 @@ std::string report_markdown(const Json& report) {
   }
   out += "\n";
   for (const Column& column : columns_of(report)) {
-    if (!column.help.empty()) out += fmt::format("- **{}**: {}\n", markdown_escaped(column.title), markdown_escaped(column.help));
+    if (!column.help.empty())
+      out += fmt::format("- **{}**: {}\n", markdown_escaped(column.title), markdown_escaped(column.help));
   }
   out += "\n## How it was made\n\n";
   const Json provenance = report.value("provenance", Json::object());
   for (const auto& [name, value] : provenance.items()) {
-    out += fmt::format("- {}: {}\n", markdown_escaped(name), markdown_escaped(value.is_string() ? value.get<std::string>() : value.dump()));
+    out += fmt::format("- {}: {}\n", markdown_escaped(name),
+                       markdown_escaped(value.is_string() ? value.get<std::string>() : value.dump()));
   }
   if (report.contains("recipe")) out += "\n" + fenced(report["recipe"].get<std::string>(), "toml");
   return out;

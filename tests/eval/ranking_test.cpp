@@ -1,11 +1,12 @@
 // AUC, AP and R@K against scikit-learn's stored answers (golden/decomposition/measures).
-#include <gtest/gtest.h>
+#include "eval/ranking.h"
 
 #include <cmath>
 
+#include <gtest/gtest.h>
+
 #include "core/error.h"
 #include "core/json.h"
-#include "eval/ranking.h"
 #include "tests/support/tensors.h"
 
 namespace exactmamba::eval {
@@ -51,7 +52,9 @@ TEST(Ranking, UndefinedMeasuresStayOutOfMeans) {
   EXPECT_FALSE(RankingMeans().means().ap.has_value());
 }
 
-TEST(Ranking, RefusesNaN) { EXPECT_THROW(ranking_measures({std::nan(""), 1}, {true, false}), core::NumericalError); }
+TEST(Ranking, RefusesNaN) {
+  EXPECT_THROW(ranking_measures({std::nan(""), 1}, {true, false}), core::NumericalError);
+}
 
 }  // namespace
 }  // namespace exactmamba::eval

@@ -1,4 +1,6 @@
 // The report's three forms, from a small document with hostile text in every place where text can stand.
+#include "eval/report.h"
+
 #include <filesystem>
 #include <string>
 
@@ -6,7 +8,6 @@
 
 #include "core/error.h"
 #include "core/files.h"
-#include "eval/report.h"
 
 namespace exactmamba::eval {
 namespace {
@@ -54,7 +55,8 @@ TEST(ReportHtml, HostileTextStaysText) {
   const std::string page = report_html(report);
   EXPECT_EQ(page.find("<img"), std::string::npos);
   size_t scripts = 0;
-  for (size_t at = page.find("</script>"); at != std::string::npos; at = page.find("</script>", at + 1)) ++scripts;
+  for (size_t at = page.find("</script>"); at != std::string::npos; at = page.find("</script>", at + 1))
+    ++scripts;
   EXPECT_EQ(scripts, 2u);  // the data and the program, nothing else
   EXPECT_NE(page.find("\\u003c/script>"), std::string::npos);
   EXPECT_NE(page.find("&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;"), std::string::npos);
@@ -95,7 +97,8 @@ TEST(ReportCheck, RefusesWhatIsNoReport) {
   EXPECT_EQ(refusal(Json::object()), "r.json: no report (it has no 'format_version')");
   Json report = small_report();
   report["format_version"] = 99;
-  EXPECT_EQ(refusal(report), "r.json: report of format_version 99, but this program reads up to 1; use a newer exactmamba");
+  EXPECT_EQ(refusal(report),
+            "r.json: report of format_version 99, but this program reads up to 1; use a newer exactmamba");
   report = small_report();
   report["rows"][0]["maps"][0]["columns"] = Json::array();
   EXPECT_EQ(refusal(report), "r.json: map 'layer 0' has a row of 1 values but 0 column labels");
