@@ -1,0 +1,283 @@
+#include "cli/arguments.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/Parallel.h>
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+#include "cli/completion.h"
+#include "cli/output.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "core/nearest.h"
+
+namespace exactmamba::cli {
+namespace {
+
+using Command = std::function<void()>;
+
+/// The program's arguments while they are declared; `selected` is what the parsed subcommand wants to do.
+struct Declaration {
+  CLI::App app{
+      "exactmamba trains Mamba language models and splits their outputs exactly over the input tokens.",
+      "exactmamba"};
+  Command selected;
+};
+
+void apply(const CommonArguments& common) {
+  if (common.quiet) core::set_verbosity(core::Verbosity::kQuiet);
+  if (common.threads > 0) at::set_num_threads(static_cast<int>(common.threads));
+}
+
+/// Declares a subcommand over a struct of arguments that lives as long as the program's arguments.
+template <class Arguments>
+std::shared_ptr<Arguments> add_command(Declaration& program, CLI::App** command, const std::string& name,
+                                       const std::string& help, const std::string& example,
+                                       void (*function)(const Arguments&),
+                                       CommonArguments& (*common)(Arguments&)) {
+  auto arguments = std::make_shared<Arguments>();
+  *command = program.app.add_subcommand(name, help);
+  (*command)->footer("Example:\n  " + example);
+  CommonArguments& shared = common(*arguments);
+  (*command)->add_flag("--quiet", shared.quiet, "No progress and messages; warnings and errors stay");
+  (*command)->add_flag("--json", shared.json, "The result as JSON");
+  (*command)
+      ->add_option("--threads", shared.threads, "Threads to use; default: all cores")
+      ->check(CLI::Range(1, 4096));
+  (*command)->callback([&program, arguments, function, &shared] {
+    program.selected = [arguments, function, &shared] {
+      apply(shared);
+      function(*arguments);
+    };
+  });
+  return arguments;
+}
+
+void add_recipe(CLI::App& command, RecipeArguments& arguments, bool required) {
+  CLI::Option* file = command.add_option("recipe", arguments.file, "Recipe in TOML; - reads stdin");
+  if (required) file->required();
+  command
+      .add_option("--set", arguments.sets,
+                  "KEY=VALUE instead of what the recipe says, e.g. train.lr=1e-3; may be repeated")
+      ->take_all()
+      ->allow_extra_args(false);
+}
+
+void add_overwrite(CLI::App& command, bool& overwrite) {
+  command.add_flag("--overwrite", overwrite, "Replace output that exists already");
+}
+
+void add_tokens(CLI::App& command, TokenArguments& tokens) {
+  auto* ids = command.add_option("--ids", tokens.ids, "Token ids, e.g. 1,2,3; - reads stdin");
+  command.add_option("--text", tokens.text, "Text for --tokenizer")->excludes(ids);
+  command.add_option("--tokenizer", tokens.tokenizer, "How --text becomes ids: byte or copy")
+      ->check(CLI::IsMember({"byte", "copy"}));
+}
+
+void add_model(CLI::App& command, ModelArguments& model) {
+  command.add_option("model", model.model, "Model folder (Hugging Face or state-spaces form)")->required();
+  add_tokens(command, model.tokens);
+  command.add_option("--dtype", model.dtype, "float32 (default) or float64")
+      ->check(CLI::IsMember({"float32", "float64"}));
+}
+
+void add_run(Declaration& program) {
+  CLI::App* command = nullptr;
+  auto arguments = add_command<RecipeArguments>(
+      program, &command, "run",
+      "Train, decompose, evaluate and report; finished stages are reused, interrupted ones continue",
+      "exactmamba run recipes/quickstart.toml --set train.steps=500", run,
+      [](RecipeArguments& a) -> CommonArguments& { return a.common; });
+  add_recipe(*command, *arguments, true);
+  add_overwrite(*command, arguments->overwrite);
+}
+
+void add_train(Declaration& program) {
+  CLI::App* command = nullptr;
+  auto arguments = add_command<RecipeArguments>(
+      program, &command, "train", "Only the training of a recipe; prints the checkpoints",
+      "exactmamba train recipe.toml --set train.lr=1e-3", train,
+      [](RecipeArguments& a) -> CommonArguments& { return a.common; });
+  add_recipe(*command, *arguments, true);
+  add_overwrite(*command, arguments->overwrite);
+}
+
+void add_decompose(Declaration& program) {
+  CLI::App* command = nullptr;
+  auto arguments = add_command<DecomposeArguments>(
+      program, &command, "decompose",
+      "Split outputs over input tokens: of a recipe's trained models, or of one model folder for given "
+      "tokens",
+      "exactmamba decompose recipe.toml\n  exactmamba decompose MODEL --ids 5,9,3 --output maps --set "
+      "decompose.methods=['alti']\n"
+      "  exactmamba decompose MODEL --ids 5,9,3 --full --set decompose.dtype=float64 --output "
+      "contributions.safetensors",
+      decompose, [](DecomposeArguments& a) -> CommonArguments& { return a.recipe.common; });
+  add_recipe(*command, arguments->recipe, true);
+  command->get_option("recipe")->description("Recipe in TOML, or a model folder");
+  add_tokens(*command, arguments->model.tokens);
+  command->add_option("--cu-seqlens", arguments->model.tokens.cu_seqlens,
+                      "Where packed sequences begin and end, e.g. 0,3,7");
+  command->add_flag("--full", arguments->full, "T_i(x_j) itself, for short inputs, as safetensors");
+  command->add_option("--output", arguments->model.output,
+                      "Folder of the maps; with --full the safetensors file, - for stdout");
+  add_overwrite(*command, arguments->model.overwrite);
+}
+
+void add_evaluate(Declaration& program) {
+  CLI::App* command = nullptr;
+  auto arguments = add_command<EvaluateArguments>(
+      program, &command, "evaluate",
+      "Measure a recipe's trained models, or another model on the recipe's validation data",
+      "exactmamba evaluate recipe.toml\n  exactmamba evaluate recipe.toml --model MODEL --json", evaluate,
+      [](EvaluateArguments& a) -> CommonArguments& { return a.recipe.common; });
+  add_recipe(*command, arguments->recipe, true);
+  command->add_option("--model", arguments->model, "Model folder to measure instead");
+}
+
+void add_report(Declaration& program) {
+  CLI::App* command = nullptr;
+  auto arguments = add_command<RecipeArguments>(
+      program, &command, "report", "Write report.json, report.md and report.html from finished stages",
+      "exactmamba report recipe.toml --set report.map_rows=4", report,
+      [](RecipeArguments& a) -> CommonArguments& { return a.common; });
+  add_recipe(*command, *arguments, true);
+}
+
+void add_validate(Declaration& program) {
+  CLI::App* command = nullptr;
+  auto arguments = add_command<ValidateArguments>(
+      program, &command, "validate",
+      "Check a recipe; show its effective values with their origin, and what its runs will need",
+      "exactmamba validate recipe.toml --set model.d_model=128", validate,
+      [](ValidateArguments& a) -> CommonArguments& { return a.recipe.common; });
+  add_recipe(*command, arguments->recipe, false);
+  command->add_flag("--reference", arguments->reference,
+                    "Print the reference of all options (docs/recipes.md) instead");
+}
+
+void add_inspect(Declaration& program) {
+  CLI::App* command = nullptr;
+  auto arguments = add_command<InspectArguments>(
+      program, &command, "inspect",
+      "Show what is in a checkpoint: config, tensors, parameters, state of training",
+      "exactmamba inspect runs/quickstart/stages/train-0123456789ab/checkpoints/step-00001000", inspect,
+      [](InspectArguments& a) -> CommonArguments& { return a.common; });
+  command->add_option("path", arguments->path, "Model folder, .safetensors or .bin file")->required();
+}
+
+void add_convert(Declaration& program) {
+  CLI::App* command = nullptr;
+  auto arguments = add_command<ConvertArguments>(
+      program, &command, "convert", "Write a model folder in another form, with a model card",
+      "exactmamba convert MODEL --to state-spaces --dtype float16 --output published", convert,
+      [](ConvertArguments& a) -> CommonArguments& { return a.common; });
+  command->add_option("model", arguments->model, "Model folder to read")->required();
+  command->add_option("--to", arguments->to, "hf (default) or state-spaces")
+      ->check(CLI::IsMember({"hf", "state-spaces"}));
+  command->add_option("--names", arguments->names, "TOML table of foreign tensor names");
+  command->add_option("--dtype", arguments->dtype, "float32 (default), float16, bfloat16 or float64")
+      ->check(CLI::IsMember({"float32", "float16", "bfloat16", "float64"}));
+  command->add_option("--output", arguments->output, "Folder to write")->required();
+  add_overwrite(*command, arguments->overwrite);
+}
+
+void add_generate(Declaration& program) {
+  CLI::App* command = nullptr;
+  auto arguments = add_command<GenerateArguments>(
+      program, &command, "generate", "Continue a prompt with the most likely tokens",
+      "exactmamba generate MODEL --text 'Once upon a time' --max-new-tokens 50", generate,
+      [](GenerateArguments& a) -> CommonArguments& { return a.model.common; });
+  add_model(*command, arguments->model);
+  command->add_option("--max-new-tokens", arguments->max_new_tokens, "Most tokens to add; default 100")
+      ->check(CLI::Range(1, 1 << 30));
+  command->add_option("--stop", arguments->stop, "Token id that ends the text; -1: none")
+      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
+}
+
+void add_forward(Declaration& program) {
+  CLI::App* command = nullptr;
+  auto arguments = add_command<ForwardArguments>(
+      program, &command, "forward",
+      "Logits for given tokens, with --blocks every block's output, as safetensors",
+      "exactmamba forward MODEL --ids 5,9,3 --blocks --dtype float64 --output out.safetensors", forward,
+      [](ForwardArguments& a) -> CommonArguments& { return a.model.common; });
+  add_model(*command, arguments->model);
+  command->add_option("--cu-seqlens", arguments->model.tokens.cu_seqlens,
+                      "Where packed sequences begin and end, e.g. 0,3,7");
+  command->add_flag("--blocks", arguments->blocks,
+                    "Also the residual stream: hidden.0 is the embedding, hidden.k what block k leaves");
+  command->add_option("--output", arguments->model.output, "File to write; - for stdout")->required();
+  add_overwrite(*command, arguments->model.overwrite);
+}
+
+void add_completion(Declaration& program) {
+  auto shell = std::make_shared<std::string>();
+  CLI::App* command = program.app.add_subcommand("completion", "Print a completion script for a shell");
+  command->footer("Example:\n  source <(exactmamba completion bash)");
+  command->add_option("shell", *shell, "bash")->required()->check(CLI::IsMember({"bash"}));
+  command->callback([&program] {
+    const std::string script = bash_completion(program.app);
+    program.selected = [script] { write_result(script); };
+  });
+}
+
+void declare(Declaration& program) {
+  program.app.require_subcommand(1);
+  program.app.set_help_flag("--help", "Show this help; each command has its own");
+  program.app.set_version_flag("--version", std::string(), "Versions of the program, LibTorch and CUDA");
+  program.app.footer(
+      "Example:\n  exactmamba run recipes/quickstart.toml\n\n"
+      "Exit codes: 0 ok, 1 input, 2 usage, 3 I/O, 4 numerical, 5 other process failed, 130/143 stopped by a "
+      "signal");
+  for (auto* add : {add_run, add_train, add_decompose, add_evaluate, add_report, add_validate, add_inspect,
+                    add_convert, add_generate, add_forward, add_completion}) {
+    add(program);
+  }
+}
+
+/// CLI11 would call an unknown command an unexpected argument.
+void check_command(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(command->get_name());
+  if (word.empty() || word[0] == '-' || std::find(names.begin(), names.end(), word) != names.end()) return;
+  const std::string near = core::nearest_word(word, names);
+  throw core::UsageError(fmt::format(
+      "unknown command '{}'; {}", word,
+      near.empty() ? "exactmamba --help lists the commands" : fmt::format("did you mean '{}'?", near)));
+}
+
+std::string in_one_line(std::string text) {
+  for (char& c : text) {
+    if (c == '\n') c = ' ';
+  }
+  return text;
+}
+
+}  // namespace
+
+std::function<void()> parse_arguments(int argc, const char* const* argv) {
+  Declaration program;
+  declare(program);
+  const std::string first = argc > 1 ? argv[1] : "";
+  check_command(program.app, first);
+  try {
+    program.app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    return [text = program.app.help()] { write_result(text); };
+  } catch (const CLI::CallForVersion&) {
+    return print_version;
+  } catch (const CLI::ParseError& error) {
+    throw core::UsageError(fmt::format("{}; see exactmamba {}--help", in_one_line(error.what()),
+                                       first.empty() || first[0] == '-' ? "" : first + " "));
+  }
+  return program.selected;
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,94 @@
+// The subcommands. Results go to stdout, progress and messages to stderr; failures are thrown (core/error.h).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace exactmamba::cli {
+
+struct CommonArguments {
+  bool quiet = false;
+  bool json = false;
+  int64_t threads = 0;  // 0: all
+};
+
+/// A recipe and what to change in it.
+struct RecipeArguments {
+  CommonArguments common;
+  std::string file;               // "-": stdin
+  std::vector<std::string> sets;  // "train.lr=1e-3"
+  bool overwrite = false;         // use an output folder that has other files in it
+};
+
+/// Token ids for one row.
+struct TokenArguments {
+  std::string ids;                 // "1,2,3"; "-": stdin
+  std::string text;                // for `tokenizer`
+  std::string tokenizer = "byte";  // "byte" | "copy"
+  std::string cu_seqlens;          // "0,3,7"; "": one sequence
+};
+
+/// A model folder and tokens to feed it.
+struct ModelArguments {
+  CommonArguments common;
+  std::string model;
+  TokenArguments tokens;
+  std::string dtype = "float32";  // "float32" | "float64"
+  std::string output;             // "-": stdout
+  bool overwrite = false;
+};
+
+void run(const RecipeArguments& arguments);
+void train(const RecipeArguments& arguments);
+void report(const RecipeArguments& arguments);
+
+struct EvaluateArguments {
+  RecipeArguments recipe;
+  std::string model;  // a model folder instead of the recipe's own runs
+};
+void evaluate(const EvaluateArguments& arguments);
+
+struct DecomposeArguments {
+  RecipeArguments recipe;
+  ModelArguments model;  // `model` set: one row through one model instead of a recipe
+  bool full = false;
+};
+void decompose(const DecomposeArguments& arguments);
+
+struct ValidateArguments {
+  RecipeArguments recipe;
+  bool reference = false;
+};
+void validate(const ValidateArguments& arguments);
+
+struct InspectArguments {
+  CommonArguments common;
+  std::string path;
+};
+void inspect(const InspectArguments& arguments);
+
+struct ConvertArguments {
+  CommonArguments common;
+  std::string model, to = "hf", names, dtype = "float32", output;
+  bool overwrite = false;
+};
+void convert(const ConvertArguments& arguments);
+
+struct GenerateArguments {
+  ModelArguments model;
+  int64_t max_new_tokens = 100;
+  std::optional<int64_t> stop;  // -1: none; unset: the tokenizer's end token, or the model's
+};
+void generate(const GenerateArguments& arguments);
+
+struct ForwardArguments {
+  ModelArguments model;
+  bool blocks = false;
+};
+void forward(const ForwardArguments& arguments);
+
+void print_version();
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,46 @@
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+#include "cli/model_origin.h"
+#include "cli/output.h"
+#include "cli/tokens.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "models/checkpoint.h"
+
+namespace exactmamba::cli {
+
+void convert(const ConvertArguments& arguments) {
+  namespace fs = std::filesystem;
+  core::require<core::UsageError>(arguments.output != "-", "--output must be a folder");
+  refuse_existing(arguments.output, arguments.overwrite);
+  const at::ScalarType storage = dtype_from_name(arguments.dtype);
+  models::LoadOptions options;
+  options.dtype = storage == at::kDouble ? at::kDouble : at::kFloat;
+  if (!arguments.names.empty()) options.names = arguments.names;
+  const models::MambaLM model = models::load_model(arguments.model, options);
+
+  models::ModelCard card;
+  card.title = fs::weakly_canonical(arguments.output).filename().string();
+  card.config = model.config();
+  card.format =
+      arguments.to == "hf" ? models::FolderFormat::kHuggingFace : models::FolderFormat::kStateSpaces;
+  describe_origin(arguments.model, card);
+
+  core::AtomicFolder folder(arguments.output, arguments.overwrite);
+  if (arguments.to == "hf") {
+    models::save_model(model, folder.path(), storage);
+  } else {
+    models::save_state_spaces(model, folder.path(), storage);
+  }
+  models::write_model_card(folder.path(), card);
+  folder.commit();
+  core::log_info(
+      fmt::format("{} parameters", core::human_count(static_cast<double>(model.config().parameter_count()))));
+  write_result(arguments.output + "\n");
+}
+
+}  // namespace exactmamba::cli

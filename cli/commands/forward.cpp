@@ -1,0 +1,33 @@
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "cli/tokens.h"
+#include "models/checkpoint.h"
+
+namespace exactmamba::cli {
+
+void forward(const ForwardArguments& arguments) {
+  const ModelArguments& in = arguments.model;
+  refuse_existing(in.output, in.overwrite);
+  const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
+  models::LoadOptions options;
+  options.dtype = dtype_from_name(in.dtype);
+  const models::MambaLM model = models::load_model(in.model, options);
+
+  core::NamedTensors blocks;
+  const auto keep = [&](int64_t layer, const at::Tensor& r) {
+    blocks.emplace_back(fmt::format("hidden.{}", layer + 1), r.clone());  // hidden.0: the embedding
+  };
+  core::NamedTensors result = {{"input_ids", tokens.input_ids}, {"cu_seqlens", tokens.cu_seqlens}};
+  result.emplace_back("logits",
+                      model.logits(tokens.input_ids, tokens.cu_seqlens,
+                                   arguments.blocks ? models::MambaLM::BlockVisitor(keep) : nullptr));
+  result.insert(result.end(), blocks.begin(), blocks.end());
+  save_tensors(in.output, in.overwrite, result,
+               {{"model_checksum", model.parameters().checksum()}, {"dtype", in.dtype}});
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,45 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "cli/tokens.h"
+#include "core/json.h"
+#include "models/checkpoint.h"
+#include "models/generation.h"
+
+namespace exactmamba::cli {
+namespace {
+
+int64_t stop_token(const GenerateArguments& arguments, const data::Tokenizer* tokenizer,
+                   const models::ModelConfig& config) {
+  if (arguments.stop) return *arguments.stop;
+  return tokenizer != nullptr ? tokenizer->eos_id() : config.eos_token_id;
+}
+
+}  // namespace
+
+void generate(const GenerateArguments& arguments) {
+  const ModelArguments& in = arguments.model;
+  const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
+  const bool text = in.tokens.ids.empty();
+  const auto tokenizer = text ? tokenizer_from_name(in.tokens.tokenizer) : nullptr;
+  models::LoadOptions load;
+  load.dtype = dtype_from_name(in.dtype);
+  const models::MambaLM model = models::load_model(in.model, load);
+
+  const int64_t* ids = tokens.input_ids.const_data_ptr<int64_t>();
+  const std::vector<int64_t> prompt(ids, ids + tokens.input_ids.numel());
+  const models::GenerationOptions options{arguments.max_new_tokens,
+                                          stop_token(arguments, tokenizer.get(), model.config())};
+  const std::vector<int64_t> added = models::generate(model, {prompt}, options).at(0);
+
+  if (in.common.json) {
+    core::Json result = {{"prompt_ids", prompt}, {"ids", added}};
+    if (tokenizer) result["text"] = tokenizer->decode(added);
+    return write_result(result.dump(2, ' ', false, core::Json::error_handler_t::replace) + "\n");
+  }
+  write_result((tokenizer ? tokenizer->decode(added) : fmt::format("{}", fmt::join(added, ","))) + "\n");
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,115 @@
+// The commands that work on a recipe's stages.
+#include <filesystem>
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "cli/plan.h"
+#include "cli/report_document.h"
+#include "core/error.h"
+#include "core/json.h"
+#include "eval/evaluation.h"
+#include "eval/report.h"
+#include "models/checkpoint.h"
+
+namespace exactmamba::cli {
+namespace {
+
+using core::Json;
+using Stages = std::vector<std::unique_ptr<RunStages>>;
+
+/// Everything that can be refused is refused here, before the first stage.
+RecipeFile checked_recipe(const RecipeArguments& arguments) {
+  RecipeFile file = load_recipe(arguments.file, arguments.sets);
+  for (const auto& run : file.runs) need_of(run->recipe);
+  const int64_t threads = file.first().run.threads;
+  if (arguments.common.threads == 0 && threads > 0) at::set_num_threads(static_cast<int>(threads));
+  return file;
+}
+
+void require_validation_data(const Stages& stages) {
+  for (const auto& run : stages) {
+    core::require(run->datasets().valid != nullptr,
+                  "data.valid is empty, but decomposition and evaluation need validation data");
+  }
+}
+
+void write_report(const RecipeFile& file, const Stages& stages, bool json) {
+  const Json document = report_document(file, stages);
+  const std::filesystem::path output = file.first().run.output;
+  eval::write_report(output, document);
+  if (json) return write_result(document.dump(2) + "\n");
+  write_result(eval::report_table(document) + "\n" + (output / "report.html").string() + "\n");
+}
+
+/// One line a run, or a JSON list.
+template <class Describe>
+void write_runs(const Stages& stages, bool json, const Describe& describe) {
+  Json all = Json::array();
+  std::string text;
+  for (const auto& run : stages) {
+    const Json description = describe(*run);
+    all.push_back({{"label", run->label()}, {"result", description}});
+    text += fmt::format("{}: {}\n", run->label(),
+                        description.is_string() ? description.get<std::string>() : description.dump());
+  }
+  write_result(json ? all.dump(2) + "\n" : text);
+}
+
+}  // namespace
+
+void run(const RecipeArguments& arguments) {
+  const RecipeFile file = checked_recipe(arguments);
+  const Stages stages = stages_of(file);
+  require_validation_data(stages);
+  prepare_output(file, arguments.overwrite);
+  for (const auto& run : stages) {
+    run->train();
+    run->decompose();
+    run->evaluate();
+  }
+  write_report(file, stages, arguments.common.json);
+}
+
+void train(const RecipeArguments& arguments) {
+  const RecipeFile file = checked_recipe(arguments);
+  const Stages stages = stages_of(file);
+  prepare_output(file, arguments.overwrite);
+  for (const auto& run : stages) run->train();
+  write_runs(stages, arguments.common.json,
+             [](const RunStages& run) { return Json(run.checkpoint().string()); });
+}
+
+void report(const RecipeArguments& arguments) {
+  const RecipeFile file = checked_recipe(arguments);
+  const Stages stages = stages_of(file);
+  require_validation_data(stages);
+  write_report(file, stages, arguments.common.json);
+}
+
+void evaluate(const EvaluateArguments& arguments) {
+  const RecipeFile file = checked_recipe(arguments.recipe);
+  const Stages stages = stages_of(file);
+  require_validation_data(stages);
+  if (arguments.model.empty()) {
+    for (const auto& run : stages) run->require_done(run->train_stage());
+    for (const auto& run : stages) run->evaluate();
+    return write_runs(stages, arguments.recipe.common.json,
+                      [](const RunStages& run) { return run.evaluate_stage().result(); });
+  }
+  const data::Dataset& valid = *stages.front()->datasets().valid;
+  models::LoadOptions options;
+  options.dtype = train::training_dtype(file.first().train);
+  const models::MambaLM model = models::load_model(arguments.model, options);
+  core::require(valid.vocab_size() <= model.config().vocab_size,
+                "{}: has a vocabulary of {} tokens, but the data has {}", arguments.model,
+                model.config().vocab_size, valid.vocab_size());
+  const Json measures = eval::model_measures(model, valid, file.first().evaluate);
+  std::string text;
+  for (const auto& [name, value] : measures.items()) text += fmt::format("{:<26} {}\n", name, value.dump());
+  write_result(arguments.recipe.common.json ? measures.dump(2) + "\n" : text);
+}
+
+}  // namespace exactmamba::cli

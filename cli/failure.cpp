@@ -1,0 +1,54 @@
+#include "cli/failure.h"
+
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <new>
+#include <sstream>
+#include <string>
+
+#include <c10/util/Exception.h>
+
+#include "core/error.h"
+
+namespace exactmamba::cli {
+namespace {
+
+void print(const std::string& message) {
+  std::istringstream lines(message);
+  std::string all;
+  for (std::string line; std::getline(lines, line);) all += "exactmamba: error: " + line + "\n";
+  std::fflush(stdout);
+  std::fputs(all.c_str(), stderr);
+}
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+int input_failure(const std::string& message) {
+  print(message);
+  return static_cast<int>(core::ExitCode::kInput);
+}
+
+}  // namespace
+
+int report_failure() {
+  try {
+    throw;
+  } catch (const core::Error& error) {
+    print(error.what());
+    return error.exit_code();
+  } catch (const std::filesystem::filesystem_error& error) {
+    print(error.what());
+    return static_cast<int>(core::ExitCode::kIo);
+  } catch (const std::bad_alloc&) {
+    return input_failure("not enough memory; use a smaller model, batch or context");
+  } catch (const c10::Error& error) {
+    const std::string what = first_line(error.what_without_backtrace());
+    const bool memory = what.find("allocate memory") != std::string::npos;
+    return input_failure(memory ? "not enough memory: " + what : "LibTorch: " + what);
+  } catch (const std::exception& error) {
+    return input_failure("internal error: " + first_line(error.what()));
+  }
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,77 @@
+#include "cli/model_origin.h"
+
+#include <algorithm>
+#include <optional>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/error.h"
+#include "core/json.h"
+
+namespace exactmamba::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using core::Json;
+
+/// stage.json of a folder of this kind; nothing when it is none.
+std::optional<Json> stage_record(const fs::path& folder, const std::string& kind) {
+  const fs::path file = folder / "stage.json";
+  if (!fs::is_regular_file(file)) return std::nullopt;
+  Json record = core::read_json(file);
+  if (!record.is_object() || record.value("kind", Json()) != kind) return std::nullopt;
+  return record;
+}
+
+void describe_training(const Json& training, models::ModelCard& card) {
+  for (const auto& [key, value] : training.at("options").items())
+    card.recipe += fmt::format("{} = {}\n", key, value.dump());
+  for (const auto& [name, fingerprint] : training.at("inputs").items()) {
+    card.data.push_back(fmt::format("{}: fingerprint {}", name, fingerprint.get<std::string>()));
+  }
+}
+
+/// The errors of every decomposition of that training, which lie beside it.
+void describe_errors(const fs::path& stage, const std::string& training, models::ModelCard& card) {
+  std::vector<fs::path> folders;
+  for (const fs::directory_entry& entry : fs::directory_iterator(stage.parent_path()))
+    folders.push_back(entry.path());
+  std::sort(folders.begin(), folders.end());
+  for (const fs::path& folder : folders) {
+    const std::optional<Json> record = stage_record(folder, "decompose");
+    if (!record || record->at("inputs").at("train") != training) continue;
+    const Json& errors = record->at("result");
+    for (const auto& [measure, table] : errors.at("measures").items()) {
+      for (const auto& [approximation, layers] : table.items()) {
+        std::vector<std::string> values;
+        for (const Json& error : layers) values.push_back(fmt::format("{:.3g}", error.get<double>()));
+        card.error_table.push_back({approximation, measure, errors.at("bias"), errors.at("dtype"),
+                                    errors.at("rows").dump(), fmt::format("{}", fmt::join(values, ", "))});
+      }
+    }
+  }
+  if (card.error_table.empty()) return;
+  card.error_table.insert(card.error_table.begin(),
+                          {"approximation", "measure", "bias", "dtype", "texts", "layers from the bottom"});
+  card.error_note =
+      "Difference between each layer's own output and the sum of its contributions, on validation texts; 0 "
+      "is exact.";
+}
+
+}  // namespace
+
+void describe_origin(const fs::path& folder, models::ModelCard& card) {
+  const fs::path stage = fs::weakly_canonical(folder).parent_path().parent_path();
+  const std::optional<Json> training = stage_record(stage, "train");
+  if (!training) return;
+  try {
+    describe_training(*training, card);
+    describe_errors(stage, training->at("name").get<std::string>(), card);
+  } catch (const Json::exception& error) {
+    throw core::InputError(
+        fmt::format("{}: not the record of a stage: {}", (stage / "stage.json").string(), error.what()));
+  }
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,47 @@
+#include "cli/output.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "core/files.h"
+
+namespace exactmamba::cli {
+namespace fs = std::filesystem;
+
+void write_result(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  core::require<core::IoError>(written && std::fflush(stdout) == 0, "stdout: cannot write: {}",
+                               std::strerror(errno));
+}
+
+std::string read_input(const std::string& file) {
+  if (file != "-") return core::read_file(file);
+  std::string text;
+  char chunk[4096];
+  for (size_t n = 0; (n = std::fread(chunk, 1, sizeof chunk, stdin)) > 0;) text.append(chunk, n);
+  core::require<core::IoError>(std::ferror(stdin) == 0, "stdin: cannot read: {}", std::strerror(errno));
+  return text;
+}
+
+void refuse_existing(const std::string& output, bool overwrite) {
+  std::error_code ignored;
+  if (output == "-" || overwrite || !fs::exists(output, ignored)) return;
+  throw core::IoError(fmt::format("{}: exists already; choose another name or give --overwrite", output));
+}
+
+void save_tensors(const std::string& output, bool overwrite, const core::NamedTensors& tensors,
+                  const std::map<std::string, std::string>& metadata) {
+  refuse_existing(output, overwrite);
+  if (output != "-") return core::write_safetensors(output, tensors, metadata);
+  core::AtomicFolder folder(fs::temp_directory_path() /
+                            fmt::format("exactmamba-{}", getpid()));  // never committed: goes again
+  const fs::path file = folder.path() / "out.safetensors";
+  core::write_safetensors(file, tensors, metadata);
+  write_result(core::read_file(file));
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,24 @@
+// Where results go and input comes from; "-" is stdout or stdin.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "core/safetensors.h"
+
+namespace exactmamba::cli {
+
+/// To stdout, whole. @throws IoError
+void write_result(const std::string& text);
+
+/// The whole file, or stdin for "-". @throws IoError
+std::string read_input(const std::string& file);
+
+/// @throws IoError when `output` exists and may not be replaced. For use before long work.
+void refuse_existing(const std::string& output, bool overwrite);
+
+/// @throws IoError
+void save_tensors(const std::string& output, bool overwrite, const core::NamedTensors& tensors,
+                  const std::map<std::string, std::string>& metadata);
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,24 @@
+// What a run needs, known before anything is allocated.
+#pragma once
+
+#include <cstdint>
+
+#include "cli/recipe.h"
+#include "models/config.h"
+
+namespace exactmamba::cli {
+
+struct Need {
+  int64_t vocabulary = 0;  // token ids of the data
+  int64_t parameters = 0;
+  int64_t steps = 0;
+  int64_t tokens = 0;  // positions fed to the model at most: steps · batch · accumulation · context
+  int64_t memory_bytes =
+      0;  // estimate for training: weights, gradients, two moments, activations of one micro-batch
+};
+
+/// Checks that the data files, the starting checkpoint and the sizes are there and fit. Opens no data.
+/// @throws IoError, InputError
+Need need_of(const Recipe& recipe);
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,153 @@
+#include "cli/recipe.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <sstream>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "cli/output.h"
+#include "core/error.h"
+
+namespace exactmamba::cli {
+namespace {
+
+using core::Schema;
+
+/// One run has one of these, so a sweep over them has no meaning.
+constexpr const char* kNotSwept[] = {"run.name", "run.output", "run.threads", "report."};
+
+void bind_run(Schema& schema, RunOptions& o) {
+  schema.table("run", "Where results go, and what all runs share.");
+  schema.option("run.name", &o.name).cosmetic().help("Name of the run; empty: the recipe's file name.");
+  schema.option("run.output", &o.output).cosmetic().help("Folder of stages and report; empty: runs/NAME.");
+  schema.option("run.seed", &o.seed)
+      .range(0, 9007199254740992)
+      .help("Starting weights, generated data and order of the data follow from it.");
+  schema.option("run.threads", &o.threads).range(0, 4096).cosmetic().help("Threads to use; 0: all cores.");
+}
+
+/// The first layer of `layers` that a new model does not have, as a problem.
+std::string layer_problem(const std::string& key, const std::vector<int64_t>& layers,
+                          const models::ModelOptions& model) {
+  if (!model.from.empty()) return "";
+  for (const int64_t layer : layers) {
+    if (layer >= model.n_layer)
+      return fmt::format("{} has layer {}, but layers count from 0 and there are {}", key, layer,
+                         model.n_layer);
+  }
+  return "";
+}
+
+void bind_rules(Schema& schema, Recipe& r) {
+  schema.rule({"decompose.layers", "model.n_layer"},
+              [&r] { return layer_problem("decompose.layers", r.decompose.layers, r.model); });
+  schema.rule({"model.mimetic_layers", "model.n_layer"},
+              [&r] { return layer_problem("model.mimetic_layers", r.model.mimetic_layers, r.model); });
+  schema.rule({"train.annealing", "model.conv_activation"}, [&r]() -> std::string {
+    if (r.train.annealing == "none" || r.model.conv_activation != "silu") return "";
+    return "annealing starts at silu and must lead to another activation";
+  });
+}
+
+/// What assignments of the sweep may not do.
+std::vector<std::string> sweep_problems(const core::SweepRun& run,
+                                        const std::vector<Schema::Assignment>& sets) {
+  std::vector<std::string> problems;
+  for (const Schema::Assignment& assignment : run.assignments) {
+    for (const char* key : kNotSwept) {
+      if (assignment.key.rfind(key, 0) != 0) continue;
+      problems.push_back(fmt::format("{}: '{}' is the same for all runs and cannot be swept",
+                                     assignment.origin, assignment.key));
+    }
+    for (const Schema::Assignment& set : sets) {
+      if (set.key != assignment.key) continue;
+      problems.push_back(
+          fmt::format("{}: '{}' is swept at {}; change it there", set.origin, set.key, assignment.origin));
+    }
+  }
+  return problems;
+}
+
+/// Problems of all runs, each once.
+class Problems {
+ public:
+  void add(const std::string& message) {
+    std::istringstream text(message);
+    for (std::string line; std::getline(text, line);) {
+      if (std::find(lines_.begin(), lines_.end(), line) == lines_.end()) lines_.push_back(line);
+    }
+  }
+  void throw_if_any() const {
+    if (!lines_.empty()) throw core::InputError(fmt::format("{}", fmt::join(lines_, "\n")));
+  }
+
+ private:
+  std::vector<std::string> lines_;
+};
+
+void name_run(RunOptions& run, const std::string& file) {
+  if (run.name.empty()) run.name = file == "-" ? "stdin" : std::filesystem::path(file).stem().string();
+  if (run.output.empty()) run.output = (std::filesystem::path("runs") / run.name).string();
+}
+
+}  // namespace
+
+void bind(Schema& schema, Recipe& recipe) {
+  bind_run(schema, recipe.run);
+  data::bind(schema, recipe.data);
+  models::bind(schema, recipe.model);
+  train::bind(schema, recipe.train);
+  decomp::bind(schema, recipe.decompose);
+  eval::bind(schema, recipe.evaluate);
+  eval::bind(schema, recipe.report);
+  bind_rules(schema, recipe);
+}
+
+RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& sets) {
+  RecipeFile result{file, read_input(file), sets, {}};
+  std::vector<Schema::Assignment> assignments;
+  for (const std::string& set : sets) assignments.push_back(core::command_line_assignment(set));
+
+  const std::string name = file == "-" ? "stdin" : file;
+  Problems problems;
+  for (core::SweepRun& run : core::expand_sweep(result.text, name)) {
+    for (const std::string& problem : sweep_problems(run, assignments)) problems.add(problem);
+    auto loaded = std::make_unique<RecipeRun>();
+    loaded->label = run.label;
+    loaded->assignments = run.assignments;
+    bind(loaded->schema, loaded->recipe);
+    std::vector<Schema::Assignment> all = assignments;
+    all.insert(all.end(), run.assignments.begin(), run.assignments.end());
+    try {
+      loaded->schema.load(result.text, name, all, {"sweep", "extra"});
+    } catch (const core::InputError& error) {
+      problems.add(error.what());
+    }
+    name_run(loaded->recipe.run, file);
+    result.runs.push_back(std::move(loaded));
+  }
+  problems.throw_if_any();
+  return result;
+}
+
+std::string recipe_reference() {
+  Recipe recipe;
+  Schema schema;
+  bind(schema, recipe);
+  return "# Recipes\n\n"
+         "A recipe is a TOML file. `exactmamba validate recipe.toml` checks it and shows the effective value "
+         "of every option with its "
+         "origin; `--set KEY=VALUE` on the command line comes before the file.\n\n"
+         "`[sweep]` turns one recipe into several runs: dotted keys with lists of values give the product of "
+         "the values, the first key "
+         "changing slowest. Each `[[extra]]` table adds one run with its own values, and an optional "
+         "`label`.\n\n"
+         "```toml\n[sweep]\nmodel.architecture = [\"mamba1\", \"mamba2\"]\nrun.seed = [1, 2, 3]\n\n"
+         "[[extra]]\nlabel = \"wide\"\nmodel.d_model = 256\n```\n\n"
+         "This page is printed by `exactmamba validate --reference`.\n\n" +
+         schema.reference_markdown();
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,59 @@
+// A recipe: the option structs of all rooms, declared in one schema, and the runs of its sweep.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/schema.h"
+#include "data/data_options.h"
+#include "decomp/options.h"
+#include "eval/options.h"
+#include "models/model_options.h"
+#include "train/train_options.h"
+
+namespace exactmamba::cli {
+
+struct RunOptions {
+  std::string name, output;  // empty: from the recipe's file name
+  int64_t seed = 0;
+  int64_t threads = 0;
+};
+
+struct Recipe {
+  RunOptions run;
+  models::ModelOptions model;
+  data::DataOptions data;
+  train::TrainOptions train;
+  decomp::DecomposeOptions decompose;
+  eval::EvaluateOptions evaluate;
+  eval::ReportOptions report;
+};
+
+/// Declares every option of `recipe` and the rules between rooms.
+void bind(core::Schema& schema, Recipe& recipe);
+
+/// One run of the sweep. The schema points into the recipe: not copied, not moved.
+struct RecipeRun {
+  std::string label;
+  std::vector<core::Schema::Assignment> assignments;  // of the sweep
+  Recipe recipe;
+  core::Schema schema;
+};
+
+struct RecipeFile {
+  std::string name;  // as given
+  std::string text;
+  std::vector<std::string> sets;
+  std::vector<std::unique_ptr<RecipeRun>> runs;  // at least one
+  const Recipe& first() const { return runs.front()->recipe; }
+};
+
+/// Reads `file` ("-": stdin) and loads every run with `sets` on top. @throws IoError; InputError with all
+/// problems of all runs
+RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& sets);
+
+/// docs/recipes.md
+std::string recipe_reference();
+
+}  // namespace exactmamba::cli

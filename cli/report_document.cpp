@@ -1,0 +1,117 @@
+#include "cli/report_document.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "core/metrics_log.h"
+#include "core/version.h"
+#include "decomp/interaction_map.h"
+#include "eval/evaluation.h"
+
+namespace exactmamba::cli {
+namespace {
+
+using core::Json;
+
+constexpr size_t kCurvePoints = 500;
+
+/// x and y of the lines of one kind that have `key`, thinned to at most kCurvePoints.
+Json curve(const std::vector<Json>& lines, const std::string& kind, const std::string& key) {
+  std::vector<const Json*> points;
+  for (const Json& line : lines) {
+    if (line.value("kind", "") == kind && line.contains(key) && line[key].is_number())
+      points.push_back(&line);
+  }
+  const size_t stride = (points.size() + kCurvePoints - 1) / kCurvePoints;
+  Json x = Json::array(), y = Json::array();
+  for (size_t i = 0; i < points.size(); i += stride) {
+    x.push_back((*points[i])["step"]);
+    y.push_back((*points[i])[key]);
+  }
+  return {{"x", x}, {"y", y}};
+}
+
+Json curves(const core::Stage& train) {
+  const std::vector<Json> lines = core::read_metrics(train.folder() / "metrics.jsonl");
+  Json result = Json::object();
+  const auto add = [&](const std::string& name, const Json& points) {
+    if (!points["x"].empty()) result[name] = points;
+  };
+  add("loss", curve(lines, "train", "loss"));
+  add("validation loss", curve(lines, "evaluation", "validation_loss"));
+  return result;
+}
+
+/// Keys in which runs of the sweep differ.
+std::vector<std::string> swept_keys(const RecipeFile& file) {
+  std::vector<std::string> keys;
+  for (const auto& run : file.runs) {
+    for (const auto& assignment : run->assignments) {
+      if (std::find(keys.begin(), keys.end(), assignment.key) == keys.end()) keys.push_back(assignment.key);
+    }
+  }
+  return keys;
+}
+
+Json settings(const RecipeRun& run, const std::vector<std::string>& keys) {
+  Json result = Json::object();
+  for (const std::string& key : keys) {
+    const core::Option& option = run.schema.at(key);
+    const Json value = option.value();
+    result[key] = value.is_string() ? value.get<std::string>() : option.text();
+  }
+  return result;
+}
+
+Json row(const RunStages& stages, const std::vector<std::string>& keys) {
+  const Recipe& recipe = stages.run().recipe;
+  for (const core::Stage* stage :
+       {&stages.train_stage(), &stages.decompose_stage(), &stages.evaluate_stage()})
+    stages.require_done(*stage);
+  const eval::EvaluationParts parts = {.measures = stages.evaluate_stage().result(),
+                                       .errors = stages.decompose_stage().result(),
+                                       .maps = decomp::load_maps(stages.decompose_stage().folder() / "maps")};
+  Json result = eval::report_row(parts, *stages.datasets().valid, recipe.decompose.error, recipe.report);
+  result["label"] = stages.label();
+  result["settings"] = settings(stages.run(), keys);
+  result["curves"] = curves(stages.train_stage());
+  return result;
+}
+
+/// The values that runs have, each once: "float32", or "float32, float64".
+template <class Value>
+std::string distinct(const RecipeFile& file, const Value& value) {
+  std::set<std::string> values;
+  for (const auto& run : file.runs) values.insert(value(run->recipe));
+  return fmt::format("{}", fmt::join(values, ", "));
+}
+
+Json provenance(const RecipeFile& file) {
+  return {{"program", fmt::format("exactmamba {}", core::version())},
+          {"LibTorch", core::torch_version()},
+          {"training dtype", distinct(file, [](const Recipe& r) { return r.train.dtype; })},
+          {"decomposition dtype", distinct(file, [](const Recipe& r) { return r.decompose.dtype; })},
+          {"approximation error", distinct(file, [](const Recipe& r) { return r.decompose.error; })},
+          {"convolution bias", distinct(file, [](const Recipe& r) { return r.decompose.bias; })},
+          {"seed", distinct(file, [](const Recipe& r) { return std::to_string(r.run.seed); })}};
+}
+
+}  // namespace
+
+Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
+  const Recipe& first = file.first();
+  const std::vector<std::string> keys = swept_keys(file);
+  Json rows = Json::array();
+  for (const auto& run : stages) rows.push_back(row(*run, keys));
+  return {{"format_version", core::kFormatVersion},
+          {"program", fmt::format("exactmamba {}", core::version())},
+          {"title", first.report.title.empty() ? first.run.name : first.report.title},
+          {"recipe", file.text},
+          {"provenance", provenance(file)},
+          {"columns", eval::report_columns(rows)},
+          {"rows", rows}};
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,15 @@
+// The report of a recipe's runs, from their finished stages (eval/report.h has its format).
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cli/stages.h"
+#include "core/json.h"
+
+namespace exactmamba::cli {
+
+/// @throws InputError when a stage is not done
+core::Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages);
+
+}  // namespace exactmamba::cli

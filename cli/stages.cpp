@@ -1,0 +1,172 @@
+#include "cli/stages.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/hash.h"
+#include "core/log.h"
+#include "core/stop_signal.h"
+#include "decomp/decompose.h"
+#include "decomp/interaction_map.h"
+#include "eval/evaluation.h"
+#include "models/checkpoint.h"
+#include "train/training_checkpoint.h"
+
+namespace exactmamba::cli {
+namespace fs = std::filesystem;
+using core::Json;
+
+namespace {
+
+using Inputs = std::vector<std::pair<std::string, std::string>>;
+
+/// Of the files of a model folder.
+std::string model_fingerprint(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    const std::string extension = entry.path().extension();
+    if (extension == ".json" || extension == ".safetensors" || extension == ".bin")
+      files.push_back(entry.path());
+  }
+  core::require<core::IoError>(!error, "model.from: {}: {}", folder.string(), error.message());
+  std::sort(files.begin(), files.end());
+  std::string hashes;
+  for (const fs::path& file : files)
+    hashes += file.filename().string() + ' ' + core::hash_file_hex(file) + '\n';
+  return core::hash_hex(hashes);
+}
+
+core::Stage train_stage_of(const RecipeRun& run, const data::Datasets& datasets) {
+  Inputs inputs = {{"training data", datasets.train->fingerprint()}};
+  if (datasets.valid) inputs.emplace_back("validation data", datasets.valid->fingerprint());
+  if (!run.recipe.model.from.empty())
+    inputs.emplace_back("starting model", model_fingerprint(run.recipe.model.from));
+  if (!run.recipe.model.names.empty())
+    inputs.emplace_back("tensor names", core::hash_file_hex(run.recipe.model.names));
+  return {run.recipe.run.output, "train", run.schema.canonical({"run", "data", "model", "train"}),
+          std::move(inputs)};
+}
+
+core::Stage later_stage_of(const RecipeRun& run, const std::string& kind, const core::Stage& train) {
+  return {run.recipe.run.output, kind, run.schema.canonical({kind}), {{"train", train.name()}}};
+}
+
+void stop_if_asked(const std::string& what) {
+  const int signal = core::stop_requested();
+  if (signal != 0)
+    throw core::Interrupted(signal, fmt::format("stopped while {}; run again to continue", what));
+}
+
+}  // namespace
+
+RunStages::RunStages(const RecipeRun& run, data::Datasets datasets)
+    : run_(run),
+      datasets_(std::move(datasets)),
+      train_(train_stage_of(run, datasets_)),
+      decompose_(later_stage_of(run, "decompose", train_)),
+      evaluate_(later_stage_of(run, "evaluate", train_)) {}
+
+std::string RunStages::label() const { return run_.label.empty() ? run_.recipe.run.name : run_.label; }
+
+template <class Work>
+void RunStages::complete(const core::Stage& stage, const Work& work) const {
+  if (stage.done()) return core::log_info(fmt::format("{}: {} is done", label(), stage.name()));
+  core::log_info(fmt::format("{}: {}", label(), stage.name()));
+  stop_if_asked("between two stages");
+  stage.prepare();
+  stage.finish(work());
+}
+
+void RunStages::require_done(const core::Stage& stage) const {
+  core::require(stage.done(), "{}: there is no finished stage {}; run exactmamba run with this recipe first",
+                label(), stage.folder().string());
+}
+
+fs::path RunStages::checkpoint() const {
+  const auto checkpoint = train::last_checkpoint(train_.folder());
+  core::require(checkpoint.has_value(), "{}: the checkpoints are gone; delete this folder to train again",
+                train_.folder().string());
+  return *checkpoint;
+}
+
+models::MambaLM RunStages::trained_model(at::ScalarType dtype) const {
+  require_done(train_);
+  models::LoadOptions options;
+  options.dtype = dtype;
+  return models::load_model(checkpoint(), options);
+}
+
+void RunStages::train() {
+  complete(train_, [this] { return run_training(); });
+}
+
+void RunStages::decompose() {
+  complete(decompose_, [this] { return run_decomposition(); });
+}
+
+void RunStages::evaluate() {
+  complete(evaluate_, [this] { return run_evaluation(); });
+}
+
+Json RunStages::run_decomposition() const {
+  const decomp::DecomposeOptions& options = run_.recipe.decompose;
+  core::require(datasets_.valid != nullptr, "decompose reads validation data, and data.valid is empty");
+  const models::MambaLM model = trained_model(options.scalar_type());
+  const std::vector<decomp::Row> rows = eval::rows_to_decompose(*datasets_.valid, options.max_rows);
+  std::vector<decomp::InteractionMap> maps;
+  decomp::ErrorTable errors;
+  core::Progress progress("decompose", static_cast<int64_t>(rows.size()), "row");
+  for (size_t i = 0; i < rows.size(); ++i) {
+    stop_if_asked("decomposing");
+    errors += decomp::decompose_row(model, rows[i], options,
+                                    [&](const decomp::InteractionMap& map) { maps.push_back(map); });
+    progress.update(static_cast<int64_t>(i) + 1, static_cast<double>(i + 1));
+  }
+  core::AtomicFolder folder(decompose_.folder() / "maps", true);
+  decomp::save_maps(maps, folder.path());
+  folder.commit();
+  return eval::error_json(errors, static_cast<int64_t>(rows.size()));
+}
+
+Json RunStages::run_evaluation() const {
+  core::require(datasets_.valid != nullptr, "evaluate reads validation data, and data.valid is empty");
+  return eval::model_measures(trained_model(train::training_dtype(run_.recipe.train)), *datasets_.valid,
+                              run_.recipe.evaluate);
+}
+
+std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
+  std::map<std::string, data::Datasets> loaded;  // by options and seed
+  std::vector<std::unique_ptr<RunStages>> result;
+  for (const auto& run : file.runs) {
+    const int64_t seed = run->recipe.run.seed;
+    const std::string key = fmt::format("{} {}", run->schema.canonical({"data"}).dump(), seed);
+    auto found = loaded.find(key);
+    if (found == loaded.end()) {
+      found = loaded.emplace(key, data::make_datasets(run->recipe.data, static_cast<uint64_t>(seed))).first;
+    }
+    result.push_back(std::make_unique<RunStages>(*run, found->second));
+  }
+  return result;
+}
+
+void prepare_output(const RecipeFile& file, bool overwrite) {
+  const fs::path output = file.first().run.output;
+  std::error_code error;
+  if (fs::exists(output, error) && !overwrite) {
+    core::require<core::IoError>(fs::is_directory(output), "{}: is a file; choose another run.output",
+                                 output.string());
+    core::require<core::IoError>(fs::is_directory(output / "stages") || fs::is_empty(output),
+                                 "{}: holds other files; choose another run.output or give --overwrite",
+                                 output.string());
+  }
+  fs::create_directories(output / "stages", error);
+  core::require<core::IoError>(!error, "{}: cannot make the folder: {}", (output / "stages").string(),
+                               error.message());
+  core::write_file(output / "recipe.toml", file.text);
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,61 @@
+// One run of a recipe, stage by stage: train → decompose → evaluate, each in its folder under the run's
+// output. A finished stage is reused, an interrupted one continues (train) or starts again.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/recipe.h"
+#include "core/stage.h"
+#include "data/data_options.h"
+#include "models/mamba_lm.h"
+
+namespace exactmamba::cli {
+
+class RunStages {
+ public:
+  /// `run` must outlive this.
+  RunStages(const RecipeRun& run, data::Datasets datasets);
+
+  void train();
+  void decompose();  // needs the trained model
+  void evaluate();   // needs the trained model
+
+  /// @throws InputError with what to do first, unless the stage is done
+  void require_done(const core::Stage& stage) const;
+
+  const RecipeRun& run() const { return run_; }
+  const data::Datasets& datasets() const { return datasets_; }
+  const core::Stage& train_stage() const { return train_; }
+  const core::Stage& decompose_stage() const { return decompose_; }
+  const core::Stage& evaluate_stage() const { return evaluate_; }
+  /// The label in the sweep, or the run's name.
+  std::string label() const;
+  /// The last checkpoint of the finished training. @throws InputError when it is gone
+  std::filesystem::path checkpoint() const;
+
+ private:
+  /// Does the work of a stage unless it is done; `work` returns its result.
+  template <class Work>
+  void complete(const core::Stage& stage, const Work& work) const;
+  models::MambaLM trained_model(at::ScalarType dtype) const;
+  core::Json run_training() const;
+  core::Json run_decomposition() const;
+  core::Json run_evaluation() const;
+
+  const RecipeRun& run_;
+  data::Datasets datasets_;
+  core::Stage train_, decompose_, evaluate_;
+};
+
+/// The stages of every run; runs with the same data share it. Reads the data. @throws IoError, InputError
+std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file);
+
+/// Makes the output folder ready and puts a copy of the recipe there. @throws IoError when it holds something
+/// else and `overwrite` is false
+void prepare_output(const RecipeFile& file, bool overwrite);
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,85 @@
+#include "cli/tokens.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <ATen/ops/tensor.h>
+
+#include "cli/output.h"
+#include "core/error.h"
+#include "data/byte_tokenizer.h"
+#include "data/copy_tokenizer.h"
+
+namespace exactmamba::cli {
+namespace {
+
+constexpr const char* kSeparators = ", \t\r\n";
+
+/// "1, 2,3" → {1, 2, 3}
+std::vector<int64_t> read_integers(const std::string& text, const std::string& where) {
+  std::vector<int64_t> numbers;
+  size_t begin = text.find_first_not_of(kSeparators);
+  while (begin != std::string::npos) {
+    const size_t end = std::min(text.find_first_of(kSeparators, begin), text.size());
+    const std::string word = text.substr(begin, end - begin);
+    int64_t number = 0;
+    const auto [stop, error] = std::from_chars(word.data(), word.data() + word.size(), number);
+    core::require<core::UsageError>(error == std::errc() && stop == word.data() + word.size() && number >= 0,
+                                    "{}: '{}' (number {}) is not an integer from 0 up", where, word,
+                                    numbers.size() + 1);
+    numbers.push_back(number);
+    begin = text.find_first_not_of(kSeparators, end);
+  }
+  return numbers;
+}
+
+std::vector<int64_t> read_ids(const TokenArguments& arguments) {
+  core::require<core::UsageError>(!arguments.ids.empty() || !arguments.text.empty(),
+                                  "give tokens with --ids or --text");
+  if (arguments.ids.empty()) return tokenizer_from_name(arguments.tokenizer)->encode(arguments.text);
+  return read_integers(arguments.ids == "-" ? read_input("-") : arguments.ids, "--ids");
+}
+
+void check_ids(const std::vector<int64_t>& ids, const models::ModelConfig& config) {
+  core::require(!ids.empty(), "there are no token ids; give at least one");
+  for (size_t i = 0; i < ids.size(); ++i) {
+    core::require(ids[i] < config.vocab_rows,
+                  "token {} has id {}, but the model's vocabulary has {} entries (ids 0 to {})", i, ids[i],
+                  config.vocab_rows, config.vocab_rows - 1);
+  }
+}
+
+std::vector<int64_t> read_boundaries(const std::string& text, int64_t length) {
+  if (text.empty()) return {0, length};
+  std::vector<int64_t> boundaries = read_integers(text, "--cu-seqlens");
+  const bool rising =
+      std::adjacent_find(boundaries.begin(), boundaries.end(), std::greater_equal<>()) == boundaries.end();
+  core::require<core::UsageError>(
+      boundaries.size() >= 2 && boundaries.front() == 0 && boundaries.back() == length && rising,
+      "--cu-seqlens: '{}' must rise from 0 to the number of tokens, {}", text, length);
+  return boundaries;
+}
+
+}  // namespace
+
+Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& config) {
+  const std::vector<int64_t> ids = read_ids(arguments);
+  check_ids(ids, config);
+  const std::vector<int64_t> boundaries =
+      read_boundaries(arguments.cu_seqlens, static_cast<int64_t>(ids.size()));
+  return {at::tensor(ids, at::kLong).unsqueeze(0), at::tensor(boundaries, at::kLong).to(at::kInt)};
+}
+
+std::shared_ptr<const data::Tokenizer> tokenizer_from_name(const std::string& name) {
+  if (name == "copy") return std::make_shared<data::CopyTokenizer>();
+  return std::make_shared<data::ByteTokenizer>();
+}
+
+at::ScalarType dtype_from_name(const std::string& name) {
+  if (name == "float64") return at::kDouble;
+  if (name == "float16") return at::kHalf;
+  if (name == "bfloat16") return at::kBFloat16;
+  return at::kFloat;
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,27 @@
+// Token ids from the command line.
+#pragma once
+
+#include <memory>
+
+#include <ATen/core/Tensor.h>
+
+#include "cli/commands.h"
+#include "data/tokenizer.h"
+#include "models/config.h"
+
+namespace exactmamba::cli {
+
+struct Tokens {
+  at::Tensor input_ids;   // (1, L) int64
+  at::Tensor cu_seqlens;  // (S+1) int32
+};
+
+/// @throws UsageError for malformed arguments, InputError for ids that the model does not have
+Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& config);
+
+std::shared_ptr<const data::Tokenizer> tokenizer_from_name(const std::string& name);
+
+/// "float32" | "float64" | "float16" | "bfloat16"
+at::ScalarType dtype_from_name(const std::string& name);
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,58 @@
+// The train stage: a recipe's options handed to the trainer.
+#include "cli/stages.h"
+#include "core/distributed/communicator.h"
+#include "core/json.h"
+#include "decomp/decompose.h"
+#include "eval/evaluation.h"
+#include "models/model_options.h"
+#include "train/trainer.h"
+
+namespace exactmamba::cli {
+namespace {
+
+using core::Json;
+
+constexpr int64_t kErrorRows = 8;  // of the validation data, for the error that is followed during training
+
+/// The approximation error per layer, for train.eval_error: shows how it falls as α rises.
+train::EvaluationHook error_hook(const Recipe& recipe, const data::Dataset& valid) {
+  decomp::DecomposeOptions options = recipe.decompose;
+  options.methods.clear();
+  return [options, rows = eval::rows_to_decompose(valid, kErrorRows)](const models::MambaLM& model, int64_t) {
+    const decomp::Decomposition decomposition = decomp::decompose(model, rows, options);
+    return Json{{"approximation_error",
+                 eval::error_json(decomposition.errors,
+                                  static_cast<int64_t>(rows.size()))["measures"][options.error]}};
+  };
+}
+
+train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets, const core::Stage& stage) {
+  train::TrainSetup setup;
+  setup.options = recipe.train;
+  setup.options_hash = stage.name();
+  setup.folder = stage.folder();
+  setup.start = [&recipe, &datasets] {
+    return models::make_model(recipe.model, datasets.train->vocab_size(),
+                              static_cast<uint64_t>(recipe.run.seed), train::training_dtype(recipe.train));
+  };
+  setup.training = datasets.train;
+  setup.validation = datasets.valid;
+  setup.validation_rows = recipe.data.max_valid_rows;
+  setup.shuffle = recipe.data.shuffle;
+  setup.seed = static_cast<uint64_t>(recipe.run.seed);
+  setup.prefetch = recipe.data.prefetch;
+  if (recipe.train.eval_error && datasets.valid) setup.evaluation = error_hook(recipe, *datasets.valid);
+  return setup;
+}
+
+}  // namespace
+
+Json RunStages::run_training() const {
+  const auto communicator = core::single_process_communicator();
+  train::Trainer trainer(setup_of(run_.recipe, datasets_, train_), *communicator);
+  trainer.run();
+  return {{"model_checksum", trainer.model().parameters().checksum()},
+          {"training", train::to_json(trainer.state())}};
+}
+
+}  // namespace exactmamba::cli

@@ -1,0 +1,436 @@
+// Bad input, as a user meets it: one clear line on stderr, the right exit code, and nothing written.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+
+#include <gtest/gtest.h>
+
+#include "core/safetensors.h"
+#include "tests/support/program.h"
+#include "tests/support/tensors.h"
+
+namespace exactmamba::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::golden;
+using testing::ProgramOutcome;
+using testing::ProgramSetting;
+using testing::TemporaryFolder;
+
+constexpr int kInput = 1, kUsage = 2, kIo = 3, kNumerical = 4;
+
+struct Case {
+  std::string name;
+  int code;
+  std::string message;                 // part of the one line
+  std::vector<std::string> arguments;  // run in a folder with the files that `prepare` makes
+  std::function<void(const fs::path& folder)> prepare = [](const fs::path&) {};
+  std::string stdout_file = {};
+  rlim_t file_limit = RLIM_INFINITY;
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+/// Path → content of every file below `folder`; folders have none.
+std::map<std::string, std::string> snapshot(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+    files[entry.path().string()] = entry.is_regular_file() ? testing::content_of(entry.path()) : "";
+  }
+  return files;
+}
+
+class BadInput : public ::testing::TestWithParam<Case> {};
+
+TEST_P(BadInput, IsRefusedInOneLine) {
+  const Case& c = GetParam();
+  const TemporaryFolder folder;
+  c.prepare(folder.path());
+  const auto before = snapshot(folder.path());
+  const ProgramOutcome outcome = testing::run_program(
+      c.arguments,
+      {.folder = folder.path(), .input = "", .stdout_file = c.stdout_file, .file_limit = c.file_limit});
+  EXPECT_EQ(outcome.code, c.code) << outcome.err;
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(outcome.err.rfind("exactmamba: error: ", 0), 0u) << outcome.err;
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+  EXPECT_NE(outcome.err.find(c.message), std::string::npos) << outcome.err;
+  EXPECT_EQ(snapshot(folder.path()), before);
+}
+
+const auto test_name = [](const auto& info) { return info.param.name; };
+
+// ---- what the cases are made of ----
+
+void write(const fs::path& file, const std::string& text) { std::ofstream(file, std::ios::binary) << text; }
+
+/// A small recipe in r.toml with `more` at its end.
+std::function<void(const fs::path&)> recipe(const std::string& more) {
+  return [more](const fs::path& folder) {
+    write(folder / "r.toml", "run.output = \"out\"\ntrain.steps = 2\n" + more);
+  };
+}
+
+std::function<void(const fs::path&)> text_recipe(const std::string& file, const std::string& content) {
+  return [file, content](const fs::path& folder) {
+    write(folder / file, content);
+    recipe("data.task = \"text\"\ndata.train = [\"" + file + "\"]\ndata.valid = [\"" + file + "\"]")(folder);
+  };
+}
+
+/// A copy of a golden model in `m`, whose config.json goes through `edit`.
+std::function<void(const fs::path&)> model(const std::string& name,
+                                           const std::function<void(const fs::path&)>& edit = {}) {
+  return [name, edit](const fs::path& folder) {
+    fs::copy(golden("models/" + name), folder / "m");
+    if (edit) edit(folder / "m");
+  };
+}
+
+std::function<void(const fs::path&)> both(std::function<void(const fs::path&)> a,
+                                          std::function<void(const fs::path&)> b) {
+  return [a, b](const fs::path& folder) {
+    a(folder);
+    b(folder);
+  };
+}
+
+void replace_in(const fs::path& file, const std::string& from, const std::string& to) {
+  std::string text = testing::content_of(file);
+  const size_t at = text.find(from);
+  ASSERT_NE(at, std::string::npos) << from;
+  write(file, text.replace(at, from.size(), to));
+}
+
+void truncate_weights(const fs::path& folder) { fs::resize_file(folder / "model.safetensors", 5000); }
+
+void poison_weights(const fs::path& folder) {
+  core::NamedTensors tensors;
+  {
+    const core::SafetensorsFile file(folder / "model.safetensors");
+    for (const std::string& name : file.names()) tensors.emplace_back(name, file.tensor(name).clone());
+  }
+  tensors[3].second.view(-1)[1] = std::nan("");
+  core::write_safetensors(folder / "model.safetensors", tensors);
+}
+
+// ---- the command line ----
+
+INSTANTIATE_TEST_SUITE_P(
+    CommandLine, BadInput,
+    ::testing::Values(
+        Case{"nothing", kUsage, "subcommand", {}},
+        Case{"unknown_command", kUsage, "unknown command 'trian'; did you mean 'train'?", {"trian"}},
+        Case{"strange_command",
+             kUsage,
+             "unknown command 'xyzzy'; exactmamba --help lists the commands",
+             {"xyzzy"}},
+        Case{"unknown_option", kUsage, "--fast", {"run", "r.toml", "--fast"}, recipe("")},
+        Case{"no_recipe", kUsage, "recipe", {"run"}},
+        Case{"validate_without_recipe", kUsage, "validate needs a recipe", {"validate"}},
+        Case{"no_threads", kUsage, "--threads", {"validate", "r.toml", "--threads", "0"}, recipe("")},
+        Case{"unknown_shell", kUsage, "zsh", {"completion", "zsh"}},
+        Case{"unknown_dtype", kUsage, "float8", {"convert", "m", "--dtype", "float8", "--output", "o"}},
+        Case{"set_without_value",
+             kUsage,
+             "write --set KEY=VALUE",
+             {"run", "r.toml", "--set", "train.lr"},
+             recipe("")},
+        Case{"no_tokens", kUsage, "--ids or --text", {"forward", "m", "--output", "o"}, model("mamba2-hf")},
+        Case{"both_kinds_of_tokens",
+             kUsage,
+             "--ids",
+             {"forward", "m", "--ids", "1", "--text", "a", "--output", "o"}},
+        Case{"ids_that_are_no_numbers",
+             kUsage,
+             "'x' (number 2)",
+             {"forward", "m", "--ids", "1,x", "--output", "o"},
+             model("mamba2-hf")},
+        Case{"boundaries_that_do_not_end",
+             kUsage,
+             "must rise from 0 to the number of tokens, 3",
+             {"forward", "m", "--ids", "1,2,3", "--cu-seqlens", "0,2", "--output", "o"},
+             model("mamba2-hf")},
+        Case{"tokens_for_a_recipe",
+             kUsage,
+             "go with a model folder",
+             {"decompose", "r.toml", "--ids", "1"},
+             recipe("")}),
+    test_name);
+
+// ---- recipes ----
+
+INSTANTIATE_TEST_SUITE_P(
+    Recipe, BadInput,
+    ::testing::Values(
+        Case{"missing_recipe", kIo, "no.toml", {"run", "no.toml"}},
+        Case{"recipe_is_a_folder", kIo, ".", {"run", "."}},
+        Case{"binary_recipe", kInput, "r.toml:3:", {"run", "r.toml"}, recipe(std::string("\0\1\2", 3))},
+        Case{"syntax", kInput, "r.toml:3:", {"run", "r.toml"}, recipe("train.lr = ")},
+        Case{"unknown_key",
+             kInput,
+             "r.toml:3:7: unknown key 'train.lrr'; did you mean 'train.lr'?",
+             {"run", "r.toml"},
+             recipe("train.lrr = 1")},
+        Case{"unknown_table",
+             kInput,
+             "r.toml:3:2: unknown table 'trian'; did you mean 'train'?",
+             {"run", "r.toml"},
+             recipe("[trian]\nlr = 1")},
+        Case{"wrong_type",
+             kInput,
+             "r.toml:3:12: 'train.lr' takes a number, not a string (\"x\")",
+             {"run", "r.toml"},
+             recipe("train.lr = \"x\"")},
+        Case{"out_of_range",
+             kInput,
+             "'train.lr' = 11 is out of range; allowed: 0 to 10",
+             {"run", "r.toml"},
+             recipe("train.lr = 11")},
+        Case{"unknown_choice",
+             kInput,
+             "'model.architecture' = \"mamba9\" is not one of: mamba1, mamba2",
+             {"run", "r.toml"},
+             recipe("model.architecture = \"mamba9\"")},
+        Case{"contradiction",
+             kInput,
+             "train.warmup_steps",
+             {"run", "r.toml"},
+             recipe("train.warmup_steps = 9")},
+        Case{"annealing_to_silu",
+             kInput,
+             "annealing starts at silu",
+             {"run", "r.toml"},
+             recipe("train.annealing = \"power\"")},
+        Case{"layer_that_is_not_there",
+             kInput,
+             "decompose.layers has layer 2",
+             {"run", "r.toml"},
+             recipe("decompose.layers = [0, 2]")},
+        Case{"sizes_that_do_not_fit",
+             kInput,
+             "multiple of head_dim 48",
+             {"validate", "r.toml"},
+             recipe("model.headdim = 48")},
+        Case{"unknown_set",
+             kInput,
+             "--set train.stepz=3: unknown key 'train.stepz'; did you mean 'train.steps'?",
+             {"run", "r.toml", "--set", "train.stepz=3"},
+             recipe("")},
+        Case{"wrong_set",
+             kInput,
+             "--set train.steps=many: 'train.steps' takes an integer, not a string (\"many\")",
+             {"run", "r.toml", "--set", "train.steps=many"},
+             recipe("")},
+        Case{"sweep_without_list",
+             kInput,
+             "'run.seed' in [sweep] takes a list of values",
+             {"run", "r.toml"},
+             recipe("[sweep]\nrun.seed = 1")},
+        Case{"sweep_over_output",
+             kInput,
+             "r.toml:4:15: 'run.output' is the same for all runs",
+             {"run", "r.toml"},
+             recipe("[sweep]\nrun.output = [\"a\"]")},
+        Case{"set_of_swept_key",
+             kInput,
+             "'run.seed' is swept at r.toml:4:13",
+             {"run", "r.toml", "--set", "run.seed=3"},
+             recipe("[sweep]\nrun.seed = [1]")},
+        Case{"unknown_swept_key",
+             kInput,
+             "r.toml:4:14: unknown key 'train.lrs'; did you mean 'train.lr'?",
+             {"run", "r.toml"},
+             recipe("[sweep]\ntrain.lrs = [1]")}),
+    test_name);
+
+// ---- data ----
+
+INSTANTIATE_TEST_SUITE_P(
+    Data, BadInput,
+    ::testing::Values(
+        Case{"missing_data",
+             kIo,
+             "no.txt: no such file",
+             {"run", "r.toml"},
+             recipe("data.task = \"text\"\ndata.train = [\"no.txt\"]")},
+        Case{"unset_variable",
+             kInput,
+             "EXACTMAMBA_NO_SUCH_VARIABLE",
+             {"run", "r.toml"},
+             recipe("data.task = \"text\"\ndata.train = [\"$EXACTMAMBA_NO_SUCH_VARIABLE/a.txt\"]")},
+        Case{"empty_data", kInput, "a.txt", {"run", "r.toml"}, text_recipe("a.txt", "")},
+        Case{"data_is_not_utf8", kInput, "a.txt:1", {"run", "r.toml"}, text_recipe("a.txt", "a\xff")},
+        Case{"jsonl_without_text",
+             kInput,
+             "a.jsonl:1",
+             {"run", "r.toml"},
+             text_recipe("a.jsonl", "{\"body\": \"x\"}\n")},
+        Case{"jsonl_is_broken",
+             kInput,
+             "a.jsonl:2",
+             {"run", "r.toml"},
+             text_recipe("a.jsonl", "{\"text\": \"x\"}\n{\n")},
+        Case{
+            "truncated_gzip", kInput, "a.txt.gz", {"run", "r.toml"}, text_recipe("a.txt.gz", "\x1f\x8b\x08")},
+        Case{"no_validation_data",
+             kInput,
+             "data.valid is empty",
+             {"run", "r.toml"},
+             both(text_recipe("a.txt", std::string(5000, 'a')),
+                  recipe("data.task = \"text\"\ndata.train = [\"a.txt\"]"))}),
+    test_name);
+
+// ---- outputs ----
+
+void other_files(const fs::path& folder) {
+  recipe("")(folder);
+  fs::create_directory(folder / "out");
+  write(folder / "out" / "precious", "x");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Output, BadInput,
+    ::testing::Values(
+        Case{"output_holds_other_files", kIo, "out: holds other files", {"run", "r.toml"}, other_files},
+        Case{"output_is_a_file",
+             kIo,
+             "out: is a file",
+             {"run", "r.toml"},
+             both(recipe(""), [](const fs::path& folder) { write(folder / "out", "x"); })},
+        Case{"read_only_output",
+             kIo,
+             "/proc/exactmamba",
+             {"run", "r.toml", "--set", "run.output=/proc/exactmamba"},
+             recipe("")},
+        Case{"existing_file",
+             kIo,
+             "o: exists already; choose another name or give --overwrite",
+             {"forward", "m", "--ids", "1", "--output", "o"},
+             both(model("mamba2-hf"), [](const fs::path& folder) { write(folder / "o", "x"); })},
+        Case{"existing_folder",
+             kIo,
+             "m: exists already",
+             {"convert", "m", "--output", "m"},
+             model("mamba2-hf")},
+        Case{"read_only_file",
+             kIo,
+             "/proc/o",
+             {"forward", "m", "--ids", "1", "--output", "/proc/o"},
+             model("mamba2-hf")},
+        Case{"no_space_left",
+             kIo,
+             "o",
+             {"forward", "m", "--ids", "1,2,3", "--output", "o"},
+             model("mamba2-hf"),
+             {},
+             1000},
+        Case{"no_space_left_for_a_model",
+             kIo,
+             "o",
+             {"convert", "m", "--output", "o"},
+             model("mamba2-hf"),
+             {},
+             50000},
+        Case{"full_stdout",
+             kIo,
+             "stdout: cannot write",
+             {"validate", "--reference"},
+             [](const fs::path&) {},
+             "/dev/full"},
+        Case{"report_without_run", kInput, "there is no finished stage", {"report", "r.toml"}, recipe("")},
+        Case{"evaluate_without_training",
+             kInput,
+             "there is no finished stage",
+             {"evaluate", "r.toml"},
+             recipe("")},
+        Case{"decompose_without_training",
+             kInput,
+             "there is no finished stage",
+             {"decompose", "r.toml"},
+             recipe("")}),
+    test_name);
+
+// ---- models ----
+
+const std::vector<std::string> kForward = {"forward", "m", "--ids", "1,2", "--output", "o"};
+
+INSTANTIATE_TEST_SUITE_P(
+    Model, BadInput,
+    ::testing::Values(
+        Case{"missing_model", kIo, "m", kForward},
+        Case{"missing_path", kIo, "no such file", {"inspect", "m"}},
+        Case{"missing_config", kIo, "config.json", kForward,
+             model("mamba2-hf", [](const fs::path& m) { fs::remove(m / "config.json"); })},
+        Case{"missing_weights", kIo, "m", kForward,
+             model("mamba2-hf", [](const fs::path& m) { fs::remove(m / "model.safetensors"); })},
+        Case{"broken_config", kInput, "config.json:1:", kForward,
+             model("mamba2-hf", [](const fs::path& m) { write(m / "config.json", "{,"); })},
+        Case{"deep_config", kInput, "config.json:1:", kForward,
+             model("mamba2-hf",
+                   [](const fs::path& m) { write(m / "config.json", std::string(100000, '[')); })},
+        Case{"unknown_model_type", kInput, "llama", kForward,
+             model("mamba2-hf",
+                   [](const fs::path& m) {
+                     replace_in(m / "config.json", "\"model_type\": \"mamba2\"", "\"model_type\": \"llama\"");
+                   })},
+        Case{"wrong_shape", kInput, "do not fit config.json", kForward,
+             model("mamba2-hf",
+                   [](const fs::path& m) {
+                     replace_in(m / "config.json", "\"state_size\": 16", "\"state_size\": 8");
+                   })},
+        Case{"truncated_weights", kInput, "model.safetensors", kForward,
+             model("mamba2-hf", truncate_weights)},
+        Case{"huge_header", kInput, "model.safetensors", kForward,
+             model("mamba2-hf",
+                   [](const fs::path& m) {
+                     write(m / "model.safetensors", "\xff\xff\xff\xff\xff\xff\xff\x7f{}");
+                   })},
+        Case{"nan_weights", kNumerical, "model.safetensors", kForward, model("mamba2-hf", poison_weights)},
+        Case{"broken_torch_file", kInput, "pytorch_model.bin", kForward,
+             model("mamba2-ss", [](const fs::path& m) { fs::resize_file(m / "pytorch_model.bin", 3000); })},
+        Case{"id_beyond_vocabulary",
+             kInput,
+             "token 1 has id 500, but the model's vocabulary has 112 entries",
+             {"forward", "m", "--ids", "1,500", "--output", "o"},
+             model("mamba2-hf")},
+        Case{"text_beyond_vocabulary",
+             kInput,
+             "vocabulary has 112 entries",
+             {"generate", "m", "--text", "\xc3\xa9"},
+             model("mamba2-hf")},
+        Case{"data_beyond_vocabulary",
+             kInput,
+             "vocabulary",
+             {"run", "r.toml"},
+             both(both(model("mamba2-hf"), text_recipe("a.txt", std::string(5000, 'a'))),
+                  [](const fs::path& folder) {
+                    write(folder / "r.toml",
+                          testing::content_of(folder / "r.toml") + "\nmodel.from = \"m\"\n");
+                  })},
+        Case{"sizes_beside_from",
+             kInput,
+             "model.d_model",
+             {"run", "r.toml"},
+             both(model("mamba2-hf"), recipe("model.from = \"m\"\nmodel.d_model = 3"))},
+        Case{"missing_names",
+             kIo,
+             "names.toml",
+             {"convert", "m", "--names", "names.toml", "--output", "o"},
+             model("mamba2-hf")},
+        Case{"relu_to_state_spaces",
+             kInput,
+             "relu",
+             {"convert", "m", "--to", "state-spaces", "--output", "o"},
+             model("mamba2-hf",
+                   [](const fs::path& m) {
+                     replace_in(m / "config.json", "{", "{\"conv_activation\": \"relu\",");
+                   })}),
+    test_name);
+
+}  // namespace
+}  // namespace exactmamba::cli

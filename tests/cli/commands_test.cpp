@@ -1,0 +1,197 @@
+// The commands that work on a model folder or on nothing, run as a user would, against golden outputs.
+#include <cmath>
+#include <filesystem>
+
+#include <gtest/gtest.h>
+
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "tests/support/program.h"
+#include "tests/support/tensors.h"
+
+namespace exactmamba::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using core::Json;
+using core::SafetensorsFile;
+using testing::golden;
+using testing::ProgramOutcome;
+using testing::run_program;
+using testing::TemporaryFolder;
+
+/// Runs the program and expects success; the result on stdout.
+std::string result_of(const std::vector<std::string>& arguments,
+                      const testing::ProgramSetting& setting = {}) {
+  const ProgramOutcome outcome = run_program(arguments, setting);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  return outcome.out;
+}
+
+std::string folder_of(const std::string& model) { return golden("models/" + model).string(); }
+
+/// Row 0 of the golden input, "5,9,3".
+std::string golden_ids(const SafetensorsFile& expected) {
+  const at::Tensor ids = expected.tensor("input_ids")[0];
+  std::string text;
+  for (int64_t i = 0; i < ids.size(0); ++i)
+    text += (i > 0 ? "," : "") + std::to_string(ids[i].item<int64_t>());
+  return text;
+}
+
+TEST(Program, PrintsItsVersions) {
+  const std::string text = result_of({"--version"});
+  EXPECT_EQ(text.rfind("exactmamba ", 0), 0u);
+  EXPECT_CONTAINS(text, "\nLibTorch 2.11.");
+  EXPECT_CONTAINS(text, "\nCUDA none in this build\n");
+}
+
+TEST(Program, EveryCommandHasHelpWithAnExample) {
+  const std::string help = result_of({"--help"});
+  for (const std::string command : {"run", "train", "decompose", "evaluate", "report", "validate", "inspect",
+                                    "convert", "generate", "forward", "completion"}) {
+    EXPECT_CONTAINS(help, "\n  " + command);
+    EXPECT_CONTAINS(result_of({command, "--help"}), "exactmamba " + command);
+  }
+}
+
+TEST(Program, CompletionIsValidBash) {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "c") << result_of({"completion", "bash"});
+  const std::string check =
+      "source " + (folder / "c").string() +
+      " && COMP_WORDS=(exactmamba dec) && COMP_CWORD=1 && _exactmamba && test \"${COMPREPLY[0]}\" = decompose"
+      " && COMP_WORDS=(exactmamba forward --bl) && COMP_CWORD=2 && _exactmamba && test \"${COMPREPLY[0]}\" = "
+      "--blocks";
+  EXPECT_EQ(std::system(("bash -c '" + check + "'").c_str()), 0);
+}
+
+class Forward : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(Forward, WritesGoldenLogitsAndBlocks) {
+  const TemporaryFolder folder;
+  const SafetensorsFile expected(golden("models/" + GetParam() + "/expected.safetensors"));
+  const std::vector<std::string> arguments = {
+      "forward", folder_of(GetParam()), "--ids", golden_ids(expected), "--blocks", "--dtype"};
+  for (const auto& [dtype, tolerance] : {std::pair{"float64", 1e-11}, {"float32", 1e-4}}) {
+    std::vector<std::string> all = arguments;
+    all.insert(all.end(), {dtype, "--output", (folder / dtype).string()});
+    result_of(all);
+    const SafetensorsFile out(folder / dtype);
+    EXPECT_LE(testing::relative_difference(out.tensor("logits"), expected.tensor("logits").narrow(0, 0, 1)),
+              tolerance);
+    for (const std::string hidden : {"hidden.0", "hidden.1", "hidden.2", "hidden.3"}) {
+      EXPECT_LE(testing::relative_difference(out.tensor(hidden), expected.tensor(hidden).narrow(0, 0, 1)),
+                tolerance)
+          << hidden;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Forward, ::testing::Values("mamba1-hf", "mamba2-hf", "mamba2-g2-hf"));
+
+TEST(ForwardCommand, ReadsIdsFromStdinAndWritesToStdout) {
+  const TemporaryFolder folder;
+  const SafetensorsFile expected(golden("models/mamba1-hf/expected.safetensors"));
+  std::ofstream(folder / "o", std::ios::binary)
+      << result_of({"forward", folder_of("mamba1-hf"), "--ids", "-", "--dtype", "float64", "--output", "-"},
+                   {.input = golden_ids(expected)});
+  EXPECT_LE(testing::relative_difference(SafetensorsFile(folder / "o").tensor("logits"),
+                                         expected.tensor("logits").narrow(0, 0, 1)),
+            1e-11);
+}
+
+TEST(ForwardCommand, KeepsPackedSequencesApart) {
+  const TemporaryFolder folder;
+  const auto logits = [&](const std::string& ids, const std::string& boundaries, const std::string& file) {
+    std::vector<std::string> arguments = {
+        "forward",  folder_of("mamba2-hf"),  "--ids", ids, "--dtype", "float64",
+        "--output", (folder / file).string()};
+    if (!boundaries.empty()) arguments.insert(arguments.end(), {"--cu-seqlens", boundaries});
+    result_of(arguments);
+    return SafetensorsFile(folder / file).tensor("logits").clone();
+  };
+  const at::Tensor packed = logits("5,9,3,7,2", "0,3,5", "packed");
+  EXPECT_LE(testing::relative_difference(packed.narrow(1, 0, 3), logits("5,9,3", "", "first")), 1e-12);
+  EXPECT_LE(testing::relative_difference(packed.narrow(1, 3, 2), logits("7,2", "", "second")), 1e-12);
+}
+
+TEST(Inspect, ShowsConfigTensorsAndCount) {
+  const Json content = Json::parse(result_of({"inspect", folder_of("mamba1-hf"), "--json"}));
+  EXPECT_EQ(content["config"]["model_type"], "mamba");
+  const SafetensorsFile file(golden("models/mamba1-hf/model.safetensors"));
+  int64_t elements = 0;
+  for (const std::string& name : file.names()) elements += file.tensor(name).numel();
+  EXPECT_EQ(content["parameters"], elements);  // the head is tied and not stored
+  ASSERT_GE(content["files"].size(), 1u);
+  EXPECT_CONTAINS(result_of({"inspect", folder_of("mamba2-ss")}), "backbone.layers.0.mixer.A_log");
+  EXPECT_CONTAINS(result_of({"inspect", folder_of("mamba2-ss-legacy") + "/pytorch_model.bin"}), "Half");
+}
+
+TEST(Convert, KeepsTheFunction) {
+  const TemporaryFolder folder;
+  const std::string there = (folder / "there").string(), back = (folder / "back").string();
+  EXPECT_EQ(result_of({"convert", folder_of("mamba2-hf"), "--to", "state-spaces", "--output", there}),
+            there + "\n");
+  EXPECT_CONTAINS(testing::content_of(folder / "there/README.md"), "Mamba-2");
+  result_of({"convert", there, "--to", "hf", "--dtype", "float64", "--output", back});
+  const SafetensorsFile expected(golden("models/mamba2-hf/expected.safetensors"));
+  result_of({"forward", back, "--ids", golden_ids(expected), "--dtype", "float64", "--output",
+             (folder / "o").string()});
+  EXPECT_LE(testing::relative_difference(SafetensorsFile(folder / "o").tensor("logits"),
+                                         expected.tensor("logits").narrow(0, 0, 1)),
+            1e-11);
+}
+
+TEST(Convert, ReplacesAFolderOnlyWhenAsked) {
+  const TemporaryFolder folder;
+  const std::string out = (folder / "o").string();
+  result_of({"convert", folder_of("mamba1-hf"), "--output", out});
+  EXPECT_EQ(run_program({"convert", folder_of("mamba1-hf"), "--output", out}).code, 3);
+  result_of({"convert", folder_of("mamba1-hf"), "--dtype", "float16", "--output", out, "--overwrite"});
+  EXPECT_EQ(SafetensorsFile(folder / "o/model.safetensors").tensor("backbone.norm_f.weight").scalar_type(),
+            at::kHalf);
+}
+
+TEST(Generate, GivesGoldenTokens) {
+  const Json cases = core::read_json(golden("models/mamba2-hf/generation.json"));
+  for (const Json& example : cases.at("cases")) {
+    std::string ids, expected;
+    for (const Json& id : example.at("prompt")) ids += (ids.empty() ? "" : ",") + id.dump();
+    for (const Json& id : example.at("new_tokens")) expected += (expected.empty() ? "" : ",") + id.dump();
+    EXPECT_EQ(result_of({"generate", folder_of("mamba2-hf"), "--ids", ids, "--max-new-tokens",
+                         std::to_string(example.at("new_tokens").size()), "--stop", "-1"}),
+              expected + "\n");
+  }
+}
+
+TEST(Decompose, FullContributionsOfAnIdentityModelSumToItsOutput) {
+  const TemporaryFolder folder;
+  fs::copy(golden("models/mamba2-hf"), folder / "m");
+  std::string config = testing::content_of(folder / "m/config.json");
+  std::ofstream(folder / "m/config.json")
+      << config.replace(config.find('{'), 1, "{\"conv_activation\": \"identity\",");
+  result_of({"decompose", (folder / "m").string(), "--ids", "5,9,3,7", "--full", "--set",
+             "decompose.dtype=float64", "--output", (folder / "o").string()});
+  const SafetensorsFile out(folder / "o");
+  const at::Tensor pairs = out.tensor("pairs"), T = out.tensor("layer0.activation");
+  ASSERT_EQ(pairs.size(0), 10);
+  at::Tensor sum = T.narrow(0, 6, 4).sum(0);  // row 3: pairs 6 to 9
+  // The first block adds exactly that to the residual stream.
+  result_of({"forward", (folder / "m").string(), "--ids", "5,9,3,7", "--blocks", "--dtype", "float64",
+             "--output", (folder / "f").string()});
+  const SafetensorsFile forward(folder / "f");
+  const at::Tensor y = (forward.tensor("hidden.1") - forward.tensor("hidden.0"))[0][3];
+  EXPECT_LE(testing::relative_difference(sum, y), 1e-12);
+}
+
+TEST(Decompose, WritesMapsOfOneRow) {
+  const TemporaryFolder folder;
+  const std::string text = result_of(
+      {"decompose", folder_of("mamba1-hf"), "--ids", "5,9,3", "--output", (folder / "o").string(), "--json"});
+  EXPECT_EQ(Json::parse(text)["measures"]["l2_mean"]["activation"].size(), 3u);
+  EXPECT_EQ(SafetensorsFile(folder / "o/maps.safetensors").names().size(), 3u);  // one map a layer
+}
+
+}  // namespace
+}  // namespace exactmamba::cli

@@ -1,0 +1,209 @@
+// A whole run on a tiny copy task: stages, reuse by hash, stopping and continuing.
+#include <chrono>
+#include <filesystem>
+#include <set>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "tests/support/program.h"
+#include "tests/support/tensors.h"
+
+namespace exactmamba::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using core::Json;
+using testing::ProgramOutcome;
+using testing::run_program;
+using testing::TemporaryFolder;
+
+constexpr const char* kRecipe = R"(
+[run]
+output = "out"
+[data]
+min_length = 2
+max_length = 4
+context = 24
+held_out = 20
+[model]
+d_model = 16
+n_layer = 2
+d_state = 8
+headdim = 8
+[train]
+steps = 6
+batch_size = 2
+checkpoint_every = 2
+eval_every = 3
+log_every = 1
+[decompose]
+max_rows = 3
+)";
+
+class RunTest : public ::testing::Test {
+ protected:
+  void write_recipe(const std::string& more = "") const {
+    std::ofstream(folder_ / "r.toml") << kRecipe << more;
+  }
+
+  ProgramOutcome program(std::vector<std::string> arguments,
+                         const std::vector<std::string>& sets = {}) const {
+    for (const std::string& set : sets) arguments.insert(arguments.end(), {"--set", set});
+    return run_program(arguments, {.folder = folder_.path()});
+  }
+
+  std::string succeed(const std::vector<std::string>& arguments,
+                      const std::vector<std::string>& sets = {}) const {
+    const ProgramOutcome outcome = program(arguments, sets);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.out;
+  }
+
+  /// Names of the stage folders of one kind.
+  std::set<std::string> stages(const std::string& kind) const {
+    std::set<std::string> names;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder_ / "out/stages")) {
+      const std::string name = entry.path().filename().string();
+      if (name.rfind(kind + "-", 0) == 0) names.insert(name);
+    }
+    return names;
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(RunTest, EndsInATableAndAReport) {
+  write_recipe(
+      "[sweep]\nmodel.conv_activation = [\"silu\", \"identity\"]\n[[extra]]\nlabel = \"other "
+      "seed\"\nrun.seed = 5\n");
+  const std::string table = succeed({"run", "r.toml"});
+  for (const std::string part :
+       {"conv_activation=silu", "conv_activation=identity", "other seed", "out/report.html"})
+    EXPECT_CONTAINS(table, part);
+  for (const std::string file : {"report.json", "report.md", "report.html", "recipe.toml"})
+    EXPECT_TRUE(fs::is_regular_file(folder_ / "out" / file)) << file;
+  const Json report = core::read_json(folder_ / "out/report.json");
+  ASSERT_EQ(report["rows"].size(), 3u);
+  EXPECT_EQ(report["rows"][1]["settings"]["model.conv_activation"], "identity");
+  EXPECT_LE(report["rows"][1]["values"]["error.activation.0-0"].get<double>(), 1e-5);  // identity is exact
+  EXPECT_EQ(report["rows"][0]["curves"]["loss"]["x"].size(), 6u);
+  EXPECT_EQ(stages("train").size(), 3u);
+}
+
+TEST_F(RunTest, ReusesStagesThatAnEditDoesNotAffect) {
+  write_recipe();
+  succeed({"run", "r.toml"});
+  const auto trained = stages("train");
+  const auto written = fs::last_write_time(folder_ / "out/stages" / *trained.begin() / "stage.json");
+
+  const ProgramOutcome again =
+      program({"run", "r.toml"}, {"report.title=Another title", "train.log_every=2", "run.threads=1"});
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(stages("train"), trained);
+  EXPECT_EQ(stages("decompose").size(), 1u);
+  EXPECT_EQ(fs::last_write_time(folder_ / "out/stages" / *trained.begin() / "stage.json"), written);
+  EXPECT_EQ(core::read_json(folder_ / "out/report.json")["title"], "Another title");
+
+  succeed({"run", "r.toml"}, {"decompose.max_rows=2"});
+  EXPECT_EQ(stages("train"), trained);
+  EXPECT_EQ(stages("decompose").size(), 2u);
+
+  succeed({"run", "r.toml"}, {"train.lr=0.002"});
+  EXPECT_EQ(stages("train").size(), 2u);
+}
+
+TEST_F(RunTest, GoesStageByStage) {
+  write_recipe();
+  EXPECT_EQ(program({"report", "r.toml"}).code, 1);
+  EXPECT_CONTAINS(succeed({"train", "r.toml"}), "checkpoints/step-");
+  EXPECT_CONTAINS(succeed({"decompose", "r.toml"}), "error of activation");
+  const Json measures = Json::parse(succeed({"evaluate", "r.toml", "--json"}));
+  EXPECT_TRUE(measures[0]["result"]["character_accuracy"].is_number());
+  EXPECT_CONTAINS(succeed({"report", "r.toml"}), "out/report.html");
+  const std::string checkpoint = "out/stages/" + *stages("train").begin() + "/checkpoints/step-00000006";
+  EXPECT_EQ(Json::parse(succeed({"evaluate", "r.toml", "--model", checkpoint, "--json"})),
+            measures[0]["result"]);
+  EXPECT_CONTAINS(succeed({"inspect", checkpoint}), "training");
+  succeed({"convert", checkpoint, "--output", "published"});
+  const std::string card = testing::content_of(folder_ / "published/README.md");
+  for (const std::string part : {"train.lr = 0.001", "training data", "l2_mean"}) EXPECT_CONTAINS(card, part);
+}
+
+TEST_F(RunTest, ContinuesAfterASignalWithTheSameWeights) {
+  write_recipe();
+  const std::vector<std::string> run = {"run", "r.toml", "--set", "train.steps=400"};
+  succeed({"run", "r.toml", "--set", "train.steps=400", "--set", "run.output=undisturbed"});
+  const TemporaryFolder streams;
+  const pid_t child = testing::start_program(run, {.folder = folder_.path()}, streams);
+  while (!fs::exists(folder_ / "out/stages") || stages("train").empty() ||
+         !fs::exists(folder_ / "out/stages" / *stages("train").begin() / "checkpoints/step-00000010")) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_EQ(::kill(child, 0), 0);
+  }
+  ::kill(child, SIGINT);
+  const ProgramOutcome stopped = testing::finish_program(child, streams);
+  EXPECT_EQ(stopped.code, 130) << stopped.err;
+  EXPECT_CONTAINS(stopped.err, "exactmamba: error: stopped");
+  EXPECT_FALSE(fs::exists(folder_ / "out/report.json"));
+
+  succeed(run);
+  const std::string stage = *stages("train").begin();
+  const auto weights = [&](const std::string& output) {
+    return testing::content_of(folder_ / output / "stages" / stage /
+                               "checkpoints/step-00000400/model.safetensors");
+  };
+  EXPECT_GT(weights("out").size(), 1000u);
+  EXPECT_EQ(weights("out"), weights("undisturbed"));
+}
+
+TEST_F(RunTest, ReadsARecipeFromStdin) {
+  const ProgramOutcome outcome =
+      run_program({"validate", "-", "--json"}, {.folder = folder_.path(), .input = kRecipe});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Json result = Json::parse(outcome.out);
+  EXPECT_EQ(result["options"]["train.steps"]["value"], 6);
+  EXPECT_EQ(result["options"]["train.steps"]["origin"], "stdin:15:9");
+  EXPECT_EQ(result["options"]["train.lr"]["origin"], "default");
+}
+
+TEST_F(RunTest, ValidateShowsWhatRunsWillNeed) {
+  write_recipe("[sweep]\nmodel.d_model = [16, 32]\n");
+  const Json result = Json::parse(succeed({"validate", "r.toml", "--json"}));
+  ASSERT_EQ(result["runs"].size(), 2u);
+  EXPECT_EQ(result["runs"][0]["vocabulary"], 30);  // 26 letters and 4 signs
+  EXPECT_EQ(result["runs"][0]["steps"], 6);
+  EXPECT_EQ(result["runs"][0]["tokens"], 6 * 2 * 24);
+  // Mamba-2, d 16, D 32, N 8, H 4, 32 rows: embedding, norm_f and two blocks of in_proj, conv, dt, A, D,
+  // norms and out_proj.
+  const int64_t block = 16 + (32 + 32 + 16 + 4) * 16 + (32 + 16) * 5 + 3 * 4 + 32 + 16 * 32;
+  EXPECT_EQ(result["runs"][0]["parameters"], 32 * 16 + 16 + 2 * block);
+  EXPECT_CONTAINS(succeed({"validate", "r.toml"}), "train.steps = 6");
+}
+
+TEST_F(RunTest, QuietSaysNothingOnStderr) {
+  write_recipe();
+  const ProgramOutcome outcome = program({"run", "r.toml", "--quiet"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.err, "");
+}
+
+TEST(Reference, DocsAreCurrent) {
+  const ProgramOutcome outcome = run_program({"validate", "--reference"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out, testing::content_of(fs::path(EXACTMAMBA_SOURCE) / "docs/recipes.md"))
+      << "run: exactmamba validate --reference > docs/recipes.md";
+}
+
+TEST(Reference, RecipesOfTheProjectAreValid) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(fs::path(EXACTMAMBA_SOURCE) / "recipes")) {
+    const ProgramOutcome outcome = run_program({"validate", entry.path().string()});
+    const bool needs_data = outcome.err.find("EXACTMAMBA_DATA") != std::string::npos;
+    EXPECT_TRUE(outcome.code == 0 || needs_data) << outcome.err;
+  }
+}
+
+}  // namespace
+}  // namespace exactmamba::cli
