@@ -141,7 +141,7 @@ Schema::Assignment command_line_assignment(const std::string& argument);
 /// `[sweep]`: dotted keys with lists of values; the runs are their product, first key slowest, then one run
 /// for every table of
 /// `[[extra]]` (assignments on top of the recipe). Without both: one run without assignments.
-/// `label`: "architecture=mamba2, conv_activation=relu", or `label` of the `[[extra]]` table; unique among
+/// `label`: "mamba2, relu, seed=2", or `label` of the `[[extra]]` table; unique among
 /// the runs, "base" for the recipe as it stands beside others, "" for a single run.
 struct SweepRun {
   std::string label;

@@ -143,8 +143,9 @@ class Expansion {
     std::vector<std::string> parts;
     for (const Schema::Assignment& assignment : assignments) {
       const TomlNode value = parse_toml_value(assignment.value);
+      // A word speaks for itself; a number needs its key.
       const bool text = value.kind == TomlNode::Kind::kString;
-      parts.push_back(short_key(assignment.key) + "=" + (text ? value.text : assignment.value));
+      parts.push_back(text ? value.text : short_key(assignment.key) + "=" + assignment.value);
     }
     return parts.empty() ? "base" : fmt::format("{}", fmt::join(parts, ", "));
   }

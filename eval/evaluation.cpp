@@ -176,6 +176,13 @@ Json column(const std::string& key, const std::string& title, const std::string&
           {"better", better}, {"digits", digits}, {"help", help}};
 }
 
+/// "0-15" → "layers 0–15", "1-1" → "layer 1"
+std::string layers_text(const std::string& range) {
+  const size_t dash = range.find('-');
+  const std::string first = range.substr(0, dash), last = range.substr(dash + 1);
+  return first == last ? "layer " + first : "layers " + first + "–" + last;
+}
+
 /// error.APPROXIMATION.FIRST-LAST and attribution.METHOD.MEASURE; nothing for other keys.
 Json derived_column(const std::string& key) {
   const size_t first = key.find('.'), last = key.rfind('.');
@@ -183,16 +190,15 @@ Json derived_column(const std::string& key) {
   const std::string kind = key.substr(0, first), what = key.substr(first + 1, last - first - 1),
                     detail = key.substr(last + 1);
   if (kind == "error") {
-    return column(
-        key, fmt::format("Error {} {}", what, detail), "", "lower", 3,
-        fmt::format("Approximation error with '{}', mean over the layers {}; 0 is exact.", what, detail));
+    const std::string layers = layers_text(detail);
+    return column(key, fmt::format("Error, {} · {}", layers, what), "", "lower", 3,
+                  fmt::format("Approximation error of '{}', mean over {}; 0 is exact.", what, layers));
   }
   if (kind != "attribution" || detail == "layer") return {};
   const std::map<std::string, std::string> names = {{"auc", "AUC"}, {"ap", "AP"}, {"r_at_k", "R@K"}};
-  return column(
-      key, fmt::format("{} {}", names.at(detail), what), "", "higher", 3,
-      fmt::format("{} of the copied character among the source's characters by {}, best layer (by AP).",
-                  names.at(detail), what));
+  return column(key, fmt::format("{}, {}", names.at(detail), what), "", "higher", 3,
+                fmt::format("{} of the copied character among the source's characters by {}, best layer (by AP).",
+                            names.at(detail), what));
 }
 
 }  // namespace

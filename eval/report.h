@@ -8,7 +8,7 @@
 //             values  {column key: number | null},
 //             curves  {name: {x: [steps], y: [numbers]}},            e.g. "loss", "validation loss"
 //             layers  {measure: {series: [one number per layer]}},   e.g. "approximation error":
-//             {"activation": […]} maps    [{title, method, layer, rows [labels], columns [labels], values
+//             {"activation": […]} maps    [{title, method, text, layer, rows [labels], columns [labels], values
 //             [[numbers]]}]}]
 // rows[i] without label and settings is what evaluation (evaluation.h) returns for one model.
 #pragma once

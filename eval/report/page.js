@@ -169,6 +169,20 @@ function heatMap(model, map) {
   return element("figure", {}, element("figcaption", {}, `${model}: ${map.title}`), element("div", {class: "scroll"}, canvas), readout, numbers);
 }
 
+// The best row of the last column that has a direction.
+function bestModel(models) {
+  const column = report.columns.filter(c => c.better).at(-1);
+  if (!column) return models.length - 1;
+  const sign = column.better === "higher" ? 1 : -1;
+  const score = row => Number.isFinite(row.values[column.key]) ? sign * row.values[column.key] : -Infinity;
+  return models.reduce((best, row, k) => score(row) > score(models[best]) ? k : best, 0);
+}
+
+// The map of the first text's highest layer.
+function topLayerMap(maps) {
+  return maps.reduce((best, map, k) => map.text === maps[best].text && map.layer > maps[best].layer ? k : best, 0);
+}
+
 function drawMaps() {
   const models = report.rows.filter(row => row.maps?.length), section = document.getElementById("maps").closest("section");
   if (!models.length) { section.hidden = true; return; }
@@ -179,11 +193,11 @@ function drawMaps() {
   for (let slot = 0; slot < slots; slot++) {
     const model = element("select", {"aria-label": `model of map ${slot + 1}`}), which = element("select", {"aria-label": `map ${slot + 1}`});
     models.forEach((row, k) => model.append(element("option", {value: k}, row.label)));
-    model.value = slot === 0 ? 0 : models.length - 1;
+    model.value = slot === 0 ? 0 : bestModel(models);
     const place = element("div");
     const draw = () => place.replaceChildren(heatMap(models[model.value].label, models[model.value].maps[which.value]));
     const fill = () => {
-      const before = which.selectedIndex;
+      const before = which.selectedIndex < 0 ? topLayerMap(models[model.value].maps) : which.selectedIndex;
       which.replaceChildren(...models[model.value].maps.map((map, k) => element("option", {value: k}, map.title)));
       which.selectedIndex = Math.min(Math.max(before, 0), models[model.value].maps.length - 1);
       draw();
