@@ -1,6 +1,7 @@
 // Head and loss in one: logits = hidden · weightᵀ exist only for a block of tokens at a time.
 // loss_t = logsumexp(logits_t) − logits_t[target_t]; targets of −100 are ignored (loss 0, no gradient). float
-// and double.
+// and double. The products are the BLAS's: on the CPU equal numbers of threads give equal bits, while another
+// number of threads may round differently (the other operators' results do not depend on it).
 #pragma once
 
 #include <ATen/core/Tensor.h>
