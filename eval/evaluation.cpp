@@ -4,12 +4,13 @@
 #include <map>
 #include <numbers>
 
-#include <ATen/ops/tensor.h>
+#include <ATen/ops/logical_and.h>
+#include <ATen/ops/sum.h>
 #include <fmt/format.h>
 
 #include "core/error.h"
-#include "data/byte_tokenizer.h"
 #include "data/loader.h"
+#include "data/packed_text.h"
 #include "decomp/approximation_error.h"
 #include "eval/copying.h"
 
@@ -30,22 +31,29 @@ const data::CopyTask* as_copy_task(const data::Dataset& valid) {
 
 Json optional_json(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
 
+/// Targets that are bytes of text, ends of documents not counted; 0 for data that is no text.
+int64_t byte_targets(const data::Dataset& valid, const data::Batch& batch) {
+  if (dynamic_cast<const data::PackedText*>(&valid) == nullptr) return 0;
+  constexpr int64_t kBytes = 256;  // the ids of bytes; the end of a document comes behind them
+  return at::logical_and(batch.targets.ge(0), batch.targets.lt(kBytes)).sum().item<int64_t>();
+}
+
 void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& valid,
               const EvaluateOptions& options) {
-  double loss = 0;
-  int64_t targets = 0;
+  double nats = 0;
+  int64_t targets = 0, bytes = 0;
   for (const data::Batch& batch : data::batches_in_order(valid, options.batch_size, options.max_rows)) {
     const models::LossOutputs outputs = model.loss(batch);
-    loss += outputs.loss_sum;
+    nats += outputs.loss_sum;
     targets += outputs.target_count;
+    bytes += byte_targets(valid, batch);
   }
   core::require(targets > 0, "the validation data '{}' has no target tokens", valid.name());
-  loss /= static_cast<double>(targets);
+  const double loss = nats / static_cast<double>(targets);
   core::require<core::NumericalError>(std::isfinite(loss), "the validation loss is not finite ({})", loss);
   values["loss"] = loss;
   values["perplexity"] = std::exp(loss);
-  if (valid.vocab_size() == data::ByteTokenizer().vocab_size())
-    values["bits_per_byte"] = loss / std::numbers::ln2;
+  if (bytes > 0) values["bits_per_byte"] = nats / std::numbers::ln2 / static_cast<double>(bytes);
 }
 
 void add_copying(Json& values, const models::MambaLM& model, const data::CopyTask& task,
@@ -75,6 +83,8 @@ void add_errors(Json& row, const Json& errors, const std::string& measure) {
   }
 }
 
+size_t layer_count(const Json& errors) { return errors.at("measures").front().front().size(); }
+
 // ---- copy attribution ----
 
 /// [method][layer]
@@ -92,16 +102,20 @@ Attribution attribution_of(const std::vector<InteractionMap>& maps, const data::
   return attribution;
 }
 
-void add_attribution(Json& row, const Attribution& attribution) {
+/// One number per layer of the model, null for layers whose maps were not kept.
+using LayerNumbers = std::vector<Json>;
+
+void add_attribution(Json& row, const Attribution& attribution, size_t n_layer) {
   for (const auto& [method, layers] : attribution) {
-    Json auc = Json::array(), ap = Json::array(), recall = Json::array();
+    LayerNumbers auc(n_layer), ap(n_layer), recall(n_layer);
     RankingMeasures best;
     int64_t best_layer = -1;
     for (const auto& [layer, means] : layers) {
       const RankingMeasures measures = means.means();
-      auc.push_back(optional_json(measures.auc));
-      ap.push_back(optional_json(measures.ap));
-      recall.push_back(optional_json(measures.recall_at_k));
+      const auto index = static_cast<size_t>(layer);
+      auc.at(index) = optional_json(measures.auc);
+      ap.at(index) = optional_json(measures.ap);
+      recall.at(index) = optional_json(measures.recall_at_k);
       if (best_layer >= 0 && measures.ap.value_or(0) <= best.ap.value_or(0)) continue;
       best = measures;
       best_layer = layer;
@@ -144,6 +158,7 @@ Json map_json(const InteractionMap& map, const data::Dataset& valid, int64_t max
   return {
       {"title", fmt::format("{}, {} · {}, text {}{}", layer, map.method, map.approximation, map.row, cut)},
       {"method", map.method},
+      {"text", map.row},
       {"layer", map.layer},
       {"rows", labels},
       {"columns", columns},
@@ -194,11 +209,15 @@ Json derived_column(const std::string& key) {
     return column(key, fmt::format("Error, {} · {}", layers, what), "", "lower", 3,
                   fmt::format("Approximation error of '{}', mean over {}; 0 is exact.", what, layers));
   }
-  if (kind != "attribution" || detail == "layer") return {};
+  if (kind != "attribution") return {};
+  if (detail == "layer")
+    return column(key, "Best layer, " + what, "", "", 0,
+                  fmt::format("The layer with the highest AP by {}.", what));
   const std::map<std::string, std::string> names = {{"auc", "AUC"}, {"ap", "AP"}, {"r_at_k", "R@K"}};
-  return column(key, fmt::format("{}, {}", names.at(detail), what), "", "higher", 3,
-                fmt::format("{} of the copied character among the source's characters by {}, best layer (by AP).",
-                            names.at(detail), what));
+  return column(
+      key, fmt::format("{}, {}", names.at(detail), what), "", "higher", 3,
+      fmt::format("{} of the copied character among the source's characters by {}, best layer (by AP).",
+                  names.at(detail), what));
 }
 
 }  // namespace
@@ -241,7 +260,7 @@ Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const 
   Json row = {{"values", parts.measures}, {"layers", Json::object()}, {"maps", Json::array()}};
   add_errors(row, parts.errors, error_measure);
   if (const data::CopyTask* task = as_copy_task(valid))
-    add_attribution(row, attribution_of(parts.maps, *task));
+    add_attribution(row, attribution_of(parts.maps, *task), layer_count(parts.errors));
   for (const InteractionMap& map : parts.maps) {
     if (map.row < options.map_rows) row["maps"].push_back(map_json(map, valid, options.max_map_tokens));
   }

@@ -25,7 +25,7 @@ void bind(core::Schema& schema, ReportOptions& options) {
       .unit("rows")
       .help("Texts whose interaction maps the page shows.");
   schema.option("report.max_map_tokens", &options.max_map_tokens)
-      .range(1, 4096)
+      .range(1, 512)
       .unit("tokens")
       .help("Maps of longer texts are cut to their first positions.");
 }

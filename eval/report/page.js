@@ -46,11 +46,11 @@ function makeSortable(table) {
 }
 
 // ---- line charts ----
-// series: [{name, x, y, dash}], drawn in one SVG with a legend and a table of the last values for screen readers.
+// series: [{name, x, y}], drawn in one SVG with a legend; its label tells the last values to screen readers.
 function lineChart(title, xLabel, series, logarithmic) {
   const width = 560, height = 280, left = 58, right = 12, top = 12, bottom = 34;
   const usable = y => y !== null && Number.isFinite(y) && (!logarithmic || y > 0);
-  const xs = series.flatMap(s => s.x), ys = series.flatMap(s => s.y).filter(usable);
+  const ys = series.flatMap(s => s.y).filter(usable), xs = series.flatMap(s => s.x);
   if (!ys.length) return null;
   let [x0, x1] = [Math.min(...xs), Math.max(...xs)], [y0, y1] = [Math.min(...ys), Math.max(...ys)];
   if (!logarithmic && y0 > 0 && y0 < y1 / 2) y0 = 0;
@@ -92,6 +92,18 @@ function lineChart(title, xLabel, series, logarithmic) {
   return element("figure", {}, element("figcaption", {}, title), svg, legend);
 }
 
+// Every number of the layer charts.
+function layerTable() {
+  const lines = report.rows.flatMap(row => Object.entries(row.layers ?? {}).flatMap(([measure, series]) =>
+    Object.entries(series).map(([name, values]) => [`${row.label}: ${measure}, ${name}`, values])));
+  const depth = lines.reduce((most, [, values]) => Math.max(most, values.length), 0);
+  const head = element("tr", {}, element("th", {scope: "col"}, "model: measure"),
+    ...Array.from({length: depth}, (_, layer) => element("th", {scope: "col"}, `layer ${layer}`)));
+  const body = lines.map(([name, values]) => element("tr", {}, element("th", {scope: "row"}, name), ...values.map(value => element("td", {}, short(value)))));
+  return element("details", {}, element("summary", {}, "The numbers"),
+    element("div", {class: "scroll"}, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
+}
+
 function drawCharts() {
   const curves = document.getElementById("curves"), layers = document.getElementById("layers");
   for (const name of new Set(report.rows.flatMap(row => Object.keys(row.curves ?? {})))) {
@@ -110,25 +122,37 @@ function drawCharts() {
       if (chart) layers.append(chart);
     }
   }
+  layers.closest("section").append(layerTable());
   for (const holder of [curves, layers]) if (!holder.childElementCount) holder.closest("section").hidden = true;
 }
 
 // ---- heat maps ----
-function shade(t) {  // white → blue → dark, readable without colour vision
-  const stops = [[247, 250, 255], [158, 202, 225], [33, 113, 181], [8, 30, 75]], position = Math.max(0, Math.min(1, t)) * 3;
+function shade(t) {  // 0 … 1: white → blue → dark, readable without colour vision; below 0: white → orange
+  const stops = t < 0 ? [[255, 250, 245], [253, 190, 133], [217, 95, 14], [102, 37, 6]] : [[247, 250, 255], [158, 202, 225], [33, 113, 181], [8, 30, 75]];
+  const position = Math.min(1, Math.abs(t)) * 3;
   const k = Math.min(2, Math.floor(position)), f = position - k;
   return `rgb(${stops[k].map((c, i) => Math.round(c + (stops[k + 1][i] - c) * f)).join(" ")})`;
 }
 
+// The largest absolute value of a map, and whether any value is negative.
+function extentOf(values) {
+  let largest = 1e-300, signed = false;
+  for (const line of values) for (const value of line) {
+    largest = Math.max(largest, Math.abs(value ?? 0));
+    signed ||= value < 0;
+  }
+  return {largest, signed};
+}
+
 function heatMap(model, map) {
   const rows = map.rows.length, columns = map.columns.length, cell = Math.max(6, Math.min(26, Math.floor(680 / Math.max(rows, columns))));
-  const margin = 46, largest = Math.max(...map.values.flat().filter(Number.isFinite), 1e-300);
+  const margin = 46, {largest, signed} = extentOf(map.values);
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const canvas = element("canvas", {width: margin + columns * cell + 8, height: margin + rows * cell + 8, role: "img", tabindex: "0",
     "aria-label": `Heat map of ${model}, ${map.title}: ${rows} output positions by ${columns} input tokens, largest value ${short(largest)}. The numbers are in the table below.`});
   const ink = canvas.getContext("2d");
   map.values.forEach((line, i) => line.forEach((value, j) => {
-    ink.fillStyle = shade(value / largest);
+    ink.fillStyle = value === null ? "#b91c1c" : shade(value / largest);  // not a number
     ink.fillRect(margin + j * cell, margin + i * cell, cell - (cell > 8), cell - (cell > 8));
   }));
   ink.fillStyle = dark ? "#e6e9ef" : "#1c2330";
@@ -166,7 +190,7 @@ function heatMap(model, map) {
     const body = map.values.map((line, i) => element("tr", {}, element("th", {scope: "row"}, map.rows[i]), ...line.map(value => element("td", {}, short(value)))));
     numbers.append(element("div", {class: "scroll"}, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
   });
-  return element("figure", {}, element("figcaption", {}, `${model}: ${map.title}`), element("div", {class: "scroll"}, canvas), readout, numbers);
+  return element("figure", {}, element("figcaption", {}, `${model}: ${map.title}${signed ? " (orange: negative)" : ""}`), element("div", {class: "scroll"}, canvas), readout, numbers);
 }
 
 // The best row of the last column that has a direction.

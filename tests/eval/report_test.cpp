@@ -34,7 +34,8 @@ TEST(ReportTable, AlignsAndKeepsTinyErrorsVisible) {
             "---------------  ------------  -------\n"
             "mamba1 silu              98.5    0.429\n"
             "mamba1 identity          97.0  2.1e-16\n"
-            "mamba2 identity             –        –\n");
+            "mamba2 identity             –        –\n"
+            "seed 1 · trace dtype fp64\n");
 }
 
 TEST(ReportMarkdown, EscapesCellsAndFencesTheRecipe) {
