@@ -84,6 +84,7 @@ Operator scan(int64_t length, int64_t channels, at::ScalarType dtype) {
           }};
 }
 
+template <int64_t kHeads, int64_t kGroups>
 Operator duality(int64_t length, int64_t head_size, at::ScalarType dtype) {
   const auto in = [](const Tensors& t) {
     SsdInputs inputs;
@@ -92,11 +93,11 @@ Operator duality(int64_t length, int64_t head_size, at::ScalarType dtype) {
     inputs.chunk_size = 16;
     return inputs;
   };
-  const int64_t heads = 6, groups = 2, states = 3;
-  return {{random({2, length, heads, head_size}, dtype), random({2, length, heads}, dtype),
-           -random({heads}, dtype).abs(), random({2, length, groups, states}, dtype),
-           random({2, length, groups, states}, dtype), random({heads}, dtype), random({heads}, dtype),
-           random({2, heads, head_size, states}, dtype)},
+  const int64_t states = 3;
+  return {{random({2, length, kHeads, head_size}, dtype), random({2, length, kHeads}, dtype),
+           -random({kHeads}, dtype).abs(), random({2, length, kGroups, states}, dtype),
+           random({2, length, kGroups, states}, dtype), random({kHeads}, dtype), random({kHeads}, dtype),
+           random({2, kHeads, head_size, states}, dtype)},
           [=](const Tensors& t) { return ssd_forward(in(t)); },
           [=](const Tensors& t, const at::Tensor& grad) {
             SsdSaved saved;
@@ -160,9 +161,12 @@ struct Named {
   Operator (*make)(int64_t, int64_t, at::ScalarType);
   bool takes_strided_rows;
 };
+/// ssd: with many heads to a group, B's and C's gradients are sums over several blocks of heads.
 constexpr Named kOperators[] = {{"causal_conv1d", convolution, true},
                                 {"selective_scan", scan, true},
-                                {"ssd", duality, true},
+                                {"ssd, 6 heads in 2 groups", duality<6, 2>, true},
+                                {"ssd, 10 heads in 1 group", duality<10, 1>, true},
+                                {"ssd, 18 heads in 2 groups", duality<18, 2>, true},
                                 {"rms_norm", norm, false},
                                 {"gated_rms_norm", gated_norm, true}};
 constexpr std::pair<int64_t, int64_t> kOddSizes[] = {{1, 1}, {2, 7}, {7, 129}, {129, 2}};
