@@ -1,6 +1,8 @@
 #include "decomp/tile_producer.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
@@ -19,6 +21,13 @@ namespace {
 using models::Architecture;
 using models::LayerTrace;
 
+void check_dimensions(const LayerTrace& trace, const char* name, const at::Tensor& tensor,
+                      int64_t dimensions) {
+  core::require(tensor.defined() && tensor.dim() == dimensions,
+                "trace of layer {}: {} must have {} dimensions, not {}", trace.layer, name, dimensions,
+                tensor.defined() ? std::to_string(tensor.dim()) : "none");
+}
+
 void check_shape(const LayerTrace& trace, const char* name, const at::Tensor& tensor, at::IntArrayRef shape) {
   core::require(tensor.defined() && tensor.sizes() == shape,
                 "trace of layer {}: {} must have shape {}, not {}", trace.layer, name, c10::str(shape),
@@ -26,6 +35,61 @@ void check_shape(const LayerTrace& trace, const char* name, const at::Tensor& te
   core::require(tensor.is_contiguous() && tensor.scalar_type() == trace.y.scalar_type(),
                 "trace of layer {}: {} must be contiguous and {}, as y is", trace.layer, name,
                 c10::toString(trace.y.scalar_type()));
+}
+
+void check_optional(const LayerTrace& trace, const char* name, const at::Tensor& tensor,
+                    at::IntArrayRef shape) {
+  if (tensor.defined()) check_shape(trace, name, tensor, shape);
+}
+
+/// `parts` equal parts of `whole`.
+void check_divides(const LayerTrace& trace, const char* whole_name, int64_t whole, const char* parts_name,
+                   int64_t parts) {
+  core::require(parts > 0 && whole % parts == 0, "trace of layer {}: {} {} do not divide into {} {}",
+                trace.layer, whole, whole_name, parts, parts_name);
+}
+
+/// The dimensions that every other size is read from.
+void check_sizes(const LayerTrace& trace) {
+  const bool mamba1 = trace.architecture == Architecture::kMamba1;
+  for (const auto& [name, tensor] : {std::pair{"r", trace.r},
+                                     {"y", trace.y},
+                                     {"conv_weight", trace.conv_weight},
+                                     {"out_weight", trace.out_weight}})
+    check_dimensions(trace, name, tensor, 2);
+  check_dimensions(trace, "B", trace.B, 3);
+  check_dimensions(trace, "A", trace.A, mamba1 ? 2 : 1);
+  core::require(trace.conv_weight.size(1) > 0, "trace of layer {}: the convolution has no taps", trace.layer);
+  core::require(trace.length() > 0, "trace of layer {} has no positions", trace.layer);
+  const int64_t heads = mamba1 ? 1 : trace.A.size(0), groups = trace.B.size(1);
+  check_divides(trace, "channels", trace.d_inner(), "heads", heads);
+  check_divides(trace, "heads", heads, "groups", groups);  // and so the groups the channels
+}
+
+void check_parameters(const LayerTrace& trace) {
+  const bool mamba1 = trace.architecture == Architecture::kMamba1;
+  const int64_t d = trace.d_model(), D = trace.d_inner(), H = mamba1 ? D : trace.A.size(0);
+  check_shape(trace, "conv_weight", trace.conv_weight, {D, trace.conv_weight.size(1)});
+  check_optional(trace, "conv_bias", trace.conv_bias, {D});
+  if (mamba1) check_shape(trace, "A", trace.A, {D, trace.B.size(2)});
+  if (!mamba1) check_shape(trace, "A", trace.A, {H});
+  check_shape(trace, "D", trace.D, {H});
+  if (!mamba1) check_shape(trace, "norm_weight", trace.norm_weight, {D});
+  check_shape(trace, "out_weight", trace.out_weight, {d, D});
+  check_optional(trace, "out_bias", trace.out_bias, {d});
+}
+
+void check_activations(const LayerTrace& trace) {
+  const bool mamba1 = trace.architecture == Architecture::kMamba1;
+  const int64_t L = trace.length(), d = trace.d_model(), D = trace.d_inner(), G = trace.B.size(1);
+  for (const auto& [name, tensor] : {std::pair{"r", trace.r}, {"y", trace.y}})
+    check_shape(trace, name, tensor, {L, d});
+  for (const auto& [name, tensor] : {std::pair{"x", trace.x}, {"a", trace.a}, {"z", trace.z}})
+    check_shape(trace, name, tensor, {L, D});
+  for (const auto& [name, tensor] : {std::pair{"B", trace.B}, {"C", trace.C}})
+    check_shape(trace, name, tensor, {L, G, trace.B.size(2)});
+  check_shape(trace, "delta", trace.delta, {L, mamba1 ? D : trace.A.size(0)});
+  if (!mamba1) check_shape(trace, "rho", trace.rho, {L, G});
 }
 
 class Producer {
@@ -106,27 +170,13 @@ void produce_bias(const LayerTrace& trace, const Pieces& pieces, const at::Tenso
 }  // namespace
 
 void check_trace(const LayerTrace& trace) {
-  core::require(trace.r.defined() && trace.y.defined() && trace.out_weight.defined() && trace.B.defined() &&
-                    trace.B.dim() == 3 && trace.A.defined(),
-                "trace of layer {} is incomplete", trace.layer);
+  check_sizes(trace);
   const at::ScalarType dtype = trace.y.scalar_type();
   core::require(dtype == at::kFloat || dtype == at::kDouble,
                 "decomposition runs in float32 or float64, not {}; convert the model", c10::toString(dtype));
-  const bool mamba1 = trace.architecture == Architecture::kMamba1;
-  const int64_t L = trace.length(), d = trace.d_model(), D = trace.d_inner(), G = trace.B.size(1),
-                N = trace.B.size(2);
-  const int64_t H = mamba1 ? D : trace.A.size(0);
-  for (const auto& [name, tensor] : {std::pair{"r", trace.r}, {"y", trace.y}})
-    check_shape(trace, name, tensor, {L, d});
-  for (const auto& [name, tensor] : {std::pair{"x", trace.x}, {"a", trace.a}, {"z", trace.z}})
-    check_shape(trace, name, tensor, {L, D});
-  for (const auto& [name, tensor] : {std::pair{"B", trace.B}, {"C", trace.C}})
-    check_shape(trace, name, tensor, {L, G, N});
-  check_shape(trace, "delta", trace.delta, {L, H});
-  check_shape(trace, "D", trace.D, {H});
-  if (mamba1) check_shape(trace, "A", trace.A, {D, N});
-  if (!mamba1) check_shape(trace, "rho", trace.rho, {L, G});
-  if (!mamba1) check_shape(trace, "norm_weight", trace.norm_weight, {D});
+  check_parameters(trace);
+  check_activations(trace);
+  ops::sequences_of(trace.cu_seqlens, 1, trace.length());
 }
 
 at::Tensor output_scale(const LayerTrace& trace) {

@@ -18,7 +18,8 @@ struct TileShape {
 /// s_i, what multiplies υ_{i←j} before W_out (L, D): SiLU(z), Mamba-2: w ⊙ ρ ⊙ SiLU(z).
 at::Tensor output_scale(const models::LayerTrace& trace);
 
-/// @throws InputError for a trace whose shapes or dtypes do not fit
+/// Every tensor of the trace, before anything reads it by pointer. @throws InputError where a shape, a dtype
+/// or cu_seqlens does not fit, or a tensor is missing or not contiguous
 void check_trace(const models::LayerTrace& trace);
 
 /// Hands every T_i(x_j) of the layer to the aggregators; with BiasRule::kSeparate also T_i(bias), as pairs
