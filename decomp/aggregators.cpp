@@ -12,8 +12,6 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
-#include "core/error.h"
-#include "core/log.h"
 #include "models/ops/checks.h"
 #include "models/ops/sequences.h"
 
@@ -138,20 +136,7 @@ void LogitMap::add(const ContributionTile& tile) {
   });
 }
 
-ContributionSum::ContributionSum(const models::LayerTrace& trace) : sum_(at::zeros_like(trace.y)) {}
-
-void ContributionSum::add(const ContributionTile& tile) {
-  ops::dispatch_floating(sum_.scalar_type(), [&]<class T>() {
-    const int64_t d = sum_.size(1);
-    const T* row = tile.T.const_data_ptr<T>();
-    for (int64_t n = 0; n < tile.size(); ++n, row += d) {
-      T* sum = sum_.data_ptr<T>() + tile.pairs[n].i * d;
-      for (int64_t k = 0; k < d; ++k) sum[k] += row[k];
-    }
-  });
-}
-
-FullContributions::FullContributions(const models::LayerTrace& trace, BiasRule bias, int64_t limit_bytes) {
+FullContributions::FullContributions(const models::LayerTrace& trace, BiasRule bias) {
   const int64_t L = trace.length(), d = trace.d_model();
   int64_t n = 0;
   for (const ops::Sequence& sequence : ops::sequences_of(trace.cu_seqlens, 1, L))
@@ -160,11 +145,6 @@ FullContributions::FullContributions(const models::LayerTrace& trace, BiasRule b
       first_token_.push_back(sequence.begin);
       n += i - sequence.begin + 1;
     }
-  const int64_t bytes = n * d * static_cast<int64_t>(trace.y.element_size());
-  core::require(
-      bytes <= limit_bytes,
-      "the full contributions of {} positions take {} per layer, more than {}; use a shorter text or a map",
-      L, core::human_bytes(static_cast<double>(bytes)), core::human_bytes(static_cast<double>(limit_bytes)));
   pairs_ = at::empty({n, 2}, at::kLong);
   contributions_ = at::empty({n, d}, trace.y.options());
   if (bias == BiasRule::kSeparate) bias_ = at::zeros_like(trace.y);

@@ -59,23 +59,10 @@ class LogitMap : public Aggregator {
   at::Tensor map_;
 };
 
-/// Σ_j T_i(x_j), bias column included: (L, d)
-class ContributionSum : public Aggregator {
- public:
-  explicit ContributionSum(const models::LayerTrace& trace);
-  bool projects() const override { return true; }
-  void add(const ContributionTile& tile) override;
-  const at::Tensor& sum() const { return sum_; }
-
- private:
-  at::Tensor sum_;
-};
-
 /// T_i(x_j) itself, for short inputs: pairs row-major by (i, j).
 class FullContributions : public Aggregator {
  public:
-  /// @throws InputError when the result were larger than `limit_bytes`.
-  FullContributions(const models::LayerTrace& trace, BiasRule bias, int64_t limit_bytes = int64_t{4} << 30);
+  FullContributions(const models::LayerTrace& trace, BiasRule bias);
   bool projects() const override { return true; }
   void add(const ContributionTile& tile) override;
 

@@ -5,7 +5,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/mm.h>
 
-#include "core/error.h"
 #include "decomp/frozen_scan.h"
 #include "decomp/names.h"
 #include "decomp/pieces.h"
@@ -108,16 +107,6 @@ std::vector<std::pair<int64_t, int64_t>> layer_ranges(int64_t n_layer) {
       ranges.emplace_back(part * n_layer / parts, (part + 1) * n_layer / parts);
   }
   return ranges;
-}
-
-double mean_error(const std::vector<ApproximationError>& errors, std::pair<int64_t, int64_t> range,
-                  ErrorMeasure measure) {
-  const auto [begin, end] = range;
-  core::require(0 <= begin && begin < end && end <= static_cast<int64_t>(errors.size()),
-                "layers {}–{} are not a range of {} layers", begin, end, errors.size());
-  double sum = 0;
-  for (int64_t layer = begin; layer < end; ++layer) sum += errors[layer].value(measure);
-  return sum / static_cast<double>(end - begin);
 }
 
 }  // namespace exactmamba::decomp

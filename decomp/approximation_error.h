@@ -17,6 +17,8 @@ enum class ErrorMeasure {
   kL2RatioOfSums,  // Σ_i ‖y_i − S_i‖₂ / Σ_i ‖y_i‖₂
   kL2MeanNoSkip    // kL2Mean after taking D ⊙ u out of y and of every T
 };
+inline constexpr std::array kErrorMeasures = {ErrorMeasure::kL2Mean, ErrorMeasure::kL1Mean,
+                                              ErrorMeasure::kL2RatioOfSums, ErrorMeasure::kL2MeanNoSkip};
 const char* error_measure_name(
     ErrorMeasure measure);  // "l2_mean" | "l1_mean" | "l2_ratio_of_sums" | "l2_mean_noskip"
 /// @throws InputError naming `where`
@@ -49,9 +51,5 @@ ApproximationError approximation_error(const models::LayerTrace& trace, Approxim
 /// Ranges [first, second) of layers that reports average over: blocks of 16, or thirds of a model of at most
 /// 16 layers.
 std::vector<std::pair<int64_t, int64_t>> layer_ranges(int64_t n_layer);
-
-/// Mean over the layers of a range. [layer] errors.
-double mean_error(const std::vector<ApproximationError>& errors, std::pair<int64_t, int64_t> range,
-                  ErrorMeasure measure);
 
 }  // namespace exactmamba::decomp

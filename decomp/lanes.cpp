@@ -1,8 +1,19 @@
 #include "decomp/lanes.h"
 
+#include <limits>
+
 #include <ATen/Context.h>
 
 namespace exactmamba::decomp {
+namespace {
+
+/// LibTorch sets the flag but does not read it; half of the smallest normal number tells.
+bool flushes_denormals() {
+  volatile float smallest = std::numeric_limits<float>::min();
+  return smallest / 2 == 0;
+}
+
+}  // namespace
 
 std::vector<LaneBlock> lane_blocks(const models::LayerTrace& trace, int64_t lanes) {
   const bool mamba1 = trace.architecture == models::Architecture::kMamba1;
@@ -15,10 +26,11 @@ std::vector<LaneBlock> lane_blocks(const models::LayerTrace& trace, int64_t lane
   return blocks;
 }
 
-FlushDenormals::FlushDenormals() : supported_(at::globalContext().setFlushDenormal(true)) {}
+FlushDenormals::FlushDenormals()
+    : was_on_(flushes_denormals()), supported_(at::globalContext().setFlushDenormal(true)) {}
 
 FlushDenormals::~FlushDenormals() {
-  if (supported_) at::globalContext().setFlushDenormal(false);
+  if (supported_ && !was_on_) at::globalContext().setFlushDenormal(false);
 }
 
 }  // namespace exactmamba::decomp

@@ -29,7 +29,7 @@ struct LaneBlock {
 std::vector<LaneBlock> lane_blocks(const models::LayerTrace& trace, int64_t lanes);
 
 /// Decays die out far below what a sum can see; as denormal numbers they would only be slow. Acts on the
-/// current thread.
+/// current thread, and leaves it as it was found: at::parallel_for runs a part on the caller's.
 class FlushDenormals {
  public:
   FlushDenormals();
@@ -38,7 +38,7 @@ class FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 
  private:
-  bool supported_;
+  bool was_on_, supported_;
 };
 
 /// f(block) for every lane block, in parallel, without denormal numbers.

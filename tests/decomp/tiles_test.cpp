@@ -1,11 +1,14 @@
 // Tiles against the closed form and against the layer's own output: odd lengths, packed rows, tile shapes,
 // threads, long decays.
+#include <limits>
 #include <tuple>
+#include <utility>
+#include <vector>
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "core/error.h"
 #include "decomp/aggregators.h"
 #include "decomp/approximation_error.h"
 #include "decomp/tile_producer.h"
@@ -94,13 +97,18 @@ TEST(Tiles, CarryTheBiasOfOutProj) {
     }
 }
 
+/// 80 channels are more than one block of lanes, and not a multiple of one; so are 40 of a head.
 TEST(Tiles, HoldForOtherSizes) {
-  LayerSpec spec = make_spec(models::Architecture::kMamba1, {0, 9});
-  std::tie(spec.D, spec.N, spec.W, spec.d) = std::tuple{37, 3, 2, 19};
-  expect_closed_form(spec, Approximation::kActivation, BiasRule::kOwn, {4, 4});
-  spec = make_spec(models::Architecture::kMamba2, {0, 9});
-  std::tie(spec.D, spec.H, spec.G, spec.N, spec.W, spec.d) = std::tuple{30, 6, 3, 7, 3, 17};
-  expect_closed_form(spec, Approximation::kActivation, BiasRule::kOwn, {4, 4});
+  for (const auto& [D, N, W, d] : {std::tuple{37, 3, 2, 19}, {80, 5, 4, 23}}) {
+    LayerSpec spec = make_spec(models::Architecture::kMamba1, {0, 2, 9});
+    std::tie(spec.D, spec.N, spec.W, spec.d) = std::tuple{D, N, W, d};
+    expect_closed_form(spec, Approximation::kActivation, BiasRule::kOwn, {4, 4});
+  }
+  for (const auto& [D, H, G, d] : {std::tuple{30, 6, 3, 17}, {80, 2, 1, 23}, {80, 2, 2, 23}}) {
+    LayerSpec spec = make_spec(models::Architecture::kMamba2, {0, 2, 9});
+    std::tie(spec.D, spec.H, spec.G, spec.N, spec.W, spec.d) = std::tuple{D, H, G, 7, 3, d};
+    expect_closed_form(spec, Approximation::kActivation, BiasRule::kOwn, {4, 4});
+  }
 }
 
 double exactness(const models::LayerTrace& trace, Approximation approximation, BiasRule bias) {
@@ -123,6 +131,20 @@ TEST(Sums, AreTheOutputWhereTheFormIsExact) {
           EXPECT_LE(exactness(testing::to_dtype(trace, at::kFloat), approximation, bias), 1e-5);
         }
 }
+
+/// Σ_j T_i(x_j), bias column included.
+class ContributionSum : public Aggregator {
+ public:
+  explicit ContributionSum(const models::LayerTrace& trace) : sum_(at::zeros_like(trace.y)) {}
+  bool projects() const override { return true; }
+  void add(const ContributionTile& tile) override {
+    for (int64_t n = 0; n < tile.size(); ++n) sum_.select(0, tile.pairs[n].i).add_(tile.T.select(0, n));
+  }
+  const at::Tensor& sum() const { return sum_; }
+
+ private:
+  at::Tensor sum_;
+};
 
 TEST(Sums, OfTilesAndOfTheRecurrenceAgree) {
   for (const auto architecture : kArchitectures)
@@ -168,15 +190,19 @@ TEST(Tiles, DoNotDependOnTheNumberOfThreads) {
   at::set_num_threads(threads);
 }
 
-TEST(Tiles, RefuseTracesThatDoNotFit) {
-  models::LayerTrace trace = testing::random_trace(make_spec(models::Architecture::kMamba1, {0, 3}));
-  trace.z = trace.z.narrow(0, 0, 2);
-  EXPECT_THROW(produce_tiles(trace, Approximation::kActivation, BiasRule::kOwn, {}), core::InputError);
+bool flushes_denormals() {
+  volatile double smallest = std::numeric_limits<double>::min();
+  return smallest / 2 == 0;
 }
 
-TEST(FullContributions, RefuseLongTexts) {
-  const models::LayerTrace trace = testing::random_trace(make_spec(models::Architecture::kMamba1, {0, 33}));
-  EXPECT_THROW(FullContributions(trace, BiasRule::kOwn, 1000), core::InputError);
+TEST(Tiles, LeaveTheTreatmentOfDenormalsAsItWas) {
+  const models::LayerTrace trace = testing::random_trace(make_spec(models::Architecture::kMamba1, {0, 9}));
+  for (const bool flush : {true, false}) {
+    if (!at::globalContext().setFlushDenormal(flush)) GTEST_SKIP() << "this processor cannot flush denormals";
+    produce_tiles(trace, Approximation::kActivation, BiasRule::kOwn, {});
+    contribution_sum(trace, Approximation::kActivation, BiasRule::kOwn);
+    EXPECT_EQ(flushes_denormals(), flush);
+  }
 }
 
 }  // namespace
