@@ -148,6 +148,16 @@ int64_t PickleMachine::take_long(uint64_t n, bool& fits) {
   return static_cast<int64_t>(value);
 }
 
+/// An opcode of a few bytes can copy a long list or text that the memo holds, again and again; a pickle of
+/// torch.save never copies more than it has bytes.
+void PickleMachine::spend(size_t words) {
+  copied_ += words;
+  if (copied_ > 1000 + 4 * position_) {
+    fail(fmt::format("{} values are copied by the first {} bytes; a file of torch.save copies far fewer",
+                     copied_, position_));
+  }
+}
+
 // ---- the stack
 
 PickleNode* PickleMachine::make(Kind kind) {
@@ -162,6 +172,7 @@ PickleNode* PickleMachine::push(Kind kind) {
 }
 
 PickleNode* PickleMachine::push_text(Kind kind, std::string_view text) {
+  spend(text.size() / sizeof(int64_t));
   PickleNode* node = push(kind);
   node->text = text;
   return node;
@@ -492,6 +503,7 @@ void PickleMachine::make_ordered_dict(const PickleNode& arguments) {
   if (arguments.items.empty()) return;
   const PickleNode* pairs = arguments.items[0];
   if (pairs->kind != Kind::kList) fail("an OrderedDict of something that is no list");
+  spend(2 * pairs->items.size());
   for (const PickleNode* pair : pairs->items) {
     const bool valid = (pair->kind == Kind::kList || pair->kind == Kind::kTuple) && pair->items.size() == 2;
     if (!valid) fail("an OrderedDict of something that is no pair");
@@ -512,9 +524,10 @@ void PickleMachine::rebuild_tensor(const PickleNode& arguments) {
   check_bounds(*tensor);
 }
 
-std::vector<int64_t> PickleMachine::dimensions(const PickleNode& value) const {
+std::vector<int64_t> PickleMachine::dimensions(const PickleNode& value) {
   if (value.kind != Kind::kTuple && value.kind != Kind::kList)
     fail("the size or stride of a tensor is no tuple");
+  spend(value.items.size());
   std::vector<int64_t> numbers;
   for (const PickleNode* item : value.items) {
     if (item->kind != Kind::kInt || item->integer < 0)

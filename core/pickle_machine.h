@@ -67,6 +67,7 @@ class PickleMachine {
   T take_number();
   double take_big_endian_double();
   int64_t take_long(uint64_t n, bool& fits);
+  void spend(size_t words);
 
   // The stack.
   PickleNode* make(Kind kind);
@@ -96,12 +97,13 @@ class PickleMachine {
   // Known functions.
   void make_ordered_dict(const PickleNode& arguments);
   void rebuild_tensor(const PickleNode& arguments);
-  std::vector<int64_t> dimensions(const PickleNode& value) const;
+  std::vector<int64_t> dimensions(const PickleNode& value);
   void check_bounds(const PickleNode& tensor) const;
 
   std::string_view bytes_;
   std::string where_;
   size_t first_byte_, position_ = 0, opcode_begin_ = 0;
+  size_t copied_ = 0;  // words that opcodes have copied out of other objects
   std::deque<PickleNode> nodes_;
   std::vector<PickleNode*> stack_;
   std::vector<size_t> marks_;  // heights of the stack

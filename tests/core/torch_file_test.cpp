@@ -290,6 +290,29 @@ TEST_F(TorchFileByHand, NothingIsCalled) {
   EXPECT_FALSE(std::filesystem::exists("executed"));
 }
 
+std::string repeated(const std::string& code, size_t times) {
+  std::string all;
+  for (size_t i = 0; i < times; ++i) all += code;
+  return all;
+}
+
+// Each of the repeated calls would copy what the memo holds: gigabytes from 100 to 200 KB.
+TEST_F(TorchFileByHand, CopiesAreLimited) {
+  const size_t n = 20'000;
+  const std::string ordered_dict = global("collections", "OrderedDict") + "q\x01" + "0";
+  const std::string pairs = "]q\x02(" + repeated("NN\x86", n) + "e\x85q\x03" + "0";
+  EXPECT_CONTAINS(object_message(ordered_dict + pairs + repeated("h\x01h\x03R0", n) + "N"),
+                  "a file of torch.save copies far fewer");
+  const std::string sizes = "(" + repeated("K\x01", n) + "tq\x02" + "0";
+  const std::string rebuild = global("torch._utils", "_rebuild_tensor_v2") + "q\x01" + "0" + "(" +
+                              storage("k", 1) + "K" + std::string(1, '\0') + "h\x02h\x02tq\x03" + "0";
+  EXPECT_CONTAINS(object_message(sizes + rebuild + repeated("h\x01h\x03R0", n) + "N"),
+                  "a file of torch.save copies far fewer");
+  const std::string long_name = global("a", std::string(100'000, 'b')) + "q\x01" + "0";
+  EXPECT_CONTAINS(object_message(long_name + repeated("h\x01)R0", n) + "N"),
+                  "a file of torch.save copies far fewer");
+}
+
 TEST_F(TorchFileByHand, MalformedPickles) {
   EXPECT_CONTAINS(object_message("\xff"), "opcode 0xff is not allowed");
   EXPECT_CONTAINS(object_message("i"), "opcode 0x69 is not allowed");
