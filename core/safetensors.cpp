@@ -205,7 +205,8 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& file) : path_(file
   mapping_ = mapped.mapping();
   const size_t size = mapped.bytes().size();
   const std::string_view text = header_text(file, mapped.bytes());
-  const Json header = parse_json(text, file.string() + ": header (from byte 8)", kHeaderDepth);
+  const Json header =
+      parse_json(text, file.string() + ": header (from byte 8)", kHeaderDepth, 1, BareWords::kRefused);
   const size_t data_begin = kLengthBytes + text.size();
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") {

@@ -112,6 +112,9 @@ TEST_F(Safetensors, BadHeaders) {
   EXPECT_CONTAINS(entry("{\"a\":"), "header (from byte 8):1:");
   EXPECT_CONTAINS(entry("{\"a\xff\":{}}"), "UTF-8");
   EXPECT_CONTAINS(entry("{} x"), "header");
+  EXPECT_CONTAINS(entry(R"({"a":NaN})"), "header (from byte 8):1:");
+  EXPECT_CONTAINS(entry(R"({"a":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,8]}})"),
+                  "header (from byte 8):1:");
   EXPECT_CONTAINS(entry("{\"a\":" + std::string(100000, '[')), "nested deeper");
   EXPECT_CONTAINS(
       entry(
