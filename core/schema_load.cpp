@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/schema.h"
 #include "core/toml.h"
+#include "core/utf8.h"
 
 namespace exactmamba::core {
 
@@ -128,6 +129,8 @@ void Schema::load(std::string_view toml_text, const std::string& file_name,
 }
 
 Schema::Assignment command_line_assignment(const std::string& argument) {
+  require<UsageError>(!find_invalid_utf8(argument), "--set {}: this is not UTF-8; write the value as UTF-8",
+                      printable(argument));
   const size_t equals = argument.find('=');
   require<UsageError>(equals != std::string::npos && equals > 0,
                       "--set {}: write --set KEY=VALUE, e.g. --set train.lr=1e-3", argument);

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 namespace exactmamba::data {
 namespace {
@@ -49,7 +49,7 @@ bool LineReader::next(std::string& line) {
 }
 
 void LineReader::check_utf8(const std::string& line) const {
-  const std::optional<size_t> wrong = find_invalid_utf8(line);
+  const std::optional<size_t> wrong = core::find_invalid_utf8(line);
   if (!wrong) return;
   const bool utf16 = line_number_ == 1 && (line.starts_with("\xFF\xFE") || line.starts_with("\xFE\xFF"));
   throw core::InputError(

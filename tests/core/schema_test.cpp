@@ -1,11 +1,13 @@
 // Every kind of problem that a recipe can have, with its exact message.
 #include "core/schema.h"
 
+#include <algorithm>
 #include <limits>
 
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "tests/support/files.h"
 
 namespace exactmamba::core {
 namespace {
@@ -167,6 +169,15 @@ TEST(Schema, TakesABareWordAsAString) {
 TEST(Schema, RefusesAnAssignmentWithoutKeyOrValue) {
   EXPECT_THROW(command_line_assignment("train.lr"), UsageError);
   EXPECT_THROW(command_line_assignment("=3"), UsageError);
+}
+
+TEST(Schema, RefusesAnAssignmentThatIsNotUtf8) {
+  for (const std::string argument : {"data.name=\xff", "data.\xff=x", "data.name=ab\xc3"}) {
+    const std::string message = testing::error_of<UsageError>([&] { command_line_assignment(argument); });
+    EXPECT_CONTAINS(message, "this is not UTF-8");
+    EXPECT_EQ(std::count_if(message.begin(), message.end(), [](char c) { return c < 0x20 || c > 0x7e; }), 0);
+  }
+  EXPECT_EQ(command_line_assignment("data.name=grüße").value, "grüße");
 }
 
 TEST(Schema, LeavesTheMemberAloneWhenTheValueIsWrong) {

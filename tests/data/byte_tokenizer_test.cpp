@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 namespace exactmamba::data {
 namespace {
@@ -32,7 +32,7 @@ TEST(ByteTokenizer, LabelsAreDistinctAndPrintable) {
   for (int64_t id = 0; id < 257; ++id) {
     const std::string label = tokenizer.token_text(id);
     EXPECT_FALSE(label.empty()) << id;
-    EXPECT_EQ(find_invalid_utf8(label), std::nullopt) << id;
+    EXPECT_EQ(core::find_invalid_utf8(label), std::nullopt) << id;
     for (const char c : label) EXPECT_TRUE(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) << id;
     labels.insert(label);
   }

@@ -1,6 +1,6 @@
-#include "data/utf8.h"
+#include "core/utf8.h"
 
-namespace exactmamba::data {
+namespace exactmamba::core {
 namespace {
 
 /// A row of table 3-7: how many bytes follow a lead byte, and the bounds of the first of them.
@@ -42,4 +42,4 @@ std::optional<size_t> find_invalid_utf8(std::string_view text) {
   return std::nullopt;
 }
 
-}  // namespace exactmamba::data
+}  // namespace exactmamba::core

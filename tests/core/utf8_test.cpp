@@ -1,4 +1,4 @@
-#include "data/utf8.h"
+#include "core/utf8.h"
 
 #include <string>
 
@@ -6,13 +6,13 @@
 
 #include "core/json.h"
 
-namespace exactmamba::data {
+namespace exactmamba::core {
 namespace {
 
 /// What nlohmann-json, an implementation of its own, says.
 bool valid_elsewhere(const std::string& text) {
   try {
-    (void)core::Json(text).dump();
+    (void)Json(text).dump();
     return true;
   } catch (const nlohmann::json::exception&) {
     return false;
@@ -43,4 +43,4 @@ TEST(Utf8, NamesTheFirstWrongByte) {
 }
 
 }  // namespace
-}  // namespace exactmamba::data
+}  // namespace exactmamba::core
