@@ -4,12 +4,15 @@
 #include <map>
 #include <string>
 
+#include "core/json.h"
 #include "core/safetensors.h"
 
 namespace exactmamba::cli {
 
 /// To stdout, whole. @throws IoError
 void write_result(const std::string& text);
+/// Indented; bytes that are no UTF-8 (names of files and of foreign tensors may hold them) become U+FFFD.
+void write_json_result(const core::Json& document);
 
 /// The whole file, or stdin for "-". @throws IoError
 std::string read_input(const std::string& file);

@@ -11,6 +11,7 @@
 #include "core/stop_signal.h"
 #include "decomp/decompose.h"
 #include "decomp/interaction_map.h"
+#include "decomp/map_files.h"
 #include "eval/evaluation.h"
 #include "models/checkpoint.h"
 #include "train/training_checkpoint.h"
@@ -126,7 +127,7 @@ Json RunStages::run_decomposition() const {
                                     [&](const decomp::InteractionMap& map) { maps.push_back(map); });
     progress.update(static_cast<int64_t>(i) + 1, static_cast<double>(i + 1));
   }
-  core::AtomicFolder folder(decompose_.folder() / "maps", true);
+  core::AtomicFolder folder(decompose_.folder() / "maps", decomp::map_files());
   decomp::save_maps(maps, folder.path());
   folder.commit();
   return eval::error_json(errors, static_cast<int64_t>(rows.size()));

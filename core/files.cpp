@@ -1,10 +1,12 @@
 #include "core/files.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -62,30 +64,66 @@ fs::path parent_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
-std::string temporary_prefix(const fs::path& target) { return fmt::format(".{}.tmp-", target.filename().string()); }
+constexpr std::string_view kTemporaryMark = ".tmp-";
+
+std::string temporary_prefix(const fs::path& target) {
+  return fmt::format(".{}{}", target.filename().string(), kTemporaryMark);
+}
 
 fs::path temporary_sibling(const fs::path& target) {
   return parent_of(target) / (temporary_prefix(target) + std::to_string(::getpid()));
 }
 
-/// Whether a temporary name was made by a process that is gone, or by this one (or an earlier one with its
-/// id).
-bool is_leftover(const std::string& name, const std::string& prefix) {
-  if (!name.starts_with(prefix)) return false;
+/// Whether this is the name of a temporary sibling made by a process that is gone, or by this one (or an
+/// earlier one with its id).
+bool is_leftover(const std::string& name) {
+  const size_t mark = name.rfind(kTemporaryMark);
+  if (!name.starts_with('.') || mark == std::string::npos) return false;
   pid_t pid = 0;
   const char* end = name.data() + name.size();
-  const auto [rest, error] = std::from_chars(name.data() + prefix.size(), end, pid);
+  const auto [rest, error] = std::from_chars(name.data() + mark + kTemporaryMark.size(), end, pid);
   if (error != std::errc() || rest != end || pid <= 0) return false;
   return pid == ::getpid() || (::kill(pid, 0) != 0 && errno == ESRCH);
 }
 
-void remove_leftovers(const fs::path& target) {
-  const std::string prefix = temporary_prefix(target);
+void remove_leftovers(const fs::path& folder, const std::string& prefix) {
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(parent_of(target), error)) {
-    if (is_leftover(entry.path().filename().string(), prefix)) remove_tree(entry.path());
+  fs::directory_iterator entry(folder, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with(prefix) && is_leftover(name)) remove_tree(entry->path());
   }
-  if (error) fail("list", parent_of(target), error.value());
+  if (error) fail("list", folder, error.value());
+}
+
+/// Of earlier writers of `target`.
+void remove_leftovers_of(const fs::path& target) {
+  remove_leftovers(parent_of(target), temporary_prefix(target));
+}
+
+bool is_replaceable(const fs::directory_entry& entry, const std::vector<std::string>& patterns) {
+  std::error_code error;
+  const bool folder = fs::is_directory(entry.symlink_status(error));
+  const std::string name = entry.path().filename().string();
+  return !error && !folder && std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+    return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+  });
+}
+
+/// Replacing a folder deletes all that it holds: every entry must be one of the files that are written anew.
+void require_replaceable(const fs::path& target, const std::vector<std::string>& patterns) {
+  require<IoError>(!patterns.empty(), "{} exists already; choose another name or allow it to be overwritten",
+                   target.string());
+  std::error_code error;
+  require<IoError>(fs::is_directory(target, error),
+                   "{}: is no folder; choose another name or remove it first", target.string());
+  fs::directory_iterator entry(target, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    require<IoError>(is_replaceable(*entry, patterns),
+                     "{}: holds '{}', which would be deleted; choose another name or remove it first",
+                     target.string(), entry->path().filename().string());
+  }
+  if (error) fail("list", target, error.value());
 }
 
 }  // namespace
@@ -122,9 +160,11 @@ void remove_tree(const fs::path& path) {
   if (error) fail("remove", path, error.value());
 }
 
+void remove_leftovers(const fs::path& folder) { remove_leftovers(folder, "."); }
+
 AtomicFile::AtomicFile(fs::path target)
     : target_(without_trailing_slash(std::move(target))), temporary_(temporary_sibling(target_)) {
-  remove_leftovers(target_);
+  remove_leftovers_of(target_);
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor_ < 0) fail("write", target_, errno);
 }
@@ -151,17 +191,15 @@ void AtomicFile::commit() {
   sync(parent_of(target_), true);
 }
 
-AtomicFolder::AtomicFolder(fs::path target, bool overwrite)
+AtomicFolder::AtomicFolder(fs::path target, std::vector<std::string> replaceable)
     : target_(without_trailing_slash(std::move(target))),
       temporary_(temporary_sibling(target_)),
-      overwrite_(overwrite) {
+      replaceable_(std::move(replaceable)) {
   std::error_code error;
-  const bool exists = fs::exists(fs::symlink_status(target_, error));
-  require<IoError>(!exists || overwrite_,
-                   "{} exists already; choose another name or allow it to be overwritten", target_.string());
+  if (fs::exists(fs::symlink_status(target_, error))) require_replaceable(target_, replaceable_);
   fs::create_directories(parent_of(target_), error);
   if (error) fail("create", parent_of(target_), error.value());
-  remove_leftovers(target_);
+  remove_leftovers_of(target_);
   if (::mkdir(temporary_.c_str(), 0777) != 0) fail("create", target_, errno);
 }
 
@@ -189,11 +227,14 @@ void AtomicFolder::rename_to_target() {
     return ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str(), flags) == 0 ? 0 : errno;
   };
   int code = rename_with(RENAME_NOREPLACE);
-  if (code == EEXIST && overwrite_) code = rename_with(RENAME_EXCHANGE);
+  if (code == EEXIST && !replaceable_.empty()) {
+    require_replaceable(target_, replaceable_);
+    code = rename_with(RENAME_EXCHANGE);
+  }
   if (code == EINVAL) {  // file systems without these flags (NFS): rename() still replaces nothing but an
                          // empty folder
     code = ::rename(temporary_.c_str(), target_.c_str()) == 0 ? 0 : errno;
-    require<IoError>(code == 0 || !overwrite_,
+    require<IoError>(code == 0 || replaceable_.empty(),
                      "cannot replace {}: this file system cannot swap two folders; remove it first",
                      target_.string());
   }

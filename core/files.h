@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace exactmamba::core {
 
@@ -17,6 +18,10 @@ void write_file(const std::filesystem::path& file, std::string_view bytes);
 
 /// Removes `path` and all below it; does nothing when it is not there. @throws IoError
 void remove_tree(const std::filesystem::path& path);
+
+/// Removes the temporary files and folders that dead processes of this machine left in `folder`, whatever
+/// their targets, and those of this process: call it where nothing is under construction. @throws IoError
+void remove_leftovers(const std::filesystem::path& folder);
 
 /// A file under construction, for content that is too large to hold twice. Destroyed without commit(),
 /// nothing is left.
@@ -42,10 +47,12 @@ class AtomicFile {
 /// construction.
 class AtomicFolder {
  public:
-  /// `overwrite`: commit() may replace an existing `target` (swapped in one rename, then deleted). Missing
-  /// parents are made.
-  /// @throws IoError when `target` exists and overwrite is false, or the parent cannot be written.
-  explicit AtomicFolder(std::filesystem::path target, bool overwrite = false);
+  /// Missing parents are made. `replaceable`: the names that the caller writes, as shell patterns
+  /// ("model*.safetensors"); when given, commit() may replace an existing `target` that holds files of such
+  /// names only (swapped in one rename, then deleted).
+  /// @throws IoError when `target` exists and may not be replaced, naming what would be lost, or the parent
+  /// cannot be written; commit() looks again.
+  explicit AtomicFolder(std::filesystem::path target, std::vector<std::string> replaceable = {});
   ~AtomicFolder();
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
@@ -56,7 +63,8 @@ class AtomicFolder {
  private:
   void rename_to_target();
   std::filesystem::path target_, temporary_;
-  bool overwrite_, committed_ = false;
+  std::vector<std::string> replaceable_;
+  bool committed_ = false;
 };
 
 }  // namespace exactmamba::core

@@ -9,12 +9,10 @@
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "core/version.h"
+#include "decomp/map_files.h"
 
 namespace exactmamba::decomp {
 namespace {
-
-constexpr const char* kTensorFile = "maps.safetensors";
-constexpr const char* kInfoFile = "maps.json";
 
 /// The parts of a map that are tensors, with the endings of their names; the values themselves have none.
 template <class Map>
@@ -85,17 +83,17 @@ void save_maps(const std::vector<InteractionMap>& maps, const std::filesystem::p
     info["maps"][name] = map_info(map);
     info["rows"][std::to_string(map.row)] = row_info(map);
   }
-  core::write_safetensors(folder / kTensorFile, tensors,
+  core::write_safetensors(folder / kMapTensorFile, tensors,
                           {{"format_version", std::to_string(core::kFormatVersion)}});
-  core::write_json(folder / kInfoFile, info);
+  core::write_json(folder / kMapInfoFile, info);
 }
 
 std::vector<InteractionMap> load_maps(const std::filesystem::path& folder) {
-  const std::filesystem::path info_file = folder / kInfoFile;
+  const std::filesystem::path info_file = folder / kMapInfoFile;
   const core::Json info = core::read_json(info_file);
   try {
     check_format_version(info, info_file);
-    const core::SafetensorsFile file(folder / kTensorFile);
+    const core::SafetensorsFile file(folder / kMapTensorFile);
     std::vector<InteractionMap> maps;
     for (const auto& [name, entry] : info.at("maps").items())
       maps.push_back(

@@ -11,7 +11,9 @@ namespace exactmamba::models {
 namespace {
 
 /// YAML reads JSON strings.
-std::string yaml_text(const std::string& text) { return core::Json(text).dump(); }
+std::string yaml_text(const std::string& text) {
+  return core::Json(text).dump(-1, ' ', false, core::Json::error_handler_t::replace);
+}
 
 bool loads_in_transformers(const ModelConfig& config) {
   return config.activation.kind == ActivationKind::kSilu;

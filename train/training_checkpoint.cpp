@@ -106,6 +106,7 @@ void prune_checkpoints(const fs::path& run, int64_t keep, const std::optional<Be
   for (int64_t i = 0; i < excess; ++i)
     if (!best || steps[i] != best->step) doom(checkpoint_path(run, steps[i]));
   remove_doomed(checkpoints_folder(run));
+  if (!steps.empty()) core::remove_leftovers(checkpoints_folder(run));  // of killed runs, at any step
 }
 
 }  // namespace exactmamba::train

@@ -12,6 +12,13 @@
 #include "models/checkpoint.h"
 
 namespace exactmamba::cli {
+namespace {
+
+/// What a folder may hold that --overwrite replaces: a model in either form, and its card.
+const std::vector<std::string> kModelFiles = {
+    "config.json", "model*.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "README.md"};
+
+}  // namespace
 
 void convert(const ConvertArguments& arguments) {
   namespace fs = std::filesystem;
@@ -30,7 +37,7 @@ void convert(const ConvertArguments& arguments) {
       arguments.to == "hf" ? models::FolderFormat::kHuggingFace : models::FolderFormat::kStateSpaces;
   describe_origin(arguments.model, card);
 
-  core::AtomicFolder folder(arguments.output, arguments.overwrite);
+  core::AtomicFolder folder(arguments.output, arguments.overwrite ? kModelFiles : std::vector<std::string>{});
   if (arguments.to == "hf") {
     models::save_model(model, folder.path(), storage);
   } else {

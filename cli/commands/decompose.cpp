@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "decomp/map_files.h"
 #include "eval/evaluation.h"
 #include "models/checkpoint.h"
 
@@ -46,7 +47,7 @@ void decompose_recipe(const RecipeArguments& arguments) {
     text += error_text(run->label(), errors, run->run().recipe.decompose.error) +
             fmt::format("{}: maps in {}\n", run->label(), maps);
   }
-  write_result(arguments.common.json ? all.dump(2) + "\n" : text);
+  arguments.common.json ? write_json_result(all) : write_result(text);
 }
 
 decomp::DecomposeOptions options_from(const std::vector<std::string>& sets) {
@@ -79,13 +80,13 @@ void decompose_model(const DecomposeArguments& arguments) {
   }
   core::require<core::UsageError>(in.output != "-",
                                   "maps are a folder of two files; --output - goes with --full only");
+  core::AtomicFolder output(in.output, in.overwrite ? decomp::map_files() : std::vector<std::string>{});
   const decomp::Decomposition decomposition = decomp::decompose(model, {row}, options);
-  core::AtomicFolder output(in.output, in.overwrite);
   decomp::save_maps(decomposition.maps, output.path());
   output.commit();
   const Json errors = eval::error_json(decomposition.errors, 1);
-  write_result(arguments.recipe.common.json ? errors.dump(2) + "\n"
-                                            : error_text(folder, errors, options.error));
+  arguments.recipe.common.json ? write_json_result(errors)
+                               : write_result(error_text(folder, errors, options.error));
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ void generate(const GenerateArguments& arguments) {
   if (in.common.json) {
     core::Json result = {{"prompt_ids", prompt}, {"ids", added}};
     if (tokenizer) result["text"] = tokenizer->decode(added);
-    return write_result(result.dump(2, ' ', false, core::Json::error_handler_t::replace) + "\n");
+    return write_json_result(result);
   }
   write_result((tokenizer ? tokenizer->decode(added) : fmt::format("{}", fmt::join(added, ","))) + "\n");
 }

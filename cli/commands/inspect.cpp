@@ -65,8 +65,10 @@ Json folder_json(const fs::path& folder) {
 
 std::string members_text(const std::string& title, const Json& object) {
   std::string text = title + "\n";
-  for (const auto& [key, value] : object.items())
-    text += fmt::format("  {:<28} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+  for (const auto& [key, value] : object.items()) {
+    text += fmt::format("  {:<28} {}\n", core::printable(key),
+                        value.is_string() ? core::printable(value.get<std::string>()) : value.dump());
+  }
   return text;
 }
 
@@ -74,7 +76,7 @@ std::string file_text(const Json& file) {
   std::string text = file["file"].get<std::string>() + "\n";
   int64_t elements = 0;
   for (const Json& tensor : file["tensors"]) {
-    text += fmt::format("  {:<52} {:<9} {}\n", tensor["name"].get<std::string>(),
+    text += fmt::format("  {:<52} {:<9} {}\n", core::printable(tensor["name"].get<std::string>()),
                         tensor["dtype"].get<std::string>(), tensor["shape"].dump());
     elements += tensor["elements"].get<int64_t>();
   }
@@ -100,7 +102,7 @@ void inspect(const InspectArguments& arguments) {
   core::require<core::IoError>(fs::exists(path), "{}: no such file or folder", path.string());
   const Json content =
       fs::is_directory(path) ? folder_json(path) : Json{{"files", Json::array({file_json(path)})}};
-  write_result(arguments.common.json ? content.dump(2) + "\n" : as_text(content));
+  arguments.common.json ? write_json_result(content) : write_result(as_text(content));
 }
 
 }  // namespace exactmamba::cli

@@ -40,7 +40,7 @@ void write_report(const RecipeFile& file, const Stages& stages, bool json) {
   const Json document = report_document(file, stages);
   const std::filesystem::path output = file.first().run.output;
   eval::write_report(output, document);
-  if (json) return write_result(document.dump(2) + "\n");
+  if (json) return write_json_result(document);
   write_result(eval::report_table(document) + "\n" + (output / "report.html").string() + "\n");
 }
 
@@ -55,7 +55,7 @@ void write_runs(const Stages& stages, bool json, const Describe& describe) {
     text += fmt::format("{}: {}\n", run->label(),
                         description.is_string() ? description.get<std::string>() : description.dump());
   }
-  write_result(json ? all.dump(2) + "\n" : text);
+  json ? write_json_result(all) : write_result(text);
 }
 
 }  // namespace
@@ -109,7 +109,7 @@ void evaluate(const EvaluateArguments& arguments) {
   const Json measures = eval::model_measures(model, valid, file.first().evaluate);
   std::string text;
   for (const auto& [name, value] : measures.items()) text += fmt::format("{:<26} {}\n", name, value.dump());
-  write_result(arguments.recipe.common.json ? measures.dump(2) + "\n" : text);
+  arguments.recipe.common.json ? write_json_result(measures) : write_result(text);
 }
 
 }  // namespace exactmamba::cli

@@ -53,7 +53,7 @@ void validate(const ValidateArguments& arguments) {
   Json runs = Json::array();
   for (const auto& run : file.runs) runs.push_back(need_json(*run));
   if (!arguments.recipe.common.json) return write_result(as_text(file, runs));
-  write_result(Json{{"options", options_json(file.runs.front()->schema)}, {"runs", runs}}.dump(2) + "\n");
+  write_json_result({{"options", options_json(file.runs.front()->schema)}, {"runs", runs}});
 }
 
 }  // namespace exactmamba::cli

@@ -132,6 +132,11 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"unknown_option", kUsage, "--fast", {"run", "r.toml", "--fast"}, recipe("")},
         Case{"no_recipe", kUsage, "recipe", {"run"}},
         Case{"validate_without_recipe", kUsage, "validate needs a recipe", {"validate"}},
+        Case{"set_not_utf8",
+             kUsage,
+             "--set report.title=\\xff: this is not UTF-8",
+             {"validate", "r.toml", "--json", "--set", "report.title=\xff"},
+             recipe("")},
         Case{"no_threads", kUsage, "--threads", {"validate", "r.toml", "--threads", "0"}, recipe("")},
         Case{"unknown_shell", kUsage, "zsh", {"completion", "zsh"}},
         Case{"unknown_dtype", kUsage, "float8", {"convert", "m", "--dtype", "float8", "--output", "o"}},
@@ -293,6 +298,11 @@ void other_files(const fs::path& folder) {
   write(folder / "out" / "precious", "x");
 }
 
+void foreign_folder(const fs::path& folder) {
+  fs::create_directory(folder / "o");
+  write(folder / "o" / "thesis.tex", "x");
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Output, BadInput,
     ::testing::Values(
@@ -317,6 +327,16 @@ INSTANTIATE_TEST_SUITE_P(
              "m: exists already",
              {"convert", "m", "--output", "m"},
              model("mamba2-hf")},
+        Case{"convert_over_foreign_files",
+             kIo,
+             "o: holds 'thesis.tex', which would be deleted",
+             {"convert", "m", "--output", "o", "--overwrite"},
+             both(model("mamba2-hf"), foreign_folder)},
+        Case{"decompose_over_foreign_files",
+             kIo,
+             "o: holds 'thesis.tex', which would be deleted",
+             {"decompose", "m", "--ids", "1,2", "--output", "o", "--overwrite"},
+             both(model("mamba2-hf"), foreign_folder)},
         Case{"read_only_file",
              kIo,
              "/proc/o",

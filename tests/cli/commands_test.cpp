@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/files.h"
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "tests/support/program.h"
@@ -151,6 +152,9 @@ TEST(Convert, ReplacesAFolderOnlyWhenAsked) {
   result_of({"convert", folder_of("mamba1-hf"), "--dtype", "float16", "--output", out, "--overwrite"});
   EXPECT_EQ(SafetensorsFile(folder / "o/model.safetensors").tensor("backbone.norm_f.weight").scalar_type(),
             at::kHalf);
+  testing::put_file(folder / "o/thesis.tex", "years of work");
+  EXPECT_EQ(run_program({"convert", folder_of("mamba1-hf"), "--output", out, "--overwrite"}).code, 3);
+  EXPECT_EQ(core::read_file(folder / "o/thesis.tex"), "years of work");
 }
 
 TEST(Generate, GivesGoldenTokens) {

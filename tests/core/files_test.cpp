@@ -171,13 +171,52 @@ TEST(AtomicFolder, RefusesWhatAppearedMeanwhile) {
 TEST(AtomicFolder, OverwriteSwapsTheFolders) {
   const TemporaryFolder folder;
   for (const char* content : {"first", "second", "third"}) {
-    AtomicFolder made(folder / "d", true);
+    AtomicFolder made(folder / "d", {"first", "s*d", "third"});
     write_file(made.path() / content, content);
     made.commit();
     EXPECT_EQ(entries(folder / "d"), 1u);
     EXPECT_EQ(read_file(folder / "d" / content), content);
     EXPECT_EQ(entries(folder.path()), 1u);
   }
+}
+
+TEST(AtomicFolder, ReplacesOnlyWhatItWrites) {
+  const TemporaryFolder folder;
+  const std::vector<std::string> names = {"config.json", "model*.safetensors"};
+  const auto message = [&] { return error_of<IoError>([&] { AtomicFolder made(folder / "d", names); }); };
+  fs::create_directory(folder / "d");
+  { AtomicFolder empty_is_fine(folder / "d", names); }
+  testing::put_file(folder / "d" / "config.json", "x");
+  testing::put_file(folder / "d" / "model-00001-of-00002.safetensors", "x");
+  { AtomicFolder known_is_fine(folder / "d", names); }
+  for (const char* foreign : {"thesis.tex", "config.json.bak", "a_model.safetensors", ".hidden"}) {
+    testing::put_file(folder / "d" / foreign, "years of work");
+    EXPECT_CONTAINS(message(), fmt::format("holds '{}'", foreign));
+    EXPECT_EQ(read_file(folder / "d" / foreign), "years of work");
+    fs::remove(folder / "d" / foreign);
+  }
+  fs::remove(folder / "d" / "config.json");
+  fs::create_directory(folder / "d" / "config.json");  // a folder with the name of a file
+  EXPECT_CONTAINS(message(), "holds 'config.json'");
+  remove_tree(folder / "d");
+  testing::put_file(folder / "d", "a file");
+  EXPECT_CONTAINS(message(), "is no folder");
+  EXPECT_EQ(read_file(folder / "d"), "a file");
+  EXPECT_EQ(entries(folder.path()), 1u);
+}
+
+TEST(AtomicFolder, KeepsAForeignFileThatAppearedMeanwhile) {
+  const TemporaryFolder folder;
+  fs::create_directory(folder / "d");
+  {
+    AtomicFolder made(folder / "d", {"a"});
+    testing::put_file(made.path() / "a", "new");
+    testing::put_file(folder / "d" / "other", "x");
+    EXPECT_CONTAINS(error_of<IoError>([&] { made.commit(); }), "holds 'other'");
+  }
+  EXPECT_EQ(read_file(folder / "d" / "other"), "x");
+  EXPECT_EQ(entries(folder / "d"), 1u);
+  EXPECT_EQ(entries(folder.path()), 1u);
 }
 
 TEST(AtomicFolder, RemovesLeftoversOfDeadProcessesOnly) {
@@ -200,6 +239,20 @@ TEST(AtomicFolder, RemovesLeftoversOfDeadProcessesOnly) {
   for (const std::string& name : kept) EXPECT_TRUE(fs::exists(folder / name)) << name;
 }
 
+TEST(Files, RemovesTheLeftoversOfAFolder) {
+  const TemporaryFolder folder;
+  const std::string pid = std::to_string(dead_process());
+  fs::create_directories(folder / (".step-00000100.tmp-" + pid) / "sub");
+  testing::put_file(folder / (".f.json.tmp-" + pid), "x");
+  const std::vector<std::string> kept = {"step-00000100", ".d.tmp-1", ".d.tmp-x", "d.tmp-" + pid,
+                                         ".d-" + pid};
+  for (const std::string& name : kept) testing::put_file(folder / name, "x");
+  remove_leftovers(folder.path());
+  EXPECT_EQ(entries(folder.path()), kept.size());
+  for (const std::string& name : kept) EXPECT_TRUE(fs::exists(folder / name)) << name;
+  EXPECT_CONTAINS(error_of<IoError>([&] { remove_leftovers(folder / "none"); }), "cannot list");
+}
+
 TEST(AtomicFolder, AReadOnlyParentIsOneClearError) {
   const TemporaryFolder folder;
   fs::create_directory(folder / "locked");
@@ -219,7 +272,7 @@ TEST(AtomicFolder, KillingTheWriterLeavesTheOldOrTheNew) {
   const TemporaryFolder folder;
   const fs::path target = folder / "d";
   const auto write_version = [&](const std::string& version) {
-    AtomicFolder made(target, true);
+    AtomicFolder made(target, {"a", "b", "c"});
     for (const char* name : {"a", "b", "c"}) testing::put_file(made.path() / name, version);
     made.commit();
   };
