@@ -118,12 +118,13 @@ Json RunStages::run_decomposition() const {
   core::require(datasets_.valid != nullptr, "decompose reads validation data, and data.valid is empty");
   const models::MambaLM model = trained_model(options.scalar_type());
   const std::vector<decomp::Row> rows = eval::rows_to_decompose(*datasets_.valid, options.max_rows);
+  const std::string checksum = model.parameters().checksum();
   std::vector<decomp::InteractionMap> maps;
   decomp::ErrorTable errors;
   core::Progress progress("decompose", static_cast<int64_t>(rows.size()), "row");
   for (size_t i = 0; i < rows.size(); ++i) {
     stop_if_asked("decomposing");
-    errors += decomp::decompose_row(model, rows[i], options,
+    errors += decomp::decompose_row(model, checksum, rows[i], options,
                                     [&](const decomp::InteractionMap& map) { maps.push_back(map); });
     progress.update(static_cast<int64_t>(i) + 1, static_cast<double>(i + 1));
   }

@@ -1,8 +1,10 @@
 #include "decomp/decompose.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
@@ -11,8 +13,10 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "decomp/rollout.h"
 #include "decomp/tile_producer.h"
+#include "models/ops/sequences.h"
 
 namespace exactmamba::decomp {
 namespace {
@@ -32,21 +36,26 @@ std::vector<int64_t> as_vector(const at::Tensor& tensor) {
   return {contiguous.const_data_ptr<T>(), contiguous.const_data_ptr<T>() + contiguous.numel()};
 }
 
+void check_ids(const Row& row, const char* name, const at::Tensor& ids, int64_t length, int64_t vocabulary) {
+  core::require(ids.dim() == 1 && ids.size(0) == length && length > 0 && ids.scalar_type() == at::kLong,
+                "row {}: {} must be one non-empty row of {} int64, not {} of {}", row.index, name, length,
+                c10::str(ids.sizes()), c10::toString(ids.scalar_type()));
+  const int64_t lowest = ids.min().item<int64_t>(), highest = ids.max().item<int64_t>();
+  core::require(lowest >= 0 && highest < vocabulary, "row {}: {}: id {} is outside the vocabulary of {}",
+                row.index, name, lowest < 0 ? lowest : highest, vocabulary);
+}
+
 void check_row(const models::MambaLM& model, const Row& row, const DecomposeOptions& options) {
+  const models::ModelConfig& config = model.config();
   core::require(model.parameters().dtype() == options.scalar_type(),
                 "the model is {}, but decompose.dtype is {}; convert it first",
                 c10::toString(model.parameters().dtype()), options.dtype);
-  core::require(
-      row.input_ids.dim() == 1 && row.input_ids.numel() > 0 && row.input_ids.scalar_type() == at::kLong,
-      "row {}: token ids must be one non-empty row of int64", row.index);
-  const int64_t highest = std::max(row.input_ids.max().item<int64_t>(), -row.input_ids.min().item<int64_t>());
-  const int64_t vocabulary = model.config().vocab_rows;
-  core::require(row.input_ids.min().item<int64_t>() >= 0 && highest < vocabulary,
-                "row {}: token id {} is outside the vocabulary of {}", row.index, highest, vocabulary);
+  core::require(row.input_ids.defined(), "row {} has no token ids", row.index);
+  check_ids(row, "input_ids", row.input_ids, row.input_ids.numel(), config.vocab_rows);
+  if (row.targets.defined()) check_ids(row, "targets", row.targets, row.input_ids.size(0), config.vocab_size);
   for (const int64_t layer : options.layers)
-    core::require(0 <= layer && layer < model.config().n_layer,
-                  "decompose.layers: the model has layers 0 to {}, not {}", model.config().n_layer - 1,
-                  layer);
+    core::require(0 <= layer && layer < config.n_layer,
+                  "decompose.layers: the model has layers 0 to {}, not {}", config.n_layer - 1, layer);
 }
 
 bool keeps_layer(const DecomposeOptions& options, int64_t layer) {
@@ -73,6 +82,13 @@ Target make_target(const models::TopTrace& top, const at::Tensor& tokens) {
   return target;
 }
 
+void check_finite(const InteractionMap& map) {
+  const std::string layer = map.layer == kWholeModel ? "all layers" : fmt::format("layer {}", map.layer);
+  core::require<core::NumericalError>(map.values.isfinite().all().item<bool>(),
+                                      "row {}, {}: the map {} of {} holds a number that is not finite",
+                                      map.row, layer, map.method, map.approximation);
+}
+
 /// Everything that one approximation collects on its way up through the layers.
 class ApproximationRun {
  public:
@@ -96,6 +112,7 @@ class ApproximationRun {
  private:
   bool rolls_out() const { return target_ || options_.wants("rollout"); }
   void visit_map(int64_t layer, const char* method, const at::Tensor& values);
+  void check_error(int64_t layer) const;
   void add_rollout(const LayerTrace& trace, const at::Tensor& alti, const at::Tensor& logit_map,
                    const at::Tensor& sum);
 
@@ -117,12 +134,23 @@ void ApproximationRun::visit_map(int64_t layer, const char* method, const at::Te
   map.layer = layer;
   map.method = method;
   map.values = values;
+  check_finite(map);
   visit_(map);
+}
+
+void ApproximationRun::check_error(int64_t layer) const {
+  for (const ErrorMeasure measure : kErrorMeasures) {
+    const double value = errors_.back().value(measure);
+    core::require<core::NumericalError>(std::isfinite(value), "row {}, layer {}: the {} of {} is {}",
+                                        description_.row, layer, error_measure_name(measure),
+                                        description_.approximation, value);
+  }
 }
 
 void ApproximationRun::add_layer(const LayerTrace& trace) {
   const at::Tensor sum = contribution_sum(trace, approximation_, bias_);
   errors_.push_back(approximation_error(trace, approximation_, bias_, sum));
+  check_error(trace.layer);
 
   std::vector<std::pair<const char*, std::unique_ptr<NormMap>>> norms;
   for (const auto& [method, norm] : {std::pair{"l1", Norm::kL1}, {"l2", Norm::kL2}, {"linf", Norm::kLinf}})
@@ -170,17 +198,40 @@ void ApproximationRun::finish() {
   map.embedding = target_->embedding;
   map.rest = at::stack(rest_, 1);
   if (!biases_.empty()) map.biases = at::stack(biases_, 1);
+  check_finite(map);
   visit_(map);
 }
 
-InteractionMap describe(const models::MambaLM& model, const Row& row, const DecomposeOptions& options) {
+InteractionMap describe(const std::string& model_checksum, const Row& row, const DecomposeOptions& options) {
   InteractionMap map;
   map.bias = options.bias;
   map.row = row.index;
   map.tokens = as_vector<int64_t>(row.input_ids);
   map.cu_seqlens = as_vector<int32_t>(boundaries(row));
-  map.model_checksum = model.parameters().checksum();
+  map.model_checksum = model_checksum;
   return map;
+}
+
+/// Of all tensors of full_contributions(), known before the first layer runs.
+void check_size(const models::ModelConfig& config, const Row& row, const DecomposeOptions& options,
+                int64_t limit_bytes) {
+  const int64_t L = row.input_ids.size(0);
+  int64_t pairs = options.bias_rule() == BiasRule::kSeparate ? L : 0;  // a bias column
+  for (const ops::Sequence& sequence : ops::sequences_of(row.cu_seqlens, 1, L)) {
+    const int64_t length = sequence.end - sequence.begin;
+    pairs += length * (length + 1) / 2;
+  }
+  const std::set<int64_t> chosen(options.layers.begin(), options.layers.end());
+  const auto layers = chosen.empty() ? config.n_layer : static_cast<int64_t>(chosen.size());
+  const auto approximations = static_cast<int64_t>(options.approximations.size());
+  const double bytes = static_cast<double>(pairs) * static_cast<double>(config.d_model * layers) *
+                       static_cast<double>(approximations) *
+                       static_cast<double>(c10::elementSize(options.scalar_type()));
+  core::require(bytes <= static_cast<double>(limit_bytes),
+                "the full contributions of {} positions, {} layers and {} approximations take {}, more than "
+                "{}; use a shorter text, fewer layers or a map",
+                L, layers, approximations, core::human_bytes(bytes),
+                core::human_bytes(static_cast<double>(limit_bytes)));
 }
 
 }  // namespace
@@ -195,14 +246,14 @@ ErrorTable& ErrorTable::operator+=(const ErrorTable& other) {
   return *this;
 }
 
-ErrorTable decompose_row(const models::MambaLM& model, const Row& row, const DecomposeOptions& options,
-                         const MapVisitor& visit) {
+ErrorTable decompose_row(const models::MambaLM& model, const std::string& model_checksum, const Row& row,
+                         const DecomposeOptions& options, const MapVisitor& visit) {
   check_row(model, row, options);
   const at::Tensor cu_seqlens = boundaries(row);
   std::optional<Target> target;
   if (options.wants("alti_logit")) target = make_target(model.top(row.input_ids, cu_seqlens), row.targets);
 
-  const InteractionMap description = describe(model, row, options);
+  const InteractionMap description = describe(model_checksum, row, options);
   std::vector<ApproximationRun> runs;
   for (const std::string& name : options.approximations)
     runs.emplace_back(approximation_from_name(name, "decompose.approximations"), options, target, description,
@@ -222,18 +273,22 @@ ErrorTable decompose_row(const models::MambaLM& model, const Row& row, const Dec
 Decomposition decompose(const models::MambaLM& model, const std::vector<Row>& rows,
                         const DecomposeOptions& options) {
   const models::MambaLM converted = model.to(options.scalar_type());
+  // A pass over all weights, needed by maps only.
+  const std::string checksum = options.methods.empty() ? "" : converted.parameters().checksum();
   Decomposition result;
   const size_t count = std::min(rows.size(), static_cast<size_t>(options.max_rows));
   for (size_t n = 0; n < count; ++n)
-    result.errors += decompose_row(converted, rows[n], options,
+    result.errors += decompose_row(converted, checksum, rows[n], options,
                                    [&](const InteractionMap& map) { result.maps.push_back(map); });
   return result;
 }
 
 std::vector<std::pair<std::string, at::Tensor>> full_contributions(const models::MambaLM& model,
                                                                    const Row& row,
-                                                                   const DecomposeOptions& options) {
+                                                                   const DecomposeOptions& options,
+                                                                   int64_t limit_bytes) {
   check_row(model, row, options);
+  check_size(model.config(), row, options, limit_bytes);
   const BiasRule bias = options.bias_rule();
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   model.trace(row.input_ids, boundaries(row), [&](const LayerTrace& trace) {

@@ -35,10 +35,12 @@ struct ErrorTable {
 using MapVisitor = std::function<void(const InteractionMap&)>;
 
 /// Hands over each map as soon as it is complete (memory: one layer's maps, and the rollout), layer by layer
-/// from the bottom, whole-model maps last. `model` must be of options.scalar_type(): MambaLM::to(). @throws
-/// InputError otherwise, and for ids outside the vocabulary
-ErrorTable decompose_row(const models::MambaLM& model, const Row& row, const DecomposeOptions& options,
-                         const MapVisitor& visit);
+/// from the bottom, whole-model maps last. `model` must be of options.scalar_type(): MambaLM::to();
+/// `model_checksum` is model.parameters().checksum(), made once for all rows: it reads every weight.
+/// @throws InputError otherwise, and for input ids or targets outside the vocabulary; NumericalError, with
+/// row and layer, when a map or an error is not finite
+ErrorTable decompose_row(const models::MambaLM& model, const std::string& model_checksum, const Row& row,
+                         const DecomposeOptions& options, const MapVisitor& visit);
 
 struct Decomposition {
   std::vector<InteractionMap> maps;
@@ -51,8 +53,10 @@ Decomposition decompose(const models::MambaLM& model, const std::vector<Row>& ro
 /// T_i(x_j) of the options' layers and approximations: tensors `layer{l}.{approximation}` (n, d),
 /// `layer{l}.{approximation}.bias` (L, d) with bias = separate, and `pairs` (n, 2) int64, of which j ≤ i,
 /// same sequence, row-major. For short rows.
+/// @throws InputError as decompose_row(), and when all contributions together exceed `limit_bytes`
 std::vector<std::pair<std::string, at::Tensor>> full_contributions(const models::MambaLM& model,
                                                                    const Row& row,
-                                                                   const DecomposeOptions& options);
+                                                                   const DecomposeOptions& options,
+                                                                   int64_t limit_bytes = int64_t{4} << 30);
 
 }  // namespace exactmamba::decomp
