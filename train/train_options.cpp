@@ -67,7 +67,10 @@ void bind_evaluation(core::Schema& schema, TrainOptions& o) {
   schema.option("train.eval_error", &o.eval_error)
       .help("Evaluations measure the approximation error of every layer too.");
   schema.option("train.best_measure", &o.best_measure)
-      .help("Measure of the evaluation that chooses the best checkpoint.");
+      .choices({"validation_loss", "validation_accuracy"})
+      .help(
+          "Measure of the evaluation that chooses the best checkpoint; with annealing, only evaluations at "
+          "alpha = 1 count.");
   schema.option("train.best_is", &o.best_is)
       .choices({"lowest", "highest"})
       .help("Which value of best_measure is best.");

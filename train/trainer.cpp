@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 
@@ -57,6 +58,16 @@ data::LoaderOptions loader_options(const TrainSetup& setup, const core::Communic
   return options;
 }
 
+std::vector<data::Batch> validation_batches(const TrainSetup& setup) {
+  std::vector<data::Batch> batches = data::batches_in_order(*setup.validation, setup.options.batch_size,
+                                                            setup.validation_rows, setup.pad_id);
+  const bool targets = std::any_of(batches.begin(), batches.end(),
+                                   [](const data::Batch& batch) { return batch.target_count > 0; });
+  core::require(targets, "the validation data '{}' has no target token: its loss is not defined",
+                setup.validation->name());
+  return batches;
+}
+
 std::string names_of(const core::Json& measures) {
   std::string names;
   for (const auto& item : measures.items()) names += (names.empty() ? "" : ", ") + item.key();
@@ -83,6 +94,7 @@ Trainer::Trainer(TrainSetup setup, core::Communicator& communicator)
 }
 
 void Trainer::run() {
+  stop_if_diverged();  // an earlier run stopped there
   if (finished()) return;
   begin();
   while (!finished()) {
@@ -96,9 +108,7 @@ void Trainer::run() {
 
 void Trainer::begin() {
   if (is_writer()) open_log();
-  if (setup_.validation)
-    validation_ = data::batches_in_order(*setup_.validation, setup_.options.batch_size,
-                                         setup_.validation_rows, setup_.pad_id);
+  if (setup_.validation) validation_ = validation_batches(setup_);
   anneal();
   if (resumed_from_ || setup_.options.eval_every == 0) return;
   evaluate();
@@ -164,7 +174,7 @@ void Trainer::anneal() {
 
 void Trainer::stop_if_diverged() {
   if (state_.bad_updates_in_row < setup_.options.max_bad_steps) return;
-  checkpoint();
+  if (saved_step_ != state_.step) checkpoint();
   throw core::NumericalError(fmt::format(
       "loss or gradient was not finite in {} updates in a row, the last of them {}; {} has the weights "
       "before them. Lower "
@@ -194,7 +204,7 @@ void Trainer::choose_best(const core::Json& measures) {
                 names_of(measures));
   const double value = measures[name];
   const bool lowest = setup_.options.best_is == "lowest";
-  if (!std::isfinite(value)) return;
+  if (!std::isfinite(value) || alpha() < 1) return;  // a half annealed model is not what was asked for
   if (state_.best && (lowest ? value >= state_.best->value : value <= state_.best->value)) return;
   state_.best = {state_.step, value};
 }

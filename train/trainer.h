@@ -56,7 +56,7 @@ class Trainer {
   /// Trains to the end, where the last checkpoint is; returns at once when an earlier run got there.
   /// @throws Interrupted after SIGINT or SIGTERM: the update is finished and a checkpoint committed
   /// @throws NumericalError after max_bad_steps updates in a row that are not finite: a checkpoint has the
-  /// last good weights
+  /// last good weights; so does every later run, at once, unless max_bad_steps is raised
   /// @throws IoError when a checkpoint cannot be written: earlier ones stay
   void run();
 

@@ -193,6 +193,34 @@ TEST(Trainer, StopsAfterTooManyBadUpdatesInARowAndKeepsTheWeightsBeforeThem) {
   EXPECT_EQ(models::load_model(*last_checkpoint(folder.path())).parameters().checksum(), before);
 }
 
+/// From update `from` on nothing is finite, at most 3 times.
+TrainSetup diverging(const std::filesystem::path& folder, int64_t steps, int64_t from) {
+  return with_spoiler(row_by_row(folder, steps), [from](const models::ParameterStore& store, int64_t step) {
+    if (step == from) store.parameter("backbone.norm_f.weight").fill_(HUGE_VAL);
+  });
+}
+
+TEST(Trainer, ADivergedTrainingStaysDiverged) {
+  for (const int64_t steps : {8, 9}) {  // the last bad update is the last of all, or the one before
+    const TemporaryFolder folder;
+    const TrainSetup setup = diverging(folder.path(), steps, 5);
+    const std::string first = testing::error_of<core::NumericalError>([&] { train_tiny(setup); });
+    const auto lines = core::read_metrics(folder.path() / "metrics.jsonl");
+    EXPECT_EQ(testing::error_of<core::NumericalError>([&] { train_tiny(setup); }), first);
+    EXPECT_EQ(core::read_metrics(folder.path() / "metrics.jsonl"), lines);
+    EXPECT_EQ(last_checkpoint(folder.path()), checkpoint_path(folder.path(), 8));
+  }
+}
+
+TEST(Trainer, ADivergedTrainingGoesOnWhenMoreBadUpdatesAreAllowed) {
+  const TemporaryFolder folder;
+  TrainSetup setup = diverging(folder.path(), 12, 5);
+  testing::error_of<core::NumericalError>([&] { train_tiny(setup); });
+  setup.options.max_bad_steps = 20;
+  train_tiny(setup);
+  EXPECT_EQ(load_train_state(*last_checkpoint(folder.path())).bad_updates, 7);
+}
+
 TEST(Trainer, TheNewestAndTheBestCheckpointsStay) {
   const TemporaryFolder folder;
   TrainSetup setup = tiny_setup(folder.path());
@@ -220,6 +248,24 @@ TEST(Trainer, TheLowestValidationLossIsTheBest) {
   for (const core::Json& line : lines_of(folder.path(), "evaluation"))
     if (line["validation_loss"] < best) best = line["validation_loss"], best_step = line["step"];
   EXPECT_EQ(best_checkpoint(folder.path()), checkpoint_path(folder.path(), best_step));
+}
+
+TEST(Trainer, AHalfAnnealedModelIsNeverTheBest) {
+  const TemporaryFolder folder;
+  TrainSetup setup = tiny_setup(folder.path());
+  setup.options.steps = 20;
+  setup.options.eval_every = 1;
+  setup.options.annealing = "linear";
+  setup.options.best_measure = "score";
+  setup.options.best_is = "highest";
+  setup.start = [] {
+    models::ModelConfig config = testing::tiny_config();
+    config.activation.kind = models::ActivationKind::kIdentity;
+    return testing::tiny_model(config);
+  };
+  setup.evaluation = [](const models::MambaLM&, int64_t step) { return core::Json{{"score", -step}}; };
+  train_tiny(setup);
+  EXPECT_EQ(best_checkpoint(folder.path()), checkpoint_path(folder.path(), 18));  // the first with alpha = 1
 }
 
 TEST(Trainer, AnUnknownBestMeasureIsRefusedWithTheNamesThatExist) {
@@ -289,9 +335,11 @@ TEST(Trainer, AWrongDtypeOrVocabularyIsRefused) {
 TEST(Trainer, ValidationDataWithoutTargetsIsRefused) {
   const TemporaryFolder folder;
   TrainSetup setup = tiny_setup(folder.path());
+  setup.options.eval_every = 0;
   setup.validation = rows_with(
       3, [](int64_t) { return true; }, without_targets);
   EXPECT_CONTAINS(testing::error_of<core::InputError>([&] { train_tiny(setup); }), "no target");
+  EXPECT_FALSE(last_checkpoint(folder.path()));  // before the first update
 }
 
 }  // namespace
