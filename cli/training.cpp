@@ -33,7 +33,8 @@ train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets,
   setup.folder = stage.folder();
   setup.start = [&recipe, &datasets] {
     return models::make_model(recipe.model, datasets.train->vocab_size(),
-                              static_cast<uint64_t>(recipe.run.seed), train::training_dtype(recipe.train));
+                              static_cast<uint64_t>(recipe.run.seed), train::training_dtype(recipe.train),
+                              recipe.train.annealing != "none");
   };
   setup.training = datasets.train;
   setup.validation = datasets.valid;

@@ -77,21 +77,14 @@ int64_t padded(int64_t vocab_size, Architecture architecture) {
   return (vocab_size + multiple - 1) / multiple * multiple;
 }
 
-MambaLM continued_model(const ModelOptions& options, int64_t vocab_size, at::ScalarType dtype) {
+MambaLM continued_model(const ModelOptions& options, int64_t vocab_size, at::ScalarType dtype,
+                        bool annealed) {
   LoadOptions load;
   load.dtype = dtype;
   if (!options.names.empty()) load.names = options.names;
   MambaLM model = load_model(options.from, load);
   model.set_vocab_size(vocab_size);
-  const ConvActivation own = model.config().activation;
-  const ActivationKind wanted = activation_from_name(options.conv_activation, "model.conv_activation");
-  if (own.kind == wanted) return model;
-  core::require(own.kind == ActivationKind::kSilu,
-                "model.conv_activation is '{}', but '{}' was trained with '{}', and only a silu model can "
-                "continue with "
-                "another activation; set model.conv_activation = \"{}\"",
-                options.conv_activation, options.from, activation_name(own.kind), activation_name(own.kind));
-  model.set_activation({wanted, 1.0});
+  model.set_activation(continued_activation(options, model.config().activation, annealed));
   return model;
 }
 
@@ -139,8 +132,30 @@ ModelConfig config_from_options(const ModelOptions& options, int64_t vocab_size)
   return config;
 }
 
-MambaLM make_model(const ModelOptions& options, int64_t vocab_size, uint64_t seed, at::ScalarType dtype) {
-  if (!options.from.empty()) return continued_model(options, vocab_size, dtype);
+ConvActivation continued_activation(const ModelOptions& options, const ConvActivation& own, bool annealed) {
+  const ActivationKind wanted = activation_from_name(options.conv_activation, "model.conv_activation");
+  if (own.kind == ActivationKind::kSilu) return {wanted, 1.0};
+  const std::string name = activation_name(own.kind);
+  core::require(
+      own.alpha == 1.0,
+      "model.from: '{}' is in the middle of an annealing from silu to '{}', at alpha = {}, and such a "
+      "model cannot be continued; give a checkpoint with alpha = 1, or finish the training that made it",
+      options.from, name, own.alpha);
+  core::require(own.kind == wanted,
+                "model.conv_activation is '{}', but '{}' was trained with '{}', and only a silu model can "
+                "continue with "
+                "another activation; set model.conv_activation = \"{}\"",
+                options.conv_activation, options.from, name, name);
+  core::require(!annealed,
+                "train.annealing starts at silu, but '{}' in model.from was trained with '{}'; set "
+                "train.annealing = \"none\", or start from a silu model",
+                options.from, name);
+  return own;
+}
+
+MambaLM make_model(const ModelOptions& options, int64_t vocab_size, uint64_t seed, at::ScalarType dtype,
+                   bool annealed) {
+  if (!options.from.empty()) return continued_model(options, vocab_size, dtype, annealed);
   MambaLM model(config_from_options(options, vocab_size), dtype);
   initialise(model, seed);
   if (options.init == "mimetic") apply_mimetic(model, mimetic_options(options));

@@ -35,9 +35,14 @@ void bind(core::Schema& schema, ModelOptions& options);
 /// @throws InputError for sizes that do not fit together
 ModelConfig config_from_options(const ModelOptions& options, int64_t vocab_size);
 
-/// New and initialised from `seed`, or loaded from options.from and given options.conv_activation: a SiLU
-/// model may continue with any activation, others only with their own. @throws InputError, also when the
-/// checkpoint has no rows for `vocab_size` tokens
-MambaLM make_model(const ModelOptions& options, int64_t vocab_size, uint64_t seed, at::ScalarType dtype);
+/// The activation with which a checkpoint in options.from, whose own is `own`, continues: a SiLU model with
+/// any, others only with their own. @throws InputError for another one, for a checkpoint in the middle of an
+/// annealing (α < 1), and for `annealed`, which starts at SiLU, from anything but SiLU
+ConvActivation continued_activation(const ModelOptions& options, const ConvActivation& own, bool annealed);
+
+/// New and initialised from `seed`, or loaded from options.from with continued_activation(). `annealed`: the
+/// training will anneal. @throws InputError, also when the checkpoint has no rows for `vocab_size` tokens
+MambaLM make_model(const ModelOptions& options, int64_t vocab_size, uint64_t seed, at::ScalarType dtype,
+                   bool annealed = false);
 
 }  // namespace exactmamba::models

@@ -115,6 +115,30 @@ TEST_F(MakeModelFrom, RefusesToReplaceAnotherActivation) {
   EXPECT_TRUE(make_model(options_, 101, 1, at::kFloat).config().activation.is_linear());
 }
 
+TEST_F(MakeModelFrom, AnnealsASiluModelOnly) {
+  options_.conv_activation = "identity";
+  EXPECT_EQ(make_model(options_, 101, 1, at::kFloat, true).config().activation.kind,
+            ActivationKind::kIdentity);
+  options_.from = testing::golden("decomposition/mamba2-g1-identity").string();
+  const std::string message =
+      testing::error_of<core::InputError>([&] { make_model(options_, 101, 1, at::kFloat, true); });
+  EXPECT_CONTAINS(message, "train.annealing starts at silu");
+  EXPECT_CONTAINS(message, "'identity'");
+}
+
+TEST(ContinuedActivation, NeverStartsInTheMiddleOfAnAnnealing) {
+  ModelOptions options;
+  options.from = "halfway";
+  options.conv_activation = "identity";
+  for (const bool annealed : {false, true}) {
+    const std::string message = testing::error_of<core::InputError>([&] {
+      continued_activation(options, {ActivationKind::kIdentity, 0.25}, annealed);
+    });
+    EXPECT_CONTAINS(message, "alpha = 0.25");
+    EXPECT_CONTAINS(message, "'halfway'");
+  }
+}
+
 TEST_F(MakeModelFrom, RefusesAVocabularyThatDoesNotFit) {
   EXPECT_THROW(make_model(options_, 200, 1, at::kFloat), core::InputError);
 }
