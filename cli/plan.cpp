@@ -2,6 +2,8 @@
 
 #include <filesystem>
 
+#include <ATen/Parallel.h>
+
 #include "core/environment.h"
 #include "core/error.h"
 #include "models/checkpoint.h"
@@ -23,7 +25,22 @@ models::ModelConfig config_of(const Recipe& recipe, int64_t vocabulary) {
   core::require(vocabulary <= config.vocab_size,
                 "model.from: {} has a vocabulary of {} tokens, but the data has {}", recipe.model.from,
                 config.vocab_size, vocabulary);
+  models::continued_activation(recipe.model, config.activation, recipe.train.annealing != "none");
   return config;
+}
+
+void check_layers(const Recipe& recipe, const models::ModelConfig& config) {
+  for (const int64_t layer : recipe.decompose.layers) {
+    core::require(layer < config.n_layer,
+                  "decompose.layers has layer {}, but layers count from 0 and {} has {}", layer,
+                  recipe.model.from.empty() ? "the model" : recipe.model.from, config.n_layer);
+  }
+}
+
+/// @throws InputError for what no machine could do
+int64_t countable(const std::string& what, double value) {
+  core::require(value < 9e18, "{} is {:.1e}, more than can be counted; choose smaller values", what, value);
+  return static_cast<int64_t>(value);
 }
 
 /// Values of a micro-batch that backward reads, a position: the stream and its norm, and in each block the
@@ -43,13 +60,27 @@ Need need_of(const Recipe& recipe) {
   Need need;
   need.vocabulary = tokenizer ? tokenizer->vocab_size() : recipe.data.vocab_size;
   const models::ModelConfig config = config_of(recipe, need.vocabulary);
+  check_layers(recipe, config);
   need.parameters = config.parameter_count();
   need.steps = recipe.train.steps;
-  const int64_t micro_batch = recipe.train.batch_size * recipe.data.context;
-  need.tokens = need.steps * recipe.train.grad_accumulation_steps * micro_batch;
-  const int64_t bytes = train::training_dtype(recipe.train) == at::kDouble ? 8 : 4;
-  need.memory_bytes = bytes * (4 * need.parameters + micro_batch * activations_per_token(config));
+  const train::TrainOptions& o = recipe.train;
+  const double micro_batch = static_cast<double>(o.batch_size) * static_cast<double>(recipe.data.context);
+  need.tokens =
+      countable("train.steps · train.grad_accumulation_steps · train.batch_size · data.context",
+                static_cast<double>(o.steps) * static_cast<double>(o.grad_accumulation_steps) * micro_batch);
+  const double bytes = train::training_dtype(o) == at::kDouble ? 8 : 4;
+  need.memory_bytes = countable("the memory to train, in bytes,",
+                                bytes * (4.0 * static_cast<double>(need.parameters) +
+                                         micro_batch * static_cast<double>(activations_per_token(config))));
   return need;
+}
+
+RecipeFile checked_recipe(const RecipeArguments& arguments) {
+  RecipeFile file = load_recipe(arguments.file, arguments.sets);
+  for (const auto& run : file.runs) need_of(run->recipe);
+  const int64_t threads = file.first().run.threads;
+  if (arguments.common.threads == 0 && threads > 0) at::set_num_threads(static_cast<int>(threads));
+  return file;
 }
 
 }  // namespace exactmamba::cli

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cli/commands.h"
 #include "cli/recipe.h"
 #include "models/config.h"
 
@@ -20,5 +21,9 @@ struct Need {
 /// Checks that the data files, the starting checkpoint and the sizes are there and fit. Opens no data.
 /// @throws IoError, InputError
 Need need_of(const Recipe& recipe);
+
+/// The recipe with every run's need checked, so that nothing is refused after the first stage; run.threads is
+/// set unless the command line has --threads. @throws IoError, InputError
+RecipeFile checked_recipe(const RecipeArguments& arguments);
 
 }  // namespace exactmamba::cli

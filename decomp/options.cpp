@@ -2,9 +2,25 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "core/schema.h"
 
 namespace exactmamba::decomp {
+namespace {
+
+template <class Value>
+void refuse_repeats(core::Schema& schema, const std::string& key, const std::vector<Value>& values) {
+  schema.rule({key}, [key, &values]() -> std::string {
+    for (auto value = values.begin(); value != values.end(); ++value) {
+      if (std::find(values.begin(), value, *value) != value)
+        return fmt::format("{} has {} twice", key, *value);
+    }
+    return "";
+  });
+}
+
+}  // namespace
 
 at::ScalarType DecomposeOptions::scalar_type() const { return dtype == "float64" ? at::kDouble : at::kFloat; }
 
@@ -33,6 +49,7 @@ void bind(core::Schema& schema, DecomposeOptions& options) {
       .help("Maps to make: one number per output position and token.");
   schema.option("decompose.error", &options.error)
       .choices({"l2_mean", "l1_mean", "l2_ratio_of_sums", "l2_mean_noskip"})
+      .cosmetic()
       .help("Measure of the approximation error that tables show.");
   schema.option("decompose.dtype", &options.dtype)
       .choices({"float32", "float64"})
@@ -44,6 +61,9 @@ void bind(core::Schema& schema, DecomposeOptions& options) {
       .range(1, 1e9)
       .unit("rows")
       .help("At most so many texts are decomposed.");
+  refuse_repeats(schema, "decompose.approximations", options.approximations);
+  refuse_repeats(schema, "decompose.methods", options.methods);
+  refuse_repeats(schema, "decompose.layers", options.layers);
 }
 
 }  // namespace exactmamba::decomp

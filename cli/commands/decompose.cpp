@@ -33,8 +33,7 @@ std::string error_text(const std::string& label, const Json& errors, const std::
 }
 
 void decompose_recipe(const RecipeArguments& arguments) {
-  const RecipeFile file = load_recipe(arguments.file, arguments.sets);
-  for (const auto& run : file.runs) need_of(run->recipe);
+  const RecipeFile file = checked_recipe(arguments);
   const auto stages = stages_of(file);
   for (const auto& run : stages) run->require_done(run->train_stage());
   Json all = Json::array();

@@ -1,7 +1,6 @@
 // The commands that work on a recipe's stages.
 #include <filesystem>
 
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include "cli/commands.h"
@@ -19,15 +18,6 @@ namespace {
 
 using core::Json;
 using Stages = std::vector<std::unique_ptr<RunStages>>;
-
-/// Everything that can be refused is refused here, before the first stage.
-RecipeFile checked_recipe(const RecipeArguments& arguments) {
-  RecipeFile file = load_recipe(arguments.file, arguments.sets);
-  for (const auto& run : file.runs) need_of(run->recipe);
-  const int64_t threads = file.first().run.threads;
-  if (arguments.common.threads == 0 && threads > 0) at::set_num_threads(static_cast<int>(threads));
-  return file;
-}
 
 void require_validation_data(const Stages& stages) {
   for (const auto& run : stages) {
@@ -58,28 +48,53 @@ void write_runs(const Stages& stages, bool json, const Describe& describe) {
   json ? write_json_result(all) : write_result(text);
 }
 
+/// Takes out of `stages` the runs for which `work` diverges, so that they do not keep the others from theirs;
+/// a line about each.
+template <class Work>
+std::string without_diverged(Stages& stages, const Work& work) {
+  Stages finished;
+  std::string diverged;
+  for (auto& run : stages) {
+    try {
+      work(*run);
+      finished.push_back(std::move(run));
+    } catch (const core::NumericalError& error) {
+      diverged += fmt::format("{}: {}\n", run->label(), error.what());
+    }
+  }
+  stages = std::move(finished);
+  return diverged;
+}
+
+void throw_if_diverged(const std::string& diverged) {
+  if (!diverged.empty()) throw core::NumericalError(diverged);
+}
+
 }  // namespace
 
 void run(const RecipeArguments& arguments) {
   const RecipeFile file = checked_recipe(arguments);
-  const Stages stages = stages_of(file);
+  Stages stages = stages_of(file);
   require_validation_data(stages);
   prepare_output(file, arguments.overwrite);
-  for (const auto& run : stages) {
-    run->train();
-    run->decompose();
-    run->evaluate();
-  }
-  write_report(file, stages, arguments.common.json);
+  const std::string diverged = without_diverged(stages, [](RunStages& run) {
+    run.train();
+    run.decompose();
+    run.evaluate();
+  });
+  if (!stages.empty()) write_report(file, stages, arguments.common.json);
+  throw_if_diverged(diverged);
 }
 
 void train(const RecipeArguments& arguments) {
   const RecipeFile file = checked_recipe(arguments);
-  const Stages stages = stages_of(file);
+  Stages stages = stages_of(file);
   prepare_output(file, arguments.overwrite);
-  for (const auto& run : stages) run->train();
-  write_runs(stages, arguments.common.json,
-             [](const RunStages& run) { return Json(run.checkpoint().string()); });
+  const std::string diverged = without_diverged(stages, [](RunStages& run) { run.train(); });
+  if (!stages.empty())
+    write_runs(stages, arguments.common.json,
+               [](const RunStages& run) { return Json(run.checkpoint().string()); });
+  throw_if_diverged(diverged);
 }
 
 void report(const RecipeArguments& arguments) {

@@ -118,6 +118,18 @@ void poison_weights(const fs::path& folder) {
   core::write_safetensors(folder / "model.safetensors", tensors);
 }
 
+/// A golden identity model in `m`; `more` goes into its config.json.
+std::function<void(const fs::path&)> identity_model(const std::string& more) {
+  return [more](const fs::path& folder) {
+    fs::create_directory(folder / "m");
+    write(folder / "m/config.json",
+          testing::content_of(golden("decomposition/mamba2-g1-identity/config.json")));
+    if (!more.empty())
+      replace_in(folder / "m/config.json", "\"conv_activation\": \"identity\"",
+                 "\"conv_activation\": \"identity\"" + more);
+  };
+}
+
 // ---- the command line ----
 
 INSTANTIATE_TEST_SUITE_P(
@@ -216,6 +228,39 @@ INSTANTIATE_TEST_SUITE_P(
              "decompose.layers has layer 2",
              {"run", "r.toml"},
              recipe("decompose.layers = [0, 2]")},
+        Case{"layer_that_the_checkpoint_has_not",
+             kInput,
+             "decompose.layers has layer 3, but layers count from 0 and m has 3",
+             {"run", "r.toml"},
+             both(model("mamba2-hf"), recipe("model.from = \"m\"\ndecompose.layers = [0, 3]"))},
+        Case{"method_twice",
+             kInput,
+             "decompose.methods has alti twice",
+             {"run", "r.toml"},
+             recipe("decompose.methods = [\"alti\", \"l2\", \"alti\"]")},
+        Case{"annealing_from_identity",
+             kInput,
+             "train.annealing starts at silu, but 'm' in model.from was trained with 'identity'",
+             {"validate", "r.toml"},
+             both(identity_model(""), recipe("model.from = \"m\"\nmodel.conv_activation = \"identity\"\n"
+                                             "train.annealing = \"power\""))},
+        Case{"half_annealed",
+             kInput,
+             "from silu to 'identity', at alpha = 0.25",
+             {"run", "r.toml"},
+             both(identity_model(", \"conv_activation_alpha\": 0.25"),
+                  recipe("model.from = \"m\"\nmodel.conv_activation = \"identity\""))},
+        Case{"tokens_beyond_counting",
+             kInput,
+             "train.steps · train.grad_accumulation_steps · train.batch_size · data.context is",
+             {"validate", "r.toml", "--set", "train.steps=1000000000"},
+             recipe("train.batch_size = 1000000\ntrain.grad_accumulation_steps = 1000000")},
+        Case{"memory_beyond_counting",
+             kInput,
+             "the memory to train, in bytes, is",
+             {"validate", "r.toml"},
+             recipe("train.batch_size = 1000000\ndata.context = 16777216\nmodel.d_model = 65536\n"
+                    "model.n_layer = 1024")},
         Case{"sizes_that_do_not_fit",
              kInput,
              "multiple of head_dim 48",
