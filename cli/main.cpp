@@ -2,12 +2,11 @@
 
 #include "cli/arguments.h"
 #include "cli/failure.h"
-#include "core/stop_signal.h"
 
 namespace {
 
-/// Every step allocates tensors of the same sizes: keeping freed memory instead of giving it back to the system, page by page, makes
-/// a small model's training a quarter faster.
+/// Every step allocates tensors of the same sizes: keeping freed memory instead of giving it back to the
+/// system, page by page, makes a small model's training a quarter faster.
 void keep_freed_memory() {
   constexpr int kNever = 1 << 30;
   mallopt(M_MMAP_THRESHOLD, kNever);
@@ -19,7 +18,6 @@ void keep_freed_memory() {
 int main(int argc, char** argv) {
   keep_freed_memory();
   try {
-    exactmamba::core::install_stop_handler();
     exactmamba::cli::parse_arguments(argc, argv)();
     return 0;
   } catch (...) {

@@ -88,13 +88,27 @@ std::string distinct(const RecipeFile& file, const Value& value) {
   return fmt::format("{}", fmt::join(values, ", "));
 }
 
-Json provenance(const RecipeFile& file) {
-  return {{"program", fmt::format("exactmamba {}", core::version())},
+/// Labels of the runs of `file` that are not among `stages`.
+std::string left_out(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
+  std::vector<std::string> labels;
+  for (const auto& run : file.runs) {
+    const bool there = std::any_of(stages.begin(), stages.end(),
+                                   [&](const auto& finished) { return &finished->run() == run.get(); });
+    if (!there) labels.push_back(run->label);
+  }
+  return fmt::format("{}", fmt::join(labels, ", "));
+}
+
+Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
+  const std::string diverged = left_out(file, stages);
+  return {{"diverged runs, not shown", diverged.empty() ? "none" : diverged},
+          {"program", fmt::format("exactmamba {}", core::version())},
           {"LibTorch", core::torch_version()},
           {"training dtype", distinct(file, [](const Recipe& r) { return r.train.dtype; })},
           {"decomposition dtype", distinct(file, [](const Recipe& r) { return r.decompose.dtype; })},
           {"approximation error", distinct(file, [](const Recipe& r) { return r.decompose.error; })},
           {"convolution bias", distinct(file, [](const Recipe& r) { return r.decompose.bias; })},
+          {"--set", file.sets.empty() ? "none" : fmt::format("{}", fmt::join(file.sets, ", "))},
           {"seed", distinct(file, [](const Recipe& r) { return std::to_string(r.run.seed); })}};
 }
 
@@ -109,7 +123,7 @@ Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<R
           {"program", fmt::format("exactmamba {}", core::version())},
           {"title", first.report.title.empty() ? first.run.name : first.report.title},
           {"recipe", file.text},
-          {"provenance", provenance(file)},
+          {"provenance", provenance(file, stages)},
           {"columns", eval::report_columns(rows)},
           {"rows", rows}};
 }

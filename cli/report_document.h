@@ -9,6 +9,7 @@
 
 namespace exactmamba::cli {
 
+/// Of the runs in `stages`; those of `file` that are missing there diverged, and the report names them.
 /// @throws InputError when a stage is not done
 core::Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages);
 

@@ -9,6 +9,7 @@
 #include "core/hash.h"
 #include "core/log.h"
 #include "core/stop_signal.h"
+#include "core/version.h"
 #include "decomp/decompose.h"
 #include "decomp/interaction_map.h"
 #include "decomp/map_files.h"
@@ -21,6 +22,10 @@ namespace fs = std::filesystem;
 using core::Json;
 
 namespace {
+
+constexpr const char* kRecord = "run.json";  // of the last run, in the output folder
+constexpr const char* kRecipeHash = "recipe_hash";
+constexpr const char* kRecipeCopy = "recipe.toml";
 
 using Inputs = std::vector<std::pair<std::string, std::string>>;
 
@@ -56,6 +61,26 @@ core::Stage later_stage_of(const RecipeRun& run, const std::string& kind, const 
   return {run.recipe.run.output, kind, run.schema.canonical({kind}), {{"train", train.name()}}};
 }
 
+/// Refuses a folder that no run made, and a copy of the recipe that somebody changed.
+void refuse_foreign(const fs::path& output, const std::string& recipe) {
+  std::error_code ignored;
+  if (!fs::exists(output, ignored)) return;
+  core::require<core::IoError>(fs::is_directory(output), "{}: is a file; choose another run.output",
+                               output.string());
+  if (fs::is_empty(output)) return;
+  const Json record = fs::is_regular_file(output / kRecord) ? core::read_json(output / kRecord) : Json();
+  core::require<core::IoError>(record.is_object() && record.contains(kRecipeHash),
+                               "{}: holds other files; choose another run.output or give --overwrite",
+                               output.string());
+  const fs::path copy = output / kRecipeCopy;
+  if (!fs::exists(copy)) return;
+  const std::string there = core::read_file(copy);
+  core::require<core::IoError>(there == recipe || core::hash_hex(there) == record[kRecipeHash],
+                               "{}: was changed since a run put it there; move it away, or give --overwrite "
+                               "to replace it",
+                               copy.string());
+}
+
 void stop_if_asked(const std::string& what) {
   const int signal = core::stop_requested();
   if (signal != 0)
@@ -77,9 +102,15 @@ template <class Work>
 void RunStages::complete(const core::Stage& stage, const Work& work) const {
   if (stage.done()) return core::log_info(fmt::format("{}: {} is done", label(), stage.name()));
   core::log_info(fmt::format("{}: {}", label(), stage.name()));
-  stop_if_asked("between two stages");
-  stage.prepare();
-  stage.finish(work());
+  const core::FileLock lock = stage.prepare();
+  if (!stage.done()) stage.finish(work());  // another process may have ended it just now
+}
+
+template <class Work>
+void RunStages::complete_or_stop(const core::Stage& stage, const Work& work) const {
+  const core::StopHandler handler;
+  complete(stage, work);
+  stop_if_asked("between two stages");  // the signal that came too late for the work itself
 }
 
 void RunStages::require_done(const core::Stage& stage) const {
@@ -102,11 +133,11 @@ models::MambaLM RunStages::trained_model(at::ScalarType dtype) const {
 }
 
 void RunStages::train() {
-  complete(train_, [this] { return run_training(); });
+  complete_or_stop(train_, [this] { return run_training(); });
 }
 
 void RunStages::decompose() {
-  complete(decompose_, [this] { return run_decomposition(); });
+  complete_or_stop(decompose_, [this] { return run_decomposition(); });
 }
 
 void RunStages::evaluate() {
@@ -157,18 +188,16 @@ std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
 
 void prepare_output(const RecipeFile& file, bool overwrite) {
   const fs::path output = file.first().run.output;
+  if (!overwrite) refuse_foreign(output, file.text);
   std::error_code error;
-  if (fs::exists(output, error) && !overwrite) {
-    core::require<core::IoError>(fs::is_directory(output), "{}: is a file; choose another run.output",
-                                 output.string());
-    core::require<core::IoError>(fs::is_directory(output / "stages") || fs::is_empty(output),
-                                 "{}: holds other files; choose another run.output or give --overwrite",
-                                 output.string());
-  }
-  fs::create_directories(output / "stages", error);
-  core::require<core::IoError>(!error, "{}: cannot make the folder: {}", (output / "stages").string(),
-                               error.message());
-  core::write_file(output / "recipe.toml", file.text);
+  fs::create_directories(output, error);
+  core::require<core::IoError>(!error, "{}: cannot make the folder: {}", output.string(), error.message());
+  core::write_json(output / kRecord, {{"format_version", core::kFormatVersion},
+                                      {"program", fmt::format("exactmamba {}", core::version())},
+                                      {"recipe", file.name},
+                                      {kRecipeHash, core::hash_hex(file.text)},
+                                      {"set", file.sets}});
+  core::write_file(output / kRecipeCopy, file.text);
 }
 
 }  // namespace exactmamba::cli

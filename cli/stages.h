@@ -41,6 +41,9 @@ class RunStages {
   /// Does the work of a stage unless it is done; `work` returns its result.
   template <class Work>
   void complete(const core::Stage& stage, const Work& work) const;
+  /// The same for work that looks at core::stop_requested(). @throws Interrupted
+  template <class Work>
+  void complete_or_stop(const core::Stage& stage, const Work& work) const;
   models::MambaLM trained_model(at::ScalarType dtype) const;
   core::Json run_training() const;
   core::Json run_decomposition() const;
@@ -54,8 +57,9 @@ class RunStages {
 /// The stages of every run; runs with the same data share it. Reads the data. @throws IoError, InputError
 std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file);
 
-/// Makes the output folder ready and puts a copy of the recipe there. @throws IoError when it holds something
-/// else and `overwrite` is false
+/// Makes the output folder ready: recipe.toml is a copy of the recipe, and run.json says what was run, with
+/// every
+/// --set. @throws IoError when it holds something else, or recipe.toml was changed, and `overwrite` is false
 void prepare_output(const RecipeFile& file, bool overwrite);
 
 }  // namespace exactmamba::cli

@@ -11,6 +11,7 @@ namespace {
 
 constexpr size_t kNameDigits = 12;
 constexpr const char* kFile = "stage.json";
+constexpr const char* kLock = ".lock";
 
 Json inputs_json(const std::vector<std::pair<std::string, std::string>>& inputs) {
   Json result = Json::object();
@@ -50,10 +51,15 @@ bool Stage::done() const {
   return true;
 }
 
-void Stage::prepare() const {
+FileLock Stage::prepare() const {
   std::error_code error;
   std::filesystem::create_directories(folder_, error);
   require<IoError>(!error, "{}: cannot make the folder: {}", folder_.string(), error.message());
+  std::optional<FileLock> lock = FileLock::try_lock(folder_ / kLock);
+  require<IoError>(lock.has_value(),
+                   "another exactmamba works on this stage: {}; wait for it, or choose another run.output",
+                   folder_.string());
+  return std::move(*lock);
 }
 
 void Stage::finish(const Json& result) const {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/file_lock.h"
 #include "core/json.h"
 
 namespace exactmamba::core {
@@ -24,8 +25,9 @@ class Stage {
   /// True when a finished stage of this name is there. @throws InputError when its stage.json is of a newer
   /// format or not of this stage
   bool done() const;
-  /// Makes the folder; what an interrupted attempt left there stays, for resuming. @throws IoError
-  void prepare() const;
+  /// Makes the folder and keeps other processes off it as long as the lock lives; what an interrupted attempt
+  /// left there stays, for resuming. @throws IoError, also when another process works on the stage
+  [[nodiscard]] FileLock prepare() const;
   /// Marks the stage as done. `result` is kept in stage.json beside kind, options, inputs and the program's
   /// version. @throws IoError
   void finish(const Json& result) const;

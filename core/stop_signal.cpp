@@ -1,7 +1,6 @@
 #include "core/stop_signal.h"
 
 #include <atomic>
-#include <csignal>
 #include <unistd.h>
 
 namespace exactmamba::core {
@@ -16,13 +15,18 @@ void on_signal(int signal) {
 
 }  // namespace
 
-void install_stop_handler() {
+StopHandler::StopHandler() {
   struct sigaction action = {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, &interrupt_before_);
+  sigaction(SIGTERM, &action, &terminate_before_);
+}
+
+StopHandler::~StopHandler() {
+  sigaction(SIGINT, &interrupt_before_, nullptr);
+  sigaction(SIGTERM, &terminate_before_, nullptr);
 }
 
 int stop_requested() { return requested.load(); }

@@ -2,9 +2,22 @@
 // Interrupted. A second signal ends the process at once (committed files stay whole).
 #pragma once
 
+#include <signal.h>
+
 namespace exactmamba::core {
 
-void install_stop_handler();
+/// As long as it lives, SIGINT and SIGTERM only ask; before and after they do what they did without it.
+class StopHandler {
+ public:
+  StopHandler();
+  ~StopHandler();
+  StopHandler(const StopHandler&) = delete;
+  StopHandler& operator=(const StopHandler&) = delete;
+
+ private:
+  struct sigaction interrupt_before_, terminate_before_;
+};
+
 /// 0, or the number of the signal that asked for a stop.
 int stop_requested();
 /// For tests and for a fresh command in the same process.

@@ -2,6 +2,8 @@
 #include <chrono>
 #include <filesystem>
 #include <set>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -79,13 +81,16 @@ TEST_F(RunTest, EndsInATableAndAReport) {
   write_recipe(
       "[sweep]\nmodel.conv_activation = [\"silu\", \"identity\"]\n[[extra]]\nlabel = \"other "
       "seed\"\nrun.seed = 5\n");
-  const std::string table = succeed({"run", "r.toml"});
+  const std::string table = succeed({"run", "r.toml"}, {"train.beta1=0.8"});
   for (const std::string part :
        {"conv_activation=silu", "conv_activation=identity", "other seed", "out/report.html"})
     EXPECT_CONTAINS(table, part);
   for (const std::string file : {"report.json", "report.md", "report.html", "recipe.toml"})
     EXPECT_TRUE(fs::is_regular_file(folder_ / "out" / file)) << file;
+  EXPECT_EQ(testing::content_of(folder_ / "out/recipe.toml"), testing::content_of(folder_ / "r.toml"));
+  EXPECT_EQ(core::read_json(folder_ / "out/run.json")["set"], Json({"train.beta1=0.8"}));
   const Json report = core::read_json(folder_ / "out/report.json");
+  EXPECT_EQ(report["provenance"]["--set"], "train.beta1=0.8");
   ASSERT_EQ(report["rows"].size(), 3u);
   EXPECT_EQ(report["rows"][1]["settings"]["model.conv_activation"], "identity");
   EXPECT_LE(report["rows"][1]["values"]["error.activation.0-0"].get<double>(), 1e-5);  // identity is exact
@@ -99,8 +104,8 @@ TEST_F(RunTest, ReusesStagesThatAnEditDoesNotAffect) {
   const auto trained = stages("train");
   const auto written = fs::last_write_time(folder_ / "out/stages" / *trained.begin() / "stage.json");
 
-  const ProgramOutcome again =
-      program({"run", "r.toml"}, {"report.title=Another title", "train.log_every=2", "run.threads=1"});
+  const ProgramOutcome again = program({"run", "r.toml"}, {"report.title=Another title", "train.log_every=2",
+                                                           "run.threads=1", "decompose.error=l1_mean"});
   EXPECT_EQ(again.code, 0) << again.err;
   EXPECT_EQ(stages("train"), trained);
   EXPECT_EQ(stages("decompose").size(), 1u);
@@ -159,6 +164,82 @@ TEST_F(RunTest, ContinuesAfterASignalWithTheSameWeights) {
   EXPECT_EQ(weights("out"), weights("undisturbed"));
 }
 
+TEST_F(RunTest, ADivergedRunNeverLooksFinished) {
+  write_recipe();
+  const std::vector<std::string> run = {"run",   "r.toml",
+                                        "--set", "train.lr=10",
+                                        "--set", "train.max_grad_norm=0",
+                                        "--set", "train.weight_decay=10",
+                                        "--set", "train.max_bad_steps=1"};
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    const ProgramOutcome outcome = program(run, {"train.steps=60"});
+    EXPECT_EQ(outcome.code, 4) << outcome.err;
+    EXPECT_FALSE(fs::exists(folder_ / "out/stages" / *stages("train").begin() / "stage.json"));
+  }
+}
+
+TEST_F(RunTest, ADivergedRunOfASweepDoesNotBlockTheOthers) {
+  write_recipe("[sweep]\ntrain.lr = [10, 0.001]\n");
+  const ProgramOutcome outcome =
+      program({"run", "r.toml"},
+              {"train.steps=60", "train.max_grad_norm=0", "train.weight_decay=10", "train.max_bad_steps=1"});
+  EXPECT_EQ(outcome.code, 4);
+  EXPECT_CONTAINS(outcome.err, "exactmamba: error: lr=10: loss or gradient was not finite");
+  EXPECT_CONTAINS(outcome.out, "lr=0.001");
+  const Json report = core::read_json(folder_ / "out/report.json");
+  EXPECT_EQ(report["rows"].size(), 1u);
+  EXPECT_EQ(report["provenance"]["diverged runs, not shown"], "lr=10");
+}
+
+TEST_F(RunTest, TwoProcessesDoNotShareAStage) {
+  write_recipe();
+  const std::vector<std::string> run = {"train", "r.toml", "--set", "train.steps=100000"};
+  const TemporaryFolder streams;
+  const pid_t first = testing::start_program(run, {.folder = folder_.path()}, streams);
+  while (!fs::exists(folder_ / "out/stages") || stages("train").empty() ||
+         !fs::exists(folder_ / "out/stages" / *stages("train").begin() / "metrics.jsonl")) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_EQ(::kill(first, 0), 0);
+  }
+  const ProgramOutcome second = program(run);
+  EXPECT_EQ(second.code, 3);
+  EXPECT_CONTAINS(second.err, "another exactmamba works on this stage: out/stages/train-");
+  ::kill(first, SIGTERM);
+  EXPECT_EQ(testing::finish_program(first, streams).code, 143);
+}
+
+TEST_F(RunTest, WorkThatKeepsNothingEndsWithTheSignal) {
+  const std::string pipe = (folder_ / "pipe").string();
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int writer = ::open(pipe.c_str(), O_RDWR);
+  ASSERT_EQ(::write(writer, "#", 1), 1);
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const TemporaryFolder streams;
+    const pid_t child = testing::start_program({"validate", "-"}, {.stdin_file = pipe}, streams);
+    for (int waiting = 1; waiting > 0; ::ioctl(writer, FIONREAD, &waiting))  // until it has read the one sign
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ::kill(child, signal);
+    EXPECT_EQ(testing::finish_program(child, streams).code, -signal);
+    ASSERT_EQ(::write(writer, "#", 1), 1);
+  }
+  ::close(writer);
+}
+
+TEST_F(RunTest, DoesNotReplaceARecipeThatWasChangedInTheOutput) {
+  write_recipe();
+  succeed({"train", "r.toml"});
+  write_recipe("[report]\ntitle = \"new\"\n");
+  succeed({"train", "r.toml"});  // another recipe, and the copy is as the first run left it
+  std::ofstream(folder_ / "out/recipe.toml", std::ios::app) << "# a thought\n";
+  const std::string changed = testing::content_of(folder_ / "out/recipe.toml");
+  const ProgramOutcome refused = program({"train", "r.toml"});
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_CONTAINS(refused.err, "out/recipe.toml: was changed");
+  EXPECT_EQ(testing::content_of(folder_ / "out/recipe.toml"), changed);
+  succeed({"train", "out/recipe.toml"});
+  succeed({"train", "r.toml", "--overwrite"});
+}
+
 TEST_F(RunTest, ReadsARecipeFromStdin) {
   const ProgramOutcome outcome =
       run_program({"validate", "-", "--json"}, {.folder = folder_.path(), .input = kRecipe});
@@ -197,9 +278,21 @@ TEST(Reference, DocsAreCurrent) {
       << "run: exactmamba validate --reference > docs/recipes.md";
 }
 
+/// A folder whose config.json has room for the bytes of a text; some recipes continue from a checkpoint.
+void put_starting_model(const fs::path& folder) {
+  Json config = core::read_json(testing::golden("models/mamba2-hf/config.json"));
+  config["vocab_size"] = 512;
+  testing::put_file(folder / "config.json", config.dump());
+}
+
 TEST(Reference, RecipesOfTheProjectAreValid) {
+  const TemporaryFolder start;
+  put_starting_model(start.path());
   for (const fs::directory_entry& entry : fs::directory_iterator(fs::path(EXACTMAMBA_SOURCE) / "recipes")) {
-    const ProgramOutcome outcome = run_program({"validate", entry.path().string()});
+    std::vector<std::string> arguments = {"validate", entry.path().string()};
+    if (testing::content_of(entry.path()).find("\"CHECKPOINT\"") != std::string::npos)
+      arguments.insert(arguments.end(), {"--set", "model.from=" + start.path().string()});
+    const ProgramOutcome outcome = run_program(arguments);
     const bool needs_data = outcome.err.find("EXACTMAMBA_DATA") != std::string::npos;
     EXPECT_TRUE(outcome.code == 0 || needs_data) << outcome.err;
   }

@@ -50,7 +50,7 @@ TEST_F(StageTest, IsDoneOnlyAfterFinish) {
   const Stage stage(output_, "train", {{"train.lr", 0.1}}, {{"data", "d0"}});
   EXPECT_EQ(stage.folder(), output_ / "stages" / stage.name());
   EXPECT_FALSE(stage.done());
-  stage.prepare();
+  const FileLock lock = stage.prepare();
   EXPECT_FALSE(stage.done());
   stage.finish({{"loss", 1.5}});
   EXPECT_TRUE(stage.done());
@@ -63,7 +63,7 @@ TEST_F(StageTest, IsDoneOnlyAfterFinish) {
 
 TEST_F(StageTest, RefusesARecordThatIsNotItsOwn) {
   const Stage stage(output_, "train", {}, {});
-  stage.prepare();
+  const FileLock lock = stage.prepare();
   for (const std::string text : {"[]", "{", "{}", R"({"format_version": 1, "name": "other"})"}) {
     std::ofstream(stage.folder() / "stage.json") << text;
     EXPECT_THROW(stage.done(), InputError) << text;
@@ -78,9 +78,27 @@ TEST_F(StageTest, RefusesARecordThatIsNotItsOwn) {
   }
 }
 
+TEST_F(StageTest, BelongsToOneAtATime) {
+  const Stage stage(output_, "train", {}, {}), same(output_, "train", {}, {}),
+      other(output_, "evaluate", {}, {});
+  {
+    const FileLock lock = stage.prepare();
+    const FileLock beside = other.prepare();
+    try {
+      static_cast<void>(same.prepare());
+      FAIL();
+    } catch (const IoError& error) {
+      EXPECT_NE(std::string(error.what())
+                    .find("another exactmamba works on this stage: " + stage.folder().string()),
+                std::string::npos);
+    }
+  }
+  const FileLock free_again = same.prepare();
+}
+
 TEST_F(StageTest, SaysWhyItsFolderCannotBeMade) {
   std::ofstream(output_ / "stages") << "a file";
-  EXPECT_THROW(Stage(output_, "train", {}, {}).prepare(), IoError);
+  EXPECT_THROW(static_cast<void>(Stage(output_, "train", {}, {}).prepare()), IoError);
 }
 
 }  // namespace

@@ -10,20 +10,31 @@ namespace exactmamba::core {
 namespace {
 
 TEST(StopSignal, IsRemembered) {
-  install_stop_handler();
+  const StopHandler handler;
   EXPECT_EQ(stop_requested(), 0);
   ::raise(SIGTERM);
   EXPECT_EQ(stop_requested(), SIGTERM);
   clear_stop_request();
   EXPECT_EQ(stop_requested(), 0);
-  ::signal(SIGTERM, SIG_DFL);
-  ::signal(SIGINT, SIG_DFL);
+}
+
+TEST(StopSignal, EndsTheProcessOnceTheHandlerIsGone) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    { const StopHandler handler; }
+    ::raise(SIGTERM);
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(WTERMSIG(status), SIGTERM);
 }
 
 TEST(StopSignal, TheSecondEndsTheProcess) {
   const pid_t child = ::fork();
   if (child == 0) {
-    install_stop_handler();
+    const StopHandler handler;
     ::raise(SIGINT);
     ::raise(SIGINT);
     ::_exit(0);

@@ -26,6 +26,7 @@ struct ProgramOutcome {
 struct ProgramSetting {
   std::filesystem::path folder = ".";  // working directory
   std::string input = {};              // stdin
+  std::string stdin_file = {};         // instead of input: a pipe
   std::string stdout_file = {};        // instead of keeping stdout: "/dev/full"
   rlim_t file_limit = RLIM_INFINITY;   // bytes of a file, as on a full disk
 };
@@ -44,7 +45,8 @@ inline pid_t start_program(const std::vector<std::string>& arguments, const Prog
                            const TemporaryFolder& streams) {
   std::ofstream(streams / "in") << setting.input;
   const std::string out = setting.stdout_file.empty() ? (streams / "out").string() : setting.stdout_file;
-  const std::string in = (streams / "in").string(), err = (streams / "err").string();
+  const std::string in = setting.stdin_file.empty() ? (streams / "in").string() : setting.stdin_file;
+  const std::string err = (streams / "err").string();
   std::vector<char*> argv = {const_cast<char*>(EXACTMAMBA_PROGRAM)};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);

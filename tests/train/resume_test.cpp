@@ -25,12 +25,10 @@ using testing::train_tiny;
 
 class StopAfter {
  public:
-  StopAfter() { core::install_stop_handler(); }
-  ~StopAfter() {
-    core::clear_stop_request();
-    std::signal(SIGTERM, SIG_DFL);
-    std::signal(SIGINT, SIG_DFL);
-  }
+  ~StopAfter() { core::clear_stop_request(); }
+
+ private:
+  core::StopHandler handler_;
 };
 
 /// Trains `setup`, but is sent `signal` while the evaluation after update `step` runs.
