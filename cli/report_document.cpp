@@ -100,16 +100,17 @@ std::string left_out(const RecipeFile& file, const std::vector<std::unique_ptr<R
 }
 
 Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
+  Json result = {{"program", fmt::format("exactmamba {}", core::version())},
+                 {"LibTorch", core::torch_version()},
+                 {"training dtype", distinct(file, [](const Recipe& r) { return r.train.dtype; })},
+                 {"decomposition dtype", distinct(file, [](const Recipe& r) { return r.decompose.dtype; })},
+                 {"approximation error", distinct(file, [](const Recipe& r) { return r.decompose.error; })},
+                 {"convolution bias", distinct(file, [](const Recipe& r) { return r.decompose.bias; })},
+                 {"seed", distinct(file, [](const Recipe& r) { return std::to_string(r.run.seed); })}};
+  if (!file.sets.empty()) result["--set"] = fmt::format("{}", fmt::join(file.sets, ", "));
   const std::string diverged = left_out(file, stages);
-  return {{"diverged runs, not shown", diverged.empty() ? "none" : diverged},
-          {"program", fmt::format("exactmamba {}", core::version())},
-          {"LibTorch", core::torch_version()},
-          {"training dtype", distinct(file, [](const Recipe& r) { return r.train.dtype; })},
-          {"decomposition dtype", distinct(file, [](const Recipe& r) { return r.decompose.dtype; })},
-          {"approximation error", distinct(file, [](const Recipe& r) { return r.decompose.error; })},
-          {"convolution bias", distinct(file, [](const Recipe& r) { return r.decompose.bias; })},
-          {"--set", file.sets.empty() ? "none" : fmt::format("{}", fmt::join(file.sets, ", "))},
-          {"seed", distinct(file, [](const Recipe& r) { return std::to_string(r.run.seed); })}};
+  if (!diverged.empty()) result["diverged runs, not shown"] = diverged;
+  return result;
 }
 
 }  // namespace

@@ -177,27 +177,33 @@ TEST(Trainer, UpdatesThatAreNotFiniteAreSkippedAndCounted) {
   EXPECT_EQ(trainer.model().parameters().checksum(), train_tiny(undisturbed));
 }
 
+/// Weights after which no logit is finite, though they are.
+void blow_up(const models::ParameterStore& store) {
+  for (const char* name : {"backbone.norm_f.weight", "backbone.embeddings.weight"})
+    store.parameter(name).fill_(3e38);
+}
+
 TEST(Trainer, StopsAfterTooManyBadUpdatesInARowAndKeepsTheWeightsBeforeThem) {
   const TemporaryFolder folder;
   std::string before;
-  const TrainSetup setup = with_spoiler(
-      row_by_row(folder.path(), 20), [&before](const models::ParameterStore& store, int64_t step) {
-        if (step != 5) return;
-        for (const char* name : {"backbone.norm_f.weight", "backbone.embeddings.weight"})
-          store.parameter(name).fill_(3e38);  // finite, but no logit is
-        before = store.checksum();
-      });
+  const TrainSetup setup = with_spoiler(row_by_row(folder.path(), 20),
+                                        [&before](const models::ParameterStore& store, int64_t step) {
+                                          if (step != 5) return;
+                                          blow_up(store);
+                                          before = store.checksum();
+                                        });
   const std::string message = testing::error_of<core::NumericalError>([&] { train_tiny(setup); });
   EXPECT_CONTAINS(message, "3 updates in a row");
   EXPECT_CONTAINS(message, "step-00000008");
   EXPECT_EQ(models::load_model(*last_checkpoint(folder.path())).parameters().checksum(), before);
 }
 
-/// From update `from` on nothing is finite, at most 3 times.
-TrainSetup diverging(const std::filesystem::path& folder, int64_t steps, int64_t from) {
-  return with_spoiler(row_by_row(folder, steps), [from](const models::ParameterStore& store, int64_t step) {
-    if (step == from) store.parameter("backbone.norm_f.weight").fill_(HUGE_VAL);
-  });
+/// Nothing is finite after update `last_good`; 3 bad updates are too many.
+TrainSetup diverging(const std::filesystem::path& folder, int64_t steps, int64_t last_good) {
+  return with_spoiler(row_by_row(folder, steps),
+                      [last_good](const models::ParameterStore& store, int64_t step) {
+                        if (step == last_good) blow_up(store);
+                      });
 }
 
 TEST(Trainer, ADivergedTrainingStaysDiverged) {
