@@ -259,8 +259,8 @@ INSTANTIATE_TEST_SUITE_P(
              kInput,
              "the memory to train, in bytes, is",
              {"validate", "r.toml"},
-             recipe("train.batch_size = 1000000\ndata.context = 16777216\nmodel.d_model = 65536\n"
-                    "model.n_layer = 1024")},
+             recipe("train.batch_size = 1000000\ndata.context = 16777216\nmodel.d_model = 1024\n"
+                    "model.n_layer = 64")},
         Case{"sizes_that_do_not_fit",
              kInput,
              "multiple of head_dim 48",

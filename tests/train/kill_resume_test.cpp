@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 constexpr int kKills = 20;
-constexpr int64_t kSteps = 30;
+constexpr int64_t kSteps = 12;
 
 /// A checkpoint every 1 to 3 updates, so that most moments are close to one or inside one.
 TrainSetup setup(const fs::path& folder, int64_t checkpoint_every) {
