@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "tests/support/files.h"
 #include "tests/support/golden_model.h"
 
 namespace exactmamba::models {
