@@ -1,9 +1,11 @@
 // How long the ℓ2 map of one mamba-130m-sized layer takes, against (a) the literal transcription of the closed form with whole
 // L×L×D tensors and (b) the bound: one matrix product of all causal pairs with W_out. And the memory it needs at L = 2048.
-//     decompose_bench [L] [repetitions]
+//     decompose_bench [L] [repetitions]                    times of both architectures
+//     decompose_bench L repetitions mamba1 | mamba2        memory of one of them only; the first two count for nothing
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <string>
@@ -27,7 +29,8 @@
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
-#include <sys/resource.h>
+#include <malloc.h>
+#include <unistd.h>
 
 #include "decomp/aggregators.h"
 #include "decomp/frozen_scan.h"
@@ -140,21 +143,36 @@ void compare(Architecture architecture, int64_t L, int repetitions) {
               literal, literal / ours, bound, 100 * bound / ours, difference);
 }
 
-int64_t peak_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
+/// Current resident set: the second number of /proc/self/statm, in pages.
+int64_t resident_bytes() {
+  int64_t total = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
 }
 
-/// Growth of the peak resident set while a long map is made, less the map itself. Before anything else has raised the peak.
+/// Makes the kernel forget the peak so far.
+void reset_peak() { std::ofstream("/proc/self/clear_refs") << 5; }
+
+/// Largest resident set since reset_peak(): VmHWM of /proc/self/status, in kB.
+int64_t peak_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.rfind("VmHWM:", 0) == 0) return std::atoll(line.c_str() + 6) * 1024;
+  return 0;
+}
+
+/// How far the resident set rises while a long map is made, less the map itself.
 void measure_memory(Architecture architecture, int64_t L) {
   const LayerTrace trace = random_trace(architecture, L);
   tiles(random_trace(architecture, 8));  // libraries loaded, threads started
-  const int64_t before = peak_bytes();
+  malloc_trim(0);                        // what the random numbers left behind would hide a part of the rise
+  reset_peak();
+  const int64_t before = resident_bytes();
   const at::Tensor map = tiles(trace);
-  constexpr double kMiB = 1024 * 1024;
-  std::printf("%-7s L %lld: %.0f MiB beyond model, trace and result\n", architecture == Architecture::kMamba1 ? "Mamba-1" : "Mamba-2",
-              static_cast<long long>(L), static_cast<double>(peak_bytes() - before - static_cast<int64_t>(map.nbytes())) / kMiB);
+  const int64_t rise = peak_bytes() - before - static_cast<int64_t>(map.nbytes());
+  std::printf("%-7s L %lld: %.1f MiB beyond model, trace and result\n",
+              architecture == Architecture::kMamba1 ? "Mamba-1" : "Mamba-2", static_cast<long long>(L),
+              static_cast<double>(rise) / (1024.0 * 1024.0));
 }
 
 }  // namespace
