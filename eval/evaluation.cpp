@@ -21,10 +21,6 @@ using decomp::InteractionMap;
 
 namespace {
 
-constexpr decomp::ErrorMeasure kMeasures[] = {decomp::ErrorMeasure::kL2Mean, decomp::ErrorMeasure::kL1Mean,
-                                              decomp::ErrorMeasure::kL2RatioOfSums,
-                                              decomp::ErrorMeasure::kL2MeanNoSkip};
-
 const data::CopyTask* as_copy_task(const data::Dataset& valid) {
   return dynamic_cast<const data::CopyTask*>(&valid);
 }
@@ -224,7 +220,7 @@ Json derived_column(const std::string& key) {
 
 Json error_json(const decomp::ErrorTable& table, int64_t rows) {
   Json json = {{"bias", table.bias}, {"dtype", table.dtype}, {"rows", rows}, {"measures", Json::object()}};
-  for (const decomp::ErrorMeasure measure : kMeasures) {
+  for (const decomp::ErrorMeasure measure : decomp::kErrorMeasures) {
     Json& by_approximation = json["measures"][decomp::error_measure_name(measure)] = Json::object();
     for (size_t a = 0; a < table.approximations.size(); ++a) {
       Json per_layer = Json::array();

@@ -6,6 +6,7 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "core/markdown.h"
 
 namespace exactmamba::models {
 namespace {
@@ -62,17 +63,9 @@ std::string loading_code(const ModelCard& card) {
       import);
 }
 
-/// A fence longer than every run of backticks in `text`.
-std::string fenced(const std::string& text, const char* language) {
-  std::string fence = "```";
-  while (text.find(fence) != std::string::npos) fence += '`';
-  const char* end = text.ends_with('\n') ? "" : "\n";
-  return fmt::format("{}{}\n{}{}{}\n\n", fence, language, text, end, fence);
-}
-
 std::string loading_section(const ModelCard& card) {
-  return "## Loading\n\n" + fenced(loading_code(card), "python") +
-         "The program `exactmamba` reads this folder as it is, for example `exactmamba inspect "
+  return "## Loading\n\n" + core::fenced_block(loading_code(card), "python") +
+         "\nThe program `exactmamba` reads this folder as it is, for example `exactmamba inspect "
          "path/to/this/folder`.\n\n";
 }
 
@@ -105,7 +98,8 @@ std::string data_section(const ModelCard& card) {
 }
 
 std::string recipe_section(const ModelCard& card) {
-  return "## Recipe\n\n" + (card.recipe.empty() ? "Not stated.\n\n" : fenced(card.recipe, "toml"));
+  return "## Recipe\n\n" +
+         (card.recipe.empty() ? "Not stated.\n\n" : core::fenced_block(card.recipe, "toml") + "\n");
 }
 
 std::string licence_section(const ModelCard& card) {

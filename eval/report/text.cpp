@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "core/markdown.h"
 #include "eval/report.h"
 #include "eval/report/columns.h"
 
@@ -92,14 +93,6 @@ std::string layer_markdown(const Json& report) {
   return fmt::format("\n## Layer by layer\n\n{}\n{}\n{}", head, rule, lines);
 }
 
-/// A fence longer than any run of backticks inside.
-std::string fenced(const std::string& text, const std::string& language) {
-  size_t longest = 2, run = 0;
-  for (char c : text) longest = std::max(longest, run = c == '`' ? run + 1 : 0);
-  const std::string fence(longest + 1, '`');
-  return fmt::format("{}{}\n{}{}{}\n", fence, language, text, text.ends_with('\n') ? "" : "\n", fence);
-}
-
 }  // namespace
 
 std::string report_table(const Json& report) {
@@ -142,7 +135,8 @@ std::string report_markdown(const Json& report) {
     out += fmt::format("- {}: {}\n", markdown_escaped(name),
                        markdown_escaped(value.is_string() ? value.get<std::string>() : value.dump()));
   }
-  if (report.contains("recipe")) out += "\n" + fenced(report["recipe"].get<std::string>(), "toml");
+  if (report.contains("recipe"))
+    out += "\n" + core::fenced_block(report["recipe"].get<std::string>(), "toml");
   return out;
 }
 
