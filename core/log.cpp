@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <mutex>
 #include <sys/ioctl.h>
@@ -12,6 +14,8 @@
 #include <utility>
 
 #include <fmt/format.h>
+
+#include "core/utf8.h"
 
 namespace exactmamba::core {
 namespace {
@@ -22,8 +26,8 @@ constexpr auto kLogEvery = std::chrono::seconds(5);
 constexpr const char* kClearLine = "\r\x1b[K";
 
 std::atomic<Verbosity> verbosity_now{Verbosity::kNormal};
-std::mutex output;                         // guards stderr and the next line
-const Progress* line_on_screen = nullptr;  // whose line the cursor stands on
+std::mutex output;                                      // guards stderr and the next line
+std::atomic<const Progress*> line_on_screen = nullptr;  // whose line the cursor stands on
 
 bool quiet() { return verbosity_now.load() == Verbosity::kQuiet; }
 
@@ -37,24 +41,15 @@ bool is_coloured() {
   return is_terminal() && !(no_color && *no_color);
 }
 
-/// The first `width` characters of UTF-8 text.
-std::string_view clipped(std::string_view text, size_t width) {
-  size_t seen = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const bool starts_character = (static_cast<unsigned char>(text[i]) & 0xC0) != 0x80;
-    if (starts_character && seen++ == width) return text.substr(0, i);
-  }
-  return text;
-}
-
-size_t terminal_width() {
-  winsize size = {};
-  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u : 79u;
+/// Of a progress line: one less than there are, so that no terminal wraps it.
+size_t line_width() {
+  const size_t columns = terminal_columns(STDERR_FILENO);
+  return columns > 1 ? columns - 1 : 79;
 }
 
 void print_line(const std::string& line) {
   const std::lock_guard lock(output);
-  const char* clear = line_on_screen ? kClearLine : "";
+  const char* clear = line_on_screen.load() != nullptr ? kClearLine : "";
   line_on_screen = nullptr;  // the next update draws it again
   std::fputs(fmt::format("{}{}\n", clear, line).c_str(), stderr);
   std::fflush(stderr);
@@ -70,12 +65,46 @@ std::string scaled(double value, double base, std::initializer_list<const char*>
   return unit == units.begin() ? fmt::format("{:g}{}", value, *unit) : fmt::format("{:.2f}{}", value, *unit);
 }
 
+/// Parts of a progress line with their ranks: those with the highest are left out first.
+using Parts = std::vector<std::pair<int, std::string>>;
+
+std::string joined(const Parts& parts) {
+  std::string line;
+  for (const auto& [rank, text] : parts) line += (line.empty() ? "" : "  ") + text;
+  return line;
+}
+
+std::string fitting_line(Parts parts, size_t width) {
+  while (parts.size() > 1 && count_characters(joined(parts)) > width) {
+    const auto by_rank = [](const auto& a, const auto& b) { return a.first < b.first; };
+    parts.erase(std::max_element(parts.begin(), parts.end(), by_rank));
+  }
+  return std::string(first_characters(joined(parts), width));
+}
+
 }  // namespace
 
 void set_verbosity(Verbosity verbosity) { verbosity_now = verbosity; }
 
 void log_info(const std::string& message) {
   if (!quiet()) print_line(message);
+}
+
+void log_from_signal(const char* message) {
+  if (quiet()) return;
+  const int error = errno;
+  const char* clear = line_on_screen.exchange(nullptr) != nullptr ? kClearLine
+                      : terminal_columns(STDERR_FILENO) > 0       ? "\r"  // over the terminal's "^C"
+                                                                  : "";
+  for (const char* text : {clear, message, "\n"}) {
+    if (::write(STDERR_FILENO, text, std::strlen(text)) < 0) break;  // nobody to tell it
+  }
+  errno = error;
+}
+
+size_t terminal_columns(int descriptor) {
+  winsize size = {};
+  return ::ioctl(descriptor, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
 void log_warning(const std::string& message) {
@@ -102,7 +131,7 @@ Progress::Progress(std::string label, int64_t total, std::string unit, int64_t d
       terminal_(is_terminal()) {}
 
 Progress::~Progress() {
-  if (!last_line_.empty()) draw(last_line_, true);
+  if (!parts_.empty()) draw(true);
 }
 
 void Progress::update(int64_t steps_done, double units, const std::string& detail) {
@@ -113,23 +142,30 @@ void Progress::update(int64_t steps_done, double units, const std::string& detai
       steps > 0 ? elapsed / static_cast<double>(steps) * static_cast<double>(total_ - steps_done) : INFINITY;
   const double percent =
       total_ > 0 ? 100.0 * static_cast<double>(steps_done) / static_cast<double>(total_) : 100.0;
-  last_line_ =
-      fmt::format("{}  {}/{}  {:.0f} %  {} {}/s  {} < {}{}{}", label_, steps_done, total_, percent,
-                  human_count(std::round(elapsed > 0 ? units / elapsed : 0)), unit_, human_duration(elapsed),
-                  human_duration(remaining), detail.empty() ? "" : "  ", detail);
-  draw(last_line_, false);
+  parts_ = {{2, label_},
+            {4, fmt::format("{}/{}", steps_done, total_)},
+            {3, fmt::format("{:.0f} %", percent)},
+            {1, fmt::format("{} {}/s", human_count(std::round(elapsed > 0 ? units / elapsed : 0)), unit_)},
+            {0, fmt::format("{} < {}", human_duration(elapsed), human_duration(remaining))}};
+  constexpr std::string_view kGap = "  ";
+  for (size_t begin = 0; begin < detail.size();) {
+    const size_t end = std::min(detail.find(kGap, begin), detail.size());
+    parts_.emplace_back(static_cast<int>(parts_.size()), detail.substr(begin, end - begin));
+    begin = end + kGap.size();
+  }
+  draw(false);
 }
 
-void Progress::draw(const std::string& line, bool last) {
+void Progress::draw(bool last) {
   const auto now = Clock::now();
   const bool due =
       !drawn_ || now - shown_ >= (terminal_ ? Clock::duration(kRedrawEvery) : Clock::duration(kLogEvery));
-  const bool already_in_log = !terminal_ && drawn_ && line == shown_line_;
-  if (last ? already_in_log : !due) return;
+  if (!due && !last) return;
+  const std::string line = terminal_ ? fitting_line(parts_, line_width()) : joined(parts_);
+  if (last && !terminal_ && line == shown_line_) return;  // it is in the log already
   const std::lock_guard lock(output);
   if (terminal_) {
-    std::fputs(fmt::format("{}{}{}", kClearLine, clipped(line, terminal_width()), last ? "\n" : "").c_str(),
-               stderr);
+    std::fputs(fmt::format("{}{}{}", kClearLine, line, last ? "\n" : "").c_str(), stderr);
     line_on_screen = last ? nullptr : this;
   } else {
     std::fputs((line + "\n").c_str(), stderr);

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace exactmamba::core {
 
@@ -19,18 +21,27 @@ std::string human_count(double value);
 std::string human_duration(double seconds);
 std::string human_bytes(double bytes);
 
-/// Progress of `total` units of work: "train  300/1000  30 %  12.3k tok/s  0m20s < 0m47s  loss 1.234".
+/// For signal handlers, which may do little else: the line that log_info() would print.
+void log_from_signal(const char* message);
+
+/// Columns of the terminal behind a file descriptor; 0 when there is none.
+size_t terminal_columns(int descriptor);
+
+/// Progress of `total` units of work: "train  300/1000  30 %  12.3k tok/s  0m20s < 0m47s  loss 1.234". On a
+/// narrow terminal parts are left out, the details first, rate and remaining time last.
 class Progress {
  public:
   /// `unit`: what update() counts per second ("tok", "row").
   Progress(std::string label, int64_t total, std::string unit, int64_t done = 0);
   ~Progress();  // finishes the line
-  /// `steps_done` of total; `units`: units of work since construction (for the rate); `detail` is appended.
+  /// `steps_done` of total; `units`: units of work since construction (for the rate); `detail` is appended,
+  /// its parts two spaces apart.
   void update(int64_t steps_done, double units, const std::string& detail = "");
 
  private:
-  void draw(const std::string& line, bool last);
-  std::string label_, unit_, last_line_, shown_line_;
+  void draw(bool last);
+  std::string label_, unit_, shown_line_;
+  std::vector<std::pair<int, std::string>> parts_;  // of the next line; the highest ranks are left out first
   int64_t total_, first_;
   std::chrono::steady_clock::time_point start_, shown_;
   bool terminal_, drawn_ = false;

@@ -3,6 +3,8 @@
 #include <atomic>
 #include <unistd.h>
 
+#include "core/log.h"
+
 namespace exactmamba::core {
 namespace {
 
@@ -11,6 +13,7 @@ static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only 
 
 void on_signal(int signal) {
   if (requested.exchange(signal) != 0) _exit(128 + signal);
+  log_from_signal("stopping after this step; again to stop now");
 }
 
 }  // namespace

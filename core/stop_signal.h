@@ -1,5 +1,6 @@
-// SIGINT and SIGTERM ask for a stop; long work looks at stop_requested() between steps, commits, and throws
-// Interrupted. A second signal ends the process at once (committed files stay whole).
+// SIGINT and SIGTERM ask for a stop, and a line says so at once; long work looks at stop_requested() between
+// steps, commits, and throws Interrupted. A second signal ends the process at once (committed files stay
+// whole).
 #pragma once
 
 #include <signal.h>

@@ -1,7 +1,11 @@
 #include "core/utf8.h"
 
+#include <algorithm>
+
 namespace exactmamba::core {
 namespace {
+
+bool starts_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }
 
 /// A row of table 3-7: how many bytes follow a lead byte, and the bounds of the first of them.
 struct Form {
@@ -40,6 +44,18 @@ std::optional<size_t> find_invalid_utf8(std::string_view text) {
     i += 1 + static_cast<size_t>(form.following);
   }
   return std::nullopt;
+}
+
+size_t count_characters(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), starts_character));
+}
+
+std::string_view first_characters(std::string_view text, size_t count) {
+  size_t seen = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (starts_character(text[i]) && seen++ == count) return text.substr(0, i);
+  }
+  return text;
 }
 
 }  // namespace exactmamba::core

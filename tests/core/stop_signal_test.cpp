@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/log.h"
+
 namespace exactmamba::core {
 namespace {
 
@@ -16,6 +18,20 @@ TEST(StopSignal, IsRemembered) {
   EXPECT_EQ(stop_requested(), SIGTERM);
   clear_stop_request();
   EXPECT_EQ(stop_requested(), 0);
+}
+
+TEST(StopSignal, IsAnsweredAtOnceUnlessQuiet) {
+  const StopHandler handler;
+  for (const auto& [verbosity, answer] :
+       {std::pair{Verbosity::kNormal, "stopping after this step; again to stop now\n"},
+        {Verbosity::kQuiet, ""}}) {
+    set_verbosity(verbosity);
+    ::testing::internal::CaptureStderr();
+    ::raise(SIGINT);
+    EXPECT_EQ(::testing::internal::GetCapturedStderr(), answer);
+    clear_stop_request();
+  }
+  set_verbosity(Verbosity::kNormal);
 }
 
 TEST(StopSignal, EndsTheProcessOnceTheHandlerIsGone) {

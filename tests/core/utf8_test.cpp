@@ -42,5 +42,13 @@ TEST(Utf8, NamesTheFirstWrongByte) {
   EXPECT_EQ(find_invalid_utf8("\xC0\x80"), 0u);           // overlong
 }
 
+TEST(Utf8, CountsAndCutsWholeCharacters) {
+  EXPECT_EQ(count_characters(""), 0u);
+  EXPECT_EQ(count_characters("a· ü€😀"), 6u);
+  EXPECT_EQ(first_characters("ü€😀x", 2), "ü€");
+  EXPECT_EQ(first_characters("ü€", 2), "ü€");
+  EXPECT_EQ(first_characters("ü€", 0), "");
+}
+
 }  // namespace
 }  // namespace exactmamba::core
