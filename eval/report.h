@@ -8,12 +8,14 @@
 //             values  {column key: number | null},
 //             curves  {name: {x: [steps], y: [numbers]}},            e.g. "loss", "validation loss"
 //             layers  {measure: {series: [one number per layer]}},   e.g. "approximation error":
-//             {"activation": […]} maps    [{title, method, text, layer, rows [labels], columns [labels], values
+//             {"activation": […]} maps    [{title, method, text, layer, rows [labels], columns [labels],
+//             values
 //             [[numbers]]}]}]
 // rows[i] without label and settings is what evaluation (evaluation.h) returns for one model.
 #pragma once
 
 #include <filesystem>
+#include <limits>
 #include <string>
 
 #include "core/json.h"
@@ -24,8 +26,9 @@ namespace exactmamba::eval {
 /// `where`
 void check_report(const core::Json& report, const std::string& where);
 
-/// The comparison table alone, for a terminal: aligned text.
-std::string report_table(const core::Json& report);
+/// The comparison table alone: aligned text. What is wider than `width` characters is wrapped, then cut into
+/// blocks of columns below each other.
+std::string report_table(const core::Json& report, size_t width = std::numeric_limits<size_t>::max());
 std::string report_markdown(const core::Json& report);
 /// One self-contained page: no network, opens from a file, no script but ours runs (Content-Security-Policy
 /// with a nonce).

@@ -1,5 +1,6 @@
 // The commands that work on a recipe's stages.
 #include <filesystem>
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -9,6 +10,7 @@
 #include "cli/report_document.h"
 #include "core/error.h"
 #include "core/json.h"
+#include "core/log.h"
 #include "eval/evaluation.h"
 #include "eval/report.h"
 #include "models/checkpoint.h"
@@ -31,7 +33,27 @@ void write_report(const RecipeFile& file, const Stages& stages, bool json) {
   const std::filesystem::path output = file.first().run.output;
   eval::write_report(output, document);
   if (json) return write_json_result(document);
-  write_result(eval::report_table(document) + "\n" + (output / "report.html").string() + "\n");
+  const size_t columns = core::terminal_columns(STDOUT_FILENO);
+  const std::string table =
+      columns > 0 ? eval::report_table(document, columns) : eval::report_table(document);
+  write_result(table + "\n" + (output / "report.html").string() + "\n");
+}
+
+/// A model that no run made is measured once: on what data, and how, must not depend on the run.
+void require_one_measure(const RecipeFile& file, const Stages& stages) {
+  const RunStages& first = *stages.front();
+  for (const auto& run : stages) {
+    const bool same_data = run->datasets().valid->fingerprint() == first.datasets().valid->fingerprint();
+    const bool same_way =
+        run->run().schema.canonical({"evaluate"}) == first.run().schema.canonical({"evaluate"}) &&
+        run->run().recipe.train.dtype == first.run().recipe.train.dtype;
+    core::require(
+        same_data && same_way,
+        "{}: the runs '{}' and '{}' differ in {}, and --model is measured once; leave that out of the "
+        "sweep",
+        file.name, first.label(), run->label(),
+        same_data ? "[evaluate] or train.dtype" : "their validation data");
+  }
 }
 
 /// One line a run, or a JSON list.
@@ -114,6 +136,7 @@ void evaluate(const EvaluateArguments& arguments) {
     return write_runs(stages, arguments.recipe.common.json,
                       [](const RunStages& run) { return run.evaluate_stage().result(); });
   }
+  require_one_measure(file, stages);
   const data::Dataset& valid = *stages.front()->datasets().valid;
   models::LoadOptions options;
   options.dtype = train::training_dtype(file.first().train);

@@ -1,9 +1,12 @@
 // The comparison table for a terminal, and report.md.
 #include <algorithm>
+#include <limits>
+#include <sstream>
 
 #include <fmt/format.h>
 
 #include "core/markdown.h"
+#include "core/utf8.h"
 #include "eval/report.h"
 #include "eval/report/columns.h"
 
@@ -13,7 +16,11 @@ using core::Json;
 
 namespace {
 
-using Table = std::vector<std::vector<std::string>>;  // first line: headings
+using Lines = std::vector<std::string>;
+using Table = std::vector<Lines>;  // first row: headings; first column: labels
+
+const std::string kGap = "  ";
+constexpr size_t kNoLimit = std::numeric_limits<size_t>::max();
 
 Table table_of(const Json& report) {
   const std::vector<Column> columns = columns_of(report);
@@ -27,22 +34,83 @@ Table table_of(const Json& report) {
   return table;
 }
 
-size_t code_points(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xC0) != 0x80; }));
+/// Words of `text` in lines of at most `width` characters; longer words have lines of their own.
+Lines wrapped(const std::string& text, size_t width) {
+  if (core::count_characters(text) <= width) return {text};
+  Lines lines;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    const bool fits =
+        !lines.empty() && core::count_characters(lines.back()) + 1 + core::count_characters(word) <= width;
+    if (fits)
+      lines.back() += " " + word;
+    else
+      lines.push_back(word);
+  }
+  return lines;
 }
 
 std::string padded(const std::string& text, size_t width, bool left) {
-  const std::string space(width - std::min(width, code_points(text)), ' ');
+  const std::string space(width - std::min(width, core::count_characters(text)), ' ');
   return left ? text + space : space + text;
 }
 
-std::vector<size_t> widths_of(const Table& table) {
+/// Widths of the columns when cells are wrapped to `cell` characters, labels to `label`.
+std::vector<size_t> widths_of(const Table& table, size_t label, size_t cell) {
   std::vector<size_t> widths(table[0].size(), 0);
-  for (const auto& line : table) {
-    for (size_t k = 0; k < line.size(); ++k) widths[k] = std::max(widths[k], code_points(line[k]));
+  for (const Lines& row : table) {
+    for (size_t k = 0; k < row.size(); ++k) {
+      for (const std::string& line : wrapped(row[k], k == 0 ? label : cell))
+        widths[k] = std::max(widths[k], core::count_characters(line));
+    }
   }
   return widths;
+}
+
+/// The columns in blocks of at most `width` characters, each with the labels in front.
+std::vector<std::vector<size_t>> blocks_of(const std::vector<size_t>& widths, size_t width) {
+  std::vector<std::vector<size_t>> blocks(1, {0});
+  size_t used = widths[0];
+  for (size_t k = 1; k < widths.size(); ++k) {
+    if (blocks.back().size() > 1 && used + kGap.size() + widths[k] > width) {
+      blocks.push_back({0});
+      used = widths[0];
+    }
+    blocks.back().push_back(k);
+    used += kGap.size() + widths[k];
+  }
+  return blocks;
+}
+
+/// Cells of one row beside each other; those of fewer lines stand at the top, headings at the bottom.
+std::string row_text(const Lines& row, const std::vector<size_t>& block, const std::vector<size_t>& widths,
+                     bool heading) {
+  std::vector<Lines> cells;
+  size_t height = 0;
+  for (const size_t k : block) {
+    cells.push_back(wrapped(row[k], widths[k]));
+    height = std::max(height, cells.back().size());
+  }
+  std::string out;
+  for (size_t h = 0; h < height; ++h) {
+    std::string text;
+    for (size_t i = 0; i < block.size(); ++i) {
+      const size_t line = heading ? h + cells[i].size() - height : h;  // beyond the last: none
+      text += (i > 0 ? kGap : "") +
+              padded(line < cells[i].size() ? cells[i][line] : "", widths[block[i]], i == 0);
+    }
+    out += text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
+  }
+  return out;
+}
+
+std::string block_text(const Table& table, const std::vector<size_t>& block,
+                       const std::vector<size_t>& widths) {
+  std::string out = row_text(table[0], block, widths, true);
+  for (const size_t k : block) out += (k > 0 ? kGap : "") + std::string(widths[k], '-');
+  out += "\n";
+  for (size_t line = 1; line < table.size(); ++line) out += row_text(table[line], block, widths, false);
+  return out;
 }
 
 /// What the numbers of the table are, from the provenance: "decomposition dtype float32 · approximation error
@@ -54,7 +122,7 @@ std::string note(const Json& report) {
     if (name == "program" || name == "LibTorch" || !value.is_string()) continue;
     text += (text.empty() ? "" : " · ") + name + " " + value.get<std::string>();
   }
-  return text.empty() ? "" : text + "\n";
+  return text;
 }
 
 std::string markdown_escaped(const std::string& text) {
@@ -95,21 +163,18 @@ std::string layer_markdown(const Json& report) {
 
 }  // namespace
 
-std::string report_table(const Json& report) {
+std::string report_table(const Json& report, size_t width) {
+  constexpr size_t kLeast = 12;  // characters to which headings and labels are wrapped at most
   const Table table = table_of(report);
-  const std::vector<size_t> widths = widths_of(table);
+  std::vector<size_t> widths = widths_of(table, kNoLimit, kNoLimit);
+  if (blocks_of(widths, width).size() > 1) widths = widths_of(table, std::max(width / 3, kLeast), kLeast);
   std::string out;
-  for (size_t line = 0; line < table.size(); ++line) {
-    std::string text;
-    for (size_t k = 0; k < widths.size(); ++k)
-      text += (k ? "  " : "") + padded(table[line][k], widths[k], k == 0);
-    out += text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
-    if (line == 0) {
-      for (size_t k = 0; k < widths.size(); ++k) out += (k ? "  " : "") + std::string(widths[k], '-');
-      out += "\n";
-    }
-  }
-  return out + note(report);
+  for (const std::vector<size_t>& block : blocks_of(widths, width))
+    out += (out.empty() ? "" : "\n") + block_text(table, block, widths);
+  const std::string text = note(report);
+  if (text.empty()) return out;
+  for (const std::string& line : wrapped(text, width)) out += line + "\n";
+  return out;
 }
 
 std::string report_markdown(const Json& report) {
