@@ -74,9 +74,10 @@ void add_overwrite(CLI::App& command, bool& overwrite) {
 
 void add_tokens(CLI::App& command, TokenArguments& tokens) {
   auto* ids = command.add_option("--ids", tokens.ids, "Token ids, e.g. 1,2,3; - reads stdin");
-  command.add_option("--text", tokens.text, "Text for --tokenizer")->excludes(ids);
-  command.add_option("--tokenizer", tokens.tokenizer, "How --text becomes ids: byte or copy")
-      ->check(CLI::IsMember({"byte", "copy"}));
+  auto* text = command.add_option("--text", tokens.text, "Text for --tokenizer")->excludes(ids);
+  command.add_option("--tokenizer", tokens.tokenizer, "How --text becomes ids: byte (default) or copy")
+      ->check(CLI::IsMember({"byte", "copy"}))
+      ->needs(text);
 }
 
 void add_model(CLI::App& command, ModelArguments& model) {
@@ -157,8 +158,10 @@ void add_validate(Declaration& program) {
       "exactmamba validate recipe.toml --set model.d_model=128", validate,
       [](ValidateArguments& a) -> CommonArguments& { return a.recipe.common; });
   add_recipe(*command, arguments->recipe, false);
-  command->add_flag("--reference", arguments->reference,
-                    "Print the reference of all options (docs/recipes.md) instead");
+  command
+      ->add_flag("--reference", arguments->reference,
+                 "Print the reference of all options (docs/recipes.md) instead")
+      ->excludes(command->get_option("recipe"), command->get_option("--set"), command->get_option("--json"));
 }
 
 void add_inspect(Declaration& program) {

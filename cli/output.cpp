@@ -33,8 +33,17 @@ std::string read_input(const std::string& file) {
 
 void refuse_existing(const std::string& output, bool overwrite) {
   std::error_code ignored;
+  const fs::path parent = fs::path(output).parent_path();
+  core::require<core::IoError>(!fs::is_regular_file(parent, ignored),
+                               "{}: is a file, and not a folder to write {} into; choose another --output",
+                               parent.string(), output);
   if (output == "-" || overwrite || !fs::exists(output, ignored)) return;
   throw core::IoError(fmt::format("{}: exists already; choose another name or give --overwrite", output));
+}
+
+void refuse_two_results(const std::string& output, bool json) {
+  core::require<core::UsageError>(output != "-" || !json,
+                                  "--output - and --json both write to stdout; give --output a file");
 }
 
 void save_tensors(const std::string& output, bool overwrite, const core::NamedTensors& tensors,

@@ -20,6 +20,8 @@ std::string read_input(const std::string& file);
 /// @throws IoError when `output` exists and may not be replaced. For use before long work.
 void refuse_existing(const std::string& output, bool overwrite);
 
+/// @throws UsageError when both the tensors and --json would go to stdout
+void refuse_two_results(const std::string& output, bool json);
 /// @throws IoError
 void save_tensors(const std::string& output, bool overwrite, const core::NamedTensors& tensors,
                   const std::map<std::string, std::string>& metadata);

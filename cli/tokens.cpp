@@ -40,12 +40,13 @@ std::vector<int64_t> read_ids(const TokenArguments& arguments) {
   return read_integers(arguments.ids == "-" ? read_input("-") : arguments.ids, "--ids");
 }
 
-void check_ids(const std::vector<int64_t>& ids, const models::ModelConfig& config) {
+void check_ids(const std::vector<int64_t>& ids, const models::ModelConfig& config,
+               const std::string& hint = "") {
   core::require(!ids.empty(), "there are no token ids; give at least one");
   for (size_t i = 0; i < ids.size(); ++i) {
     core::require(ids[i] < config.vocab_rows,
-                  "token {} has id {}, but the model's vocabulary has {} entries (ids 0 to {})", i, ids[i],
-                  config.vocab_rows, config.vocab_rows - 1);
+                  "token {} has id {}, but the model's vocabulary has {} entries (ids 0 to {}){}", i, ids[i],
+                  config.vocab_rows, config.vocab_rows - 1, hint);
   }
 }
 
@@ -64,7 +65,13 @@ std::vector<int64_t> read_boundaries(const std::string& text, int64_t length) {
 
 Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& config) {
   const std::vector<int64_t> ids = read_ids(arguments);
-  check_ids(ids, config);
+  const bool bytes_for_others = arguments.ids.empty() && arguments.tokenizer == "byte" &&
+                                config.vocab_size < data::ByteTokenizer().vocab_size();
+  check_ids(ids, config,
+            bytes_for_others
+                ? "; bytes are not its tokens: give --tokenizer copy for a model of the copy task, or "
+                  "--ids"
+                : "");
   const std::vector<int64_t> boundaries =
       read_boundaries(arguments.cu_seqlens, static_cast<int64_t>(ids.size()));
   return {at::tensor(ids, at::kLong).unsqueeze(0), at::tensor(boundaries, at::kLong).to(at::kInt)};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "cli/contents.h"
 #include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
@@ -47,7 +48,10 @@ void convert(const ConvertArguments& arguments) {
   folder.commit();
   core::log_info(
       fmt::format("{} parameters", core::human_count(static_cast<double>(model.config().parameter_count()))));
-  write_result(arguments.output + "\n");
+  if (!arguments.common.json) return write_result(arguments.output + "\n");
+  core::Json result = {{"output", arguments.output}, {"format", arguments.to}, {"dtype", arguments.dtype}};
+  result.update(contents_of(arguments.output));
+  write_json_result(result);
 }
 
 }  // namespace exactmamba::cli

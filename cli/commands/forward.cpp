@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "cli/contents.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
 #include "models/checkpoint.h"
@@ -11,6 +12,7 @@ namespace exactmamba::cli {
 
 void forward(const ForwardArguments& arguments) {
   const ModelArguments& in = arguments.model;
+  refuse_two_results(in.output, in.common.json);
   refuse_existing(in.output, in.overwrite);
   const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
   models::LoadOptions options;
@@ -26,8 +28,13 @@ void forward(const ForwardArguments& arguments) {
                       model.logits(tokens.input_ids, tokens.cu_seqlens,
                                    arguments.blocks ? models::MambaLM::BlockVisitor(keep) : nullptr));
   result.insert(result.end(), blocks.begin(), blocks.end());
-  save_tensors(in.output, in.overwrite, result,
-               {{"model_checksum", model.parameters().checksum()}, {"dtype", in.dtype}});
+  const std::string checksum = model.parameters().checksum();
+  save_tensors(in.output, in.overwrite, result, {{"model_checksum", checksum}, {"dtype", in.dtype}});
+  if (in.common.json)
+    write_json_result({{"output", in.output},
+                       {"model_checksum", checksum},
+                       {"dtype", in.dtype},
+                       {"tensors", tensors_json(result)}});
 }
 
 }  // namespace exactmamba::cli

@@ -117,6 +117,21 @@ TEST(ForwardCommand, KeepsPackedSequencesApart) {
   EXPECT_LE(testing::relative_difference(packed.narrow(1, 3, 2), logits("7,2", "", "second")), 1e-12);
 }
 
+TEST(ForwardCommand, SaysAsJsonWhatItWrote) {
+  const TemporaryFolder folder;
+  const std::string file = (folder / "o").string();
+  const Json result = Json::parse(result_of({"forward", folder_of("mamba1-hf"), "--ids", "5,9,3", "--dtype",
+                                             "float64", "--output", file, "--json"}));
+  EXPECT_EQ(result["output"], file);
+  const SafetensorsFile out(file);
+  ASSERT_EQ(result["tensors"].size(), out.names().size());
+  for (const Json& tensor : result["tensors"]) {
+    const std::string name = tensor["name"].get<std::string>();
+    EXPECT_EQ(tensor["shape"], Json(out.tensor(name).sizes().vec())) << name;
+    EXPECT_EQ(tensor["dtype"], name == "logits" ? "Double" : name == "input_ids" ? "Long" : "Int") << name;
+  }
+}
+
 TEST(Inspect, ShowsConfigTensorsAndCount) {
   const Json content = Json::parse(result_of({"inspect", folder_of("mamba1-hf"), "--json"}));
   EXPECT_EQ(content["config"]["model_type"], "mamba");
@@ -142,6 +157,22 @@ TEST(Convert, KeepsTheFunction) {
   EXPECT_LE(testing::relative_difference(SafetensorsFile(folder / "o").tensor("logits"),
                                          expected.tensor("logits").narrow(0, 0, 1)),
             1e-11);
+}
+
+TEST(Convert, SaysAsJsonWhatItWrote) {
+  const TemporaryFolder folder;
+  const std::string out = (folder / "o").string();
+  const Json result = Json::parse(
+      result_of({"convert", folder_of("mamba1-hf"), "--dtype", "float16", "--output", out, "--json"}));
+  EXPECT_EQ(result["output"], out);
+  EXPECT_EQ(result["dtype"], "float16");
+  EXPECT_EQ(result["config"]["model_type"], "mamba");
+  int64_t elements = 0;
+  for (const Json& tensor : result["files"][0]["tensors"]) {
+    EXPECT_EQ(tensor["dtype"], "Half");
+    elements += tensor["elements"].get<int64_t>();
+  }
+  EXPECT_EQ(result["parameters"], elements);
 }
 
 TEST(Convert, ReplacesAFolderOnlyWhenAsked) {

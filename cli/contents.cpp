@@ -1,0 +1,68 @@
+#include "cli/contents.h"
+
+#include <algorithm>
+
+#include <c10/core/ScalarType.h>
+
+#include "core/torch_file.h"
+#include "models/checkpoint.h"
+
+namespace exactmamba::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using core::Json;
+
+Json tensor_json(const std::string& name, at::ScalarType dtype, const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t n : shape) count *= n;
+  return {{"name", name}, {"dtype", c10::toString(dtype)}, {"shape", shape}, {"elements", count}};
+}
+
+Json safetensors_json(const fs::path& file) {
+  const core::SafetensorsFile tensors(file);
+  Json result = {{"file", file.filename().string()}, {"tensors", Json::array()}};
+  for (const std::string& name : tensors.names()) {
+    result["tensors"].push_back(tensor_json(name, tensors.entry(name).dtype, tensors.entry(name).shape));
+  }
+  return result;
+}
+
+Json torch_file_json(const fs::path& file) {
+  return {{"file", file.filename().string()}, {"tensors", tensors_json(core::read_torch_state_dict(file))}};
+}
+
+Json file_json(const fs::path& file) {
+  return file.extension() == ".safetensors" ? safetensors_json(file) : torch_file_json(file);
+}
+
+Json folder_json(const fs::path& folder) {
+  const models::ModelConfig config = models::load_config(folder);
+  Json result = {{"config", core::read_json(folder / "config.json")},
+                 {"parameters", config.parameter_count()},
+                 {"files", Json::array()}};
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors" || entry.path().extension() == ".bin")
+      files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) result["files"].push_back(file_json(file));
+  if (fs::exists(folder / "trainer.json")) result["training"] = core::read_json(folder / "trainer.json");
+  return result;
+}
+
+}  // namespace
+
+Json tensors_json(const core::NamedTensors& tensors) {
+  Json list = Json::array();
+  for (const auto& [name, tensor] : tensors)
+    list.push_back(tensor_json(name, tensor.scalar_type(), tensor.sizes().vec()));
+  return list;
+}
+
+Json contents_of(const fs::path& path) {
+  return fs::is_directory(path) ? folder_json(path) : Json{{"files", Json::array({file_json(path)})}};
+}
+
+}  // namespace exactmamba::cli

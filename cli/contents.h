@@ -1,0 +1,19 @@
+// What is in checkpoints, as JSON.
+#pragma once
+
+#include <filesystem>
+
+#include "core/json.h"
+#include "core/safetensors.h"
+
+namespace exactmamba::cli {
+
+/// [{name, dtype, shape, elements}]
+core::Json tensors_json(const core::NamedTensors& tensors);
+
+/// Of a model folder: {config, parameters, files, training (of a run's checkpoint)}; of a file: {files};
+/// files is
+/// [{file, tensors}]. @throws IoError, InputError
+core::Json contents_of(const std::filesystem::path& path);
+
+}  // namespace exactmamba::cli
