@@ -21,7 +21,7 @@ void check_files(const std::string& key, const std::vector<std::string>& names) 
 
 models::ModelConfig config_of(const Recipe& recipe, int64_t vocabulary) {
   if (recipe.model.from.empty()) return models::config_from_options(recipe.model, vocabulary);
-  models::ModelConfig config = models::load_config(recipe.model.from);
+  models::ModelConfig config = models::load_config(recipe.model.checkpoint());
   core::require(vocabulary <= config.vocab_size,
                 "model.from: {} has a vocabulary of {} tokens, but the data has {}", recipe.model.from,
                 config.vocab_size, vocabulary);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 
 #include "cli/output.h"
 #include "core/error.h"
+#include "core/utf8.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -20,7 +22,7 @@ constexpr const char* kNotSwept[] = {"run.name", "run.output", "run.threads", "r
 
 void bind_run(Schema& schema, RunOptions& o) {
   schema.table("run", "Where results go, and what all runs share.");
-  schema.option("run.name", &o.name).cosmetic().help("Name of the run; empty: the recipe's file name.");
+  schema.option("run.name", &o.name).cosmetic().help("Name of the run; left out: the recipe's file name.");
   schema.option("run.output", &o.output).cosmetic().help("Folder of stages and report; empty: runs/NAME.");
   schema.option("run.seed", &o.seed)
       .range(0, 9007199254740992)
@@ -40,6 +42,19 @@ std::string layer_problem(const std::string& key, const std::vector<int64_t>& la
   return "";
 }
 
+/// What keeps a name from being that of a folder, in a message of one line.
+std::string name_problem(const std::string& name) {
+  const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
+  if (name.empty()) return "run.name is empty; give a name, or leave it out for the recipe's file name";
+  if (name != "." && name != ".." && name.find('/') == std::string::npos &&
+      std::none_of(name.begin(), name.end(), is_control) && !core::find_invalid_utf8(name))
+    return "";
+  return fmt::format(
+      "'{}' cannot be the name of a run: it names a folder, so it may not be '.' or '..' or "
+      "have '/' or control characters in it; give another run.name",
+      core::printable(name));
+}
+
 void bind_rules(Schema& schema, Recipe& r) {
   schema.rule({"decompose.layers", "model.n_layer"},
               [&r] { return layer_problem("decompose.layers", r.decompose.layers, r.model); });
@@ -48,6 +63,13 @@ void bind_rules(Schema& schema, Recipe& r) {
   schema.rule({"train.annealing", "model.conv_activation"}, [&r]() -> std::string {
     if (r.train.annealing == "none" || r.model.conv_activation != "silu") return "";
     return "annealing starts at silu and must lead to another activation";
+  });
+  schema.rule({"train.eval_error", "data.valid"}, [&r]() -> std::string {
+    if (!r.train.eval_error || r.data.task == "copy" || !r.data.valid.empty()) return "";
+    return "train.eval_error measures on validation data, but data.valid is empty";
+  });
+  schema.rule({"run.name"}, [&schema, &r]() -> std::string {
+    return schema.at("run.name").is_set() ? name_problem(r.run.name) : "";
   });
 }
 
@@ -87,9 +109,26 @@ class Problems {
   std::vector<std::string> lines_;
 };
 
-void name_run(RunOptions& run, const std::string& file) {
-  if (run.name.empty()) run.name = file == "-" ? "stdin" : std::filesystem::path(file).stem().string();
+void name_run(RunOptions& run, const std::string& file, Problems& problems) {
+  if (run.name.empty()) {
+    run.name = file == "-" ? "stdin" : std::filesystem::path(file).stem().string();
+    if (const std::string problem = name_problem(run.name); !problem.empty()) problems.add(problem);
+  }
   if (run.output.empty()) run.output = (std::filesystem::path("runs") / run.name).string();
+}
+
+/// A value that is given must be used by at least one of the runs that it is given to.
+void add_unused(const std::vector<std::unique_ptr<RecipeRun>>& runs, Problems& problems) {
+  std::set<std::pair<std::string, core::Origin>> told;
+  for (const auto& run : runs) {
+    for (const Schema::Unused& unused : run->schema.unused()) {
+      const auto uses = [&](const auto& other) {
+        return other->schema.at(unused.key).origin() == unused.origin && other->schema.applies(unused.key);
+      };
+      if (std::none_of(runs.begin(), runs.end(), uses) && told.emplace(unused.key, unused.origin).second)
+        problems.add(unused.message);
+    }
+  }
 }
 
 }  // namespace
@@ -112,7 +151,9 @@ RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& 
 
   const std::string name = file == "-" ? "stdin" : file;
   Problems problems;
-  for (core::SweepRun& run : core::expand_sweep(result.text, name)) {
+  const core::Sweep sweep = core::expand_sweep(result.text, name);
+  for (const std::string& problem : sweep.problems) problems.add(problem);
+  for (const core::SweepRun& run : sweep.runs) {
     for (const std::string& problem : sweep_problems(run, assignments)) problems.add(problem);
     auto loaded = std::make_unique<RecipeRun>();
     loaded->label = run.label;
@@ -120,14 +161,19 @@ RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& 
     bind(loaded->schema, loaded->recipe);
     std::vector<Schema::Assignment> all = assignments;
     all.insert(all.end(), run.assignments.begin(), run.assignments.end());
+    std::vector<std::string> undecided;  // what a broken sweep would have given
+    for (const Schema::Assignment& value : run.assignments) {
+      if (!sweep.problems.empty()) undecided.push_back(value.key);
+    }
     try {
-      loaded->schema.load(result.text, name, all, {"sweep", "extra"});
+      loaded->schema.load(result.text, name, all, {"sweep", "extra"}, undecided);
     } catch (const core::InputError& error) {
       problems.add(error.what());
     }
-    name_run(loaded->recipe.run, file);
+    name_run(loaded->recipe.run, file, problems);
     result.runs.push_back(std::move(loaded));
   }
+  add_unused(result.runs, problems);
   problems.throw_if_any();
   return result;
 }

@@ -50,9 +50,9 @@ core::Stage train_stage_of(const RecipeRun& run, const data::Datasets& datasets)
   Inputs inputs = {{"training data", datasets.train->fingerprint()}};
   if (datasets.valid) inputs.emplace_back("validation data", datasets.valid->fingerprint());
   if (!run.recipe.model.from.empty())
-    inputs.emplace_back("starting model", model_fingerprint(run.recipe.model.from));
-  if (!run.recipe.model.names.empty())
-    inputs.emplace_back("tensor names", core::hash_file_hex(run.recipe.model.names));
+    inputs.emplace_back("starting model", model_fingerprint(run.recipe.model.checkpoint()));
+  if (const auto names = run.recipe.model.names_file())
+    inputs.emplace_back("tensor names", core::hash_file_hex(*names));
   return {run.recipe.run.output, "train", run.schema.canonical({"run", "data", "model", "train"}),
           std::move(inputs)};
 }

@@ -15,6 +15,7 @@ constexpr std::string_view kNameCharacters =
 }  // namespace
 
 std::filesystem::path expand_environment(const std::string& name) {
+  if (name == "~" || name.starts_with("~/")) return expand_environment("$HOME" + name.substr(1));
   if (!name.starts_with('$')) return name;
   const bool braces = name.starts_with("${");
   const size_t begin = braces ? 2 : 1;

@@ -72,6 +72,10 @@ std::string with_article(const std::string& noun) { return (noun[0] == 'i' ? "an
 
 std::string last_part(const std::string& key) { return key.substr(key.rfind('.') + 1); }
 
+std::string did_you_mean(const std::string& word) {
+  return word.empty() ? "" : fmt::format("; did you mean '{}'?", word);
+}
+
 }  // namespace
 
 Json Option::value() const {
@@ -80,6 +84,18 @@ Json Option::value() const {
 
 std::string Option::type_name() const {
   return std::visit([](const auto* target) { return std::string(name_of(target)); }, target_);
+}
+
+std::string Option::word() const {
+  const auto* string = std::get_if<std::string*>(&target_);
+  return string != nullptr ? **string : text();
+}
+
+bool Option::satisfies(const Condition& condition) const {
+  const std::string value = word();
+  const bool empty = value.empty() || value == "[]";
+  if (condition.empty || condition.values.empty()) return empty == condition.empty;
+  return std::find(condition.values.begin(), condition.values.end(), value) != condition.values.end();
 }
 
 std::string Option::check_number(double value) const {
@@ -149,24 +165,58 @@ const Option& Schema::at(const std::string& key) const {
   throw InputError(fmt::format("there is no option '{}'", key));
 }
 
+const Option::Condition* Schema::unmet(const Option& option) const {
+  for (const Option::Condition& condition : option.conditions_) {
+    if (!at(condition.key).satisfies(condition)) return &condition;
+  }
+  return nullptr;
+}
+
+std::vector<Schema::Unused> Schema::unused() const {
+  std::vector<Unused> result;
+  for (const Option& option : options_) {
+    const Option::Condition* condition = option.is_set() && !option.undecided_ ? unmet(option) : nullptr;
+    if (condition == nullptr || at(condition->key).undecided_) continue;
+    const Option& other = at(condition->key);
+    result.push_back(
+        {option.key_, option.origin_,
+         fmt::format("{}: '{}' = {} has a meaning only {}, but {} = {} ({}); remove it, or change {}",
+                     option.origin_, option.key_, option.text(), condition_text(*condition), other.key_,
+                     other.text(), other.origin_, other.key_)});
+  }
+  return result;
+}
+
 bool Schema::has_table(const std::string& name) const {
   return std::any_of(options_.begin(), options_.end(),
                      [&](const Option& option) { return option.key_.rfind(name + ".", 0) == 0; });
 }
 
-std::string Schema::nearest(const std::string& key) const {
-  std::vector<std::string> candidates;
+std::vector<std::string> Schema::table_names() const {
+  std::vector<std::string> names;
   for (const Option& option : options_) {
-    candidates.push_back(option.key_);
-    for (size_t dot = option.key_.find('.'); dot != std::string::npos; dot = option.key_.find('.', dot + 1)) {
-      candidates.push_back(option.key_.substr(0, dot));
-    }
+    for (size_t dot = option.key_.find('.'); dot != std::string::npos; dot = option.key_.find('.', dot + 1))
+      names.push_back(option.key_.substr(0, dot));
   }
-  if (std::string near = nearest_word(key, candidates); !near.empty()) return near;
+  return names;
+}
+
+std::string Schema::unknown_table(const std::string& name) const {
+  return fmt::format("unknown table '{}'{}", name, did_you_mean(nearest_word(name, table_names())));
+}
+
+std::string Schema::unknown_key(const std::string& key) const {
+  std::vector<std::string> candidates;
+  for (const Option& option : options_) candidates.push_back(option.key_);
+  std::string near = nearest_word(key, candidates);
   for (const Option& option : options_) {  // the right name in the wrong table
-    if (last_part(option.key_) == last_part(key)) return option.key_;
+    if (near.empty() && last_part(option.key_) == last_part(key)) near = option.key_;
   }
-  return "";
+  const size_t dot = key.rfind('.');
+  if (near.empty() && dot != std::string::npos && !has_table(key.substr(0, dot)))
+    return unknown_table(key.substr(0, dot));
+  if (near.empty() && dot == std::string::npos) near = nearest_word(key, table_names());
+  return fmt::format("unknown key '{}'{}", key, did_you_mean(near));
 }
 
 Json Schema::canonical(const std::vector<std::string>& tables) const {
@@ -175,7 +225,7 @@ Json Schema::canonical(const std::vector<std::string>& tables) const {
     const bool wanted = std::any_of(tables.begin(), tables.end(), [&](const std::string& table) {
       return option.key_.rfind(table + ".", 0) == 0;
     });
-    if (wanted && !option.cosmetic_) values[option.key_] = option.value();
+    if (wanted && !option.cosmetic_ && unmet(option) == nullptr) values[option.key_] = option.value();
   }
   Json result = Json::object();
   for (auto& [key, value] : values) result[key] = std::move(value);

@@ -54,6 +54,18 @@ class Option {
     cosmetic_ = true;
     return *this;
   }
+  /// Has a meaning only where the option `key` has one of `values`; without values: where it is not empty.
+  /// Elsewhere it is not part of hashes, and giving it is a mistake (Schema::unused()). All conditions must
+  /// hold; the first that does not is told.
+  Option& only_with(std::string key, std::vector<std::string> values = {}) {
+    conditions_.push_back({std::move(key), std::move(values), false});
+    return *this;
+  }
+  /// The same where the option `key` is empty.
+  Option& only_without(std::string key) {
+    conditions_.push_back({std::move(key), {}, true});
+    return *this;
+  }
 
   const std::string& key() const { return key_; }
   const Origin& origin() const { return origin_; }
@@ -68,6 +80,13 @@ class Option {
   std::string assign(const TomlNode& value, const Origin& origin);
 
  private:
+  struct Condition {
+    std::string key;
+    std::vector<std::string> values;  // as in word()
+    bool empty;                       // `key` must be empty
+  };
+  std::string word() const;  // a string as it is, other values as TOML
+  bool satisfies(const Condition& condition) const;
   std::string check(const TomlNode& scalar) const;
   std::string check_number(double value) const;
   std::string check_choice(const std::string& value) const;
@@ -77,7 +96,9 @@ class Option {
   Json default_;
   std::optional<double> low_, high_;
   std::vector<std::string> choices_;
+  std::vector<Condition> conditions_;
   bool required_ = false, cosmetic_ = false;
+  bool undecided_ = false;  // given, but wrong or not known yet: nothing that depends on it is checked
   Origin origin_ = "default";
 };
 
@@ -89,8 +110,8 @@ class Schema {
   void table(std::string name, std::string help);
 
   /// A rule over several options ("train.warmup_steps is larger than train.steps"). Called after loading;
-  /// returns the message of a contradiction or "". `keys` are the options it speaks of: their origins are
-  /// added to the message.
+  /// returns the message of a contradiction or "". `keys` are the options it speaks of, the one to change
+  /// first: their values and origins are added to the message.
   void rule(std::vector<std::string> keys, std::function<std::string()> check);
 
   /// A key of a recipe with its value, e.g. of --set or of a sweep. The value is parsed as TOML; a bare word
@@ -102,18 +123,29 @@ class Schema {
 
   /// Reads TOML text into the bound members, then the assignments in order, then the rules. ALL problems are
   /// collected and thrown as one InputError, a line each: "recipe.toml:12:3: unknown key 'train.lrr'; did you
-  /// mean 'train.lr'?". Tables named in `skip` ("sweep") belong to somebody else.
+  /// mean 'train.lr'?". Tables named in `skip` ("sweep") belong to somebody else; rules about the keys in
+  /// `undecided` are not asked.
   void load(std::string_view toml_text, const std::string& file_name,
-            const std::vector<Assignment>& assignments, const std::vector<std::string>& skip = {});
+            const std::vector<Assignment>& assignments, const std::vector<std::string>& skip = {},
+            const std::vector<std::string>& undecided = {});
+
+  /// Whether the conditions of the option `key` hold (Option::only_with).
+  bool applies(const std::string& key) const { return unmet(at(key)) == nullptr; }
+  /// An option that was given where it has no meaning, with the line that says so. Not among the problems of
+  /// load(): another run of a sweep may use it.
+  struct Unused {
+    std::string key;
+    Origin origin;
+    std::string message;
+  };
+  std::vector<Unused> unused() const;
 
   const std::deque<Option>& options() const { return options_; }
   const Option& at(const std::string& key) const;
-  /// Nearest declared key or table by edit distance, or "".
-  std::string nearest(const std::string& key) const;
-  /// The effective values of the tables in `tables`, without cosmetic options: what a stage's hash is made
-  /// of.
+  /// The effective values of the tables in `tables`, without cosmetic options and those that do not apply:
+  /// what a stage's hash is made of.
   Json canonical(const std::vector<std::string>& tables) const;
-  /// Effective values with their origin, aligned, a line each.
+  /// Effective values with their origin, aligned, a line each; those that do not apply as comments.
   std::string listing() const;
   /// docs/recipes.md
   std::string reference_markdown() const;
@@ -123,12 +155,18 @@ class Schema {
   Option* find(const std::string& key);  // [nullable]
   bool has_table(const std::string& name) const;
   std::string table_of(const std::string& key) const;
-  std::string unknown(const std::string& what, const std::string& key) const;
+  std::string unknown_table(const std::string& name) const;
+  std::string unknown_key(const std::string& key) const;
+  std::vector<std::string> table_names() const;
+  const Option::Condition* unmet(const Option& option) const;            // [nullable]
+  std::string condition_text(const Option::Condition& condition) const;  // "with a = \"b\"", "without a"
+  std::string all_conditions_text(const Option& option) const;
   void read_table(const TomlNode& table, const std::string& prefix, const std::string& file_name,
                   Problems& problems);
   void read_assignment(const Assignment& assignment, Problems& problems);
-  void check_required(const std::string& file_name, Problems& problems) const;
+  void check_required(const std::string& file_name, Problems& problems);
   void check_rules(const std::string& file_name, Problems& problems) const;
+  std::string place_of(const std::vector<std::string>& keys, const std::string& file_name) const;
 
   std::deque<Option> options_;
   std::vector<std::pair<std::string, std::string>> tables_;
@@ -147,7 +185,13 @@ struct SweepRun {
   std::string label;
   std::vector<Schema::Assignment> assignments;
 };
-/// @throws InputError with all problems, a line each
-std::vector<SweepRun> expand_sweep(std::string_view toml_text, const std::string& file_name);
+struct Sweep {
+  std::vector<SweepRun> runs;  // at least one
+  /// A line each. Where there are some, `runs` is a single one that assigns every readable value in turn, so
+  /// that the values can be checked, too.
+  std::vector<std::string> problems;
+};
+/// @throws InputError when `toml_text` is no TOML
+Sweep expand_sweep(std::string_view toml_text, const std::string& file_name);
 
 }  // namespace exactmamba::core

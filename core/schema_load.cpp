@@ -15,8 +15,7 @@ namespace exactmamba::core {
 struct Schema::Problems {
   std::vector<std::pair<TomlPosition, std::string>> in_file;
   std::vector<std::string> others;
-  std::set<std::string> seen;    // options that the file sets
-  std::set<std::string> failed;  // options whose value is wrong or missing; rules about them are not asked
+  std::set<std::string> seen;  // options that the file sets
 
   void add(const std::string& file_name, TomlPosition position, const std::string& text) {
     in_file.emplace_back(position, fmt::format("{}: {}", toml_place(file_name, position), text));
@@ -34,17 +33,13 @@ struct Schema::Problems {
 
 namespace {
 
+constexpr const char* kCommandLine = "--set ";
+
 std::string joined(const std::string& prefix, const std::string& key) {
   return prefix.empty() ? key : prefix + "." + key;
 }
 
 }  // namespace
-
-std::string Schema::unknown(const std::string& what, const std::string& key) const {
-  const std::string near = nearest(key);
-  return fmt::format("unknown {} '{}'{}", what, key,
-                     near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
-}
 
 void Schema::read_table(const TomlNode& table, const std::string& prefix, const std::string& file_name,
                         Problems& problems) {
@@ -56,7 +51,7 @@ void Schema::read_table(const TomlNode& table, const std::string& prefix, const 
       std::string problem = problems.seen.insert(key).second ? "" : "is set twice";
       if (problem.empty()) problem = option->assign(member.node, toml_place(file_name, position));
       if (problem.empty()) continue;
-      problems.failed.insert(key);
+      option->undecided_ = true;
       problems.add(file_name, position, fmt::format("'{}' {}", key, problem));
     } else if (has_table(key) && is_table) {
       read_table(member.node, key, file_name, problems);
@@ -64,7 +59,7 @@ void Schema::read_table(const TomlNode& table, const std::string& prefix, const 
       problems.add(file_name, member.position,
                    fmt::format("'{}' is a table of options, not {}", key, member.node.type_name()));
     } else {
-      problems.add(file_name, member.position, unknown(is_table ? "table" : "key", key));
+      problems.add(file_name, member.position, is_table ? unknown_table(key) : unknown_key(key));
     }
   }
 }
@@ -73,7 +68,7 @@ void Schema::read_assignment(const Assignment& assignment, Problems& problems) {
   Option* option = find(assignment.key);
   std::string problem;
   if (option == nullptr) {
-    problem = unknown("key", assignment.key);
+    problem = unknown_key(assignment.key);
   } else {
     try {
       problem = option->assign(parse_toml_value(assignment.value), assignment.origin);
@@ -83,14 +78,14 @@ void Schema::read_assignment(const Assignment& assignment, Problems& problems) {
     }
   }
   if (problem.empty()) return;
-  problems.failed.insert(assignment.key);
+  if (option != nullptr) option->undecided_ = true;
   problems.others.push_back(fmt::format("{}: {}", assignment.origin, problem));
 }
 
-void Schema::check_required(const std::string& file_name, Problems& problems) const {
-  for (const Option& option : options_) {
-    if (!option.required_ || option.is_set() || problems.failed.count(option.key_) != 0) continue;
-    problems.failed.insert(option.key_);
+void Schema::check_required(const std::string& file_name, Problems& problems) {
+  for (Option& option : options_) {
+    if (!option.required_ || option.is_set() || option.undecided_) continue;
+    option.undecided_ = true;
     problems.others.push_back(fmt::format("{}: missing key '{}' ({}): {}", file_name, option.key_,
                                           option.type_name(), option.help_));
   }
@@ -98,22 +93,30 @@ void Schema::check_required(const std::string& file_name, Problems& problems) co
 
 void Schema::check_rules(const std::string& file_name, Problems& problems) const {
   for (const auto& [keys, check] : rules_) {
-    const auto failed = [&](const std::string& key) { return problems.failed.count(key) != 0; };
-    const std::string message = std::any_of(keys.begin(), keys.end(), failed) ? "" : check();
+    const auto undecided = [this](const std::string& key) { return at(key).undecided_; };
+    const std::string message = std::any_of(keys.begin(), keys.end(), undecided) ? "" : check();
     if (message.empty()) continue;
-    std::string place = file_name;
     std::vector<std::string> values;
-    for (const std::string& key : keys) {
-      const Option& option = at(key);
-      if (option.is_set() && place == file_name) place = option.origin_;
-      values.push_back(fmt::format("{} = {} ({})", key, option.text(), option.origin_));
-    }
-    problems.others.push_back(fmt::format("{}: {} [{}]", place, message, fmt::join(values, ", ")));
+    for (const std::string& key : keys)
+      values.push_back(fmt::format("{} = {} ({})", key, at(key).text(), at(key).origin_));
+    problems.others.push_back(
+        fmt::format("{}: {} [{}]", place_of(keys, file_name), message, fmt::join(values, ", ")));
   }
 }
 
+/// Where options contradict each other: the command line had the last word, then the first key that is set.
+std::string Schema::place_of(const std::vector<std::string>& keys, const std::string& file_name) const {
+  for (const std::string& key : keys) {
+    if (at(key).origin_.starts_with(kCommandLine)) return at(key).origin_;
+  }
+  const auto set =
+      std::find_if(keys.begin(), keys.end(), [this](const auto& key) { return at(key).is_set(); });
+  return set == keys.end() ? file_name : at(*set).origin_;
+}
+
 void Schema::load(std::string_view toml_text, const std::string& file_name,
-                  const std::vector<Assignment>& assignments, const std::vector<std::string>& skip) {
+                  const std::vector<Assignment>& assignments, const std::vector<std::string>& skip,
+                  const std::vector<std::string>& undecided) {
   TomlNode root = parse_toml(toml_text, file_name);
   const auto skipped = [&](const TomlMember& member) {
     return std::find(skip.begin(), skip.end(), member.key) != skip.end();
@@ -123,6 +126,9 @@ void Schema::load(std::string_view toml_text, const std::string& file_name,
   Problems problems;
   read_table(root, "", file_name, problems);
   for (const Assignment& assignment : assignments) read_assignment(assignment, problems);
+  for (const std::string& key : undecided) {
+    if (Option* option = find(key)) option->undecided_ = true;
+  }
   check_required(file_name, problems);
   check_rules(file_name, problems);
   problems.throw_if_any();
@@ -134,7 +140,7 @@ Schema::Assignment command_line_assignment(const std::string& argument) {
   const size_t equals = argument.find('=');
   require<UsageError>(equals != std::string::npos && equals > 0,
                       "--set {}: write --set KEY=VALUE, e.g. --set train.lr=1e-3", argument);
-  return {argument.substr(0, equals), argument.substr(equals + 1), "--set " + argument};
+  return {argument.substr(0, equals), argument.substr(equals + 1), kCommandLine + argument};
 }
 
 }  // namespace exactmamba::core

@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "core/error.h"
 #include "core/schema.h"
 #include "core/toml.h"
 
@@ -32,27 +31,27 @@ void flatten(const TomlNode& table, const std::string& prefix, std::vector<Leaf>
   }
 }
 
+/// The first table in a value. [nullable]
+const TomlNode* table_in(const TomlNode& value) {
+  if (value.kind == TomlNode::Kind::kTable) return &value;
+  for (const TomlNode& item : value.items) {
+    if (const TomlNode* table = table_in(item)) return table;
+  }
+  return nullptr;
+}
+
 class Expansion {
  public:
   Expansion(const TomlNode& root, std::string file_name) : file_name_(std::move(file_name)) {
     if (const TomlNode* sweep = root.find("sweep")) read_sweep(*sweep);
     if (const TomlNode* extra = root.find("extra")) read_extra(*extra);
-    if (!problems_.empty()) throw InputError(fmt::format("{}", fmt::join(problems_, "\n")));
   }
 
-  std::vector<SweepRun> runs() {
-    size_t count = 1;
-    for (const Leaf& axis : axes_) {
-      count *= axis.node->items.size();
-      require(count + extras_.size() <= kMaxRuns, "{}: [sweep] and [[extra]] ask for more than {} runs",
-              toml_place(file_name_, axis.node->position), kMaxRuns);
-    }
-    std::vector<SweepRun> result;
-    for (size_t i = 0; i < count; ++i) add(result, product_run(i), "", file_name_);
-    for (const Extra& extra : extras_)
-      add(result, extra.assignments, extra.label, toml_place(file_name_, extra.position));
-    if (result.size() == 1 && axes_.empty()) result[0].label = "";
-    return result;
+  Sweep sweep() {
+    std::vector<SweepRun> runs;
+    if (problems_.empty()) runs = expand();
+    if (!problems_.empty()) runs = {{"", values_}};
+    return {std::move(runs), problems_};
   }
 
  private:
@@ -64,7 +63,10 @@ class Expansion {
   };
 
   void problem(TomlPosition position, const std::string& text) {
-    problems_.push_back(fmt::format("{}: {}", toml_place(file_name_, position), text));
+    problem(toml_place(file_name_, position), text);
+  }
+  void problem(const std::string& place, const std::string& text) {
+    problems_.push_back(fmt::format("{}: {}", place, text));
   }
 
   void read_sweep(const TomlNode& sweep) {
@@ -76,10 +78,11 @@ class Expansion {
       if (axis.node->kind != TomlNode::Kind::kList) {
         problem(axis.node->position, fmt::format("'{}' in [sweep] takes a list of values, not {}", axis.key,
                                                  axis.node->type_name()));
+        read_value(axis.key, *axis.node);
       } else if (axis.node->items.empty()) {
         problem(axis.node->position, fmt::format("'{}' in [sweep] has no values", axis.key));
       }
-      for (const TomlNode& item : axis.node->items) check_value(axis.key, item);
+      for (const TomlNode& item : axis.node->items) read_value(axis.key, item);
     }
   }
 
@@ -102,7 +105,7 @@ class Expansion {
   void read_extra_leaf(const Leaf& leaf, Extra& run) {
     if (leaf.key != "label") {
       full_keys_.insert(leaf.key);
-      check_value(leaf.key, *leaf.node);
+      read_value(leaf.key, *leaf.node);
       run.assignments.push_back(assignment(leaf.key, *leaf.node));
     } else if (leaf.node->kind == TomlNode::Kind::kString && !leaf.node->text.empty()) {
       run.label = leaf.node->text;
@@ -111,14 +114,31 @@ class Expansion {
     }
   }
 
-  void check_value(const std::string& key, const TomlNode& value) {
-    if (value.kind == TomlNode::Kind::kTable)
-      problem(value.position, fmt::format("'{}' takes values, not a table", key));
-    for (const TomlNode& item : value.items) check_value(key, item);
+  void read_value(const std::string& key, const TomlNode& value) {
+    if (const TomlNode* table = table_in(value))
+      problem(table->position, fmt::format("'{}' takes values, not a table", key));
+    else
+      values_.push_back(assignment(key, value));
   }
 
   Schema::Assignment assignment(const std::string& key, const TomlNode& value) const {
     return {key, toml_text(value), toml_place(file_name_, value.position)};
+  }
+
+  std::vector<SweepRun> expand() {
+    size_t count = 1;
+    for (const Leaf& axis : axes_) {
+      count *= axis.node->items.size();
+      if (count + extras_.size() <= kMaxRuns) continue;
+      problem(axis.node->position, fmt::format("[sweep] and [[extra]] ask for more than {} runs", kMaxRuns));
+      return {};
+    }
+    std::vector<SweepRun> runs;
+    for (size_t i = 0; i < count; ++i) add(runs, product_run(i), "", file_name_);
+    for (const Extra& extra : extras_)
+      add(runs, extra.assignments, extra.label, toml_place(file_name_, extra.position));
+    if (runs.size() == 1 && axes_.empty()) runs[0].label = "";
+    return runs;
   }
 
   /// Run i of the product; the first key changes slowest.
@@ -151,11 +171,12 @@ class Expansion {
   }
 
   void add(std::vector<SweepRun>& runs, Assignments assignments, std::string label,
-           const std::string& place) const {
+           const std::string& place) {
     if (label.empty()) label = label_of(assignments);
-    for (const SweepRun& run : runs) {
-      require(run.label != label, "{}: two runs are called '{}'; change a value or give one a 'label'",
-              assignments.empty() ? place : assignments.back().origin, label);
+    const auto same = [&](const SweepRun& run) { return run.label == label; };
+    if (std::any_of(runs.begin(), runs.end(), same)) {
+      problem(assignments.empty() ? place : assignments.back().origin,
+              fmt::format("two runs are called '{}'; change a value or give one a 'label'", label));
     }
     runs.push_back({std::move(label), std::move(assignments)});
   }
@@ -164,14 +185,15 @@ class Expansion {
   std::vector<Leaf> axes_;
   std::vector<Extra> extras_;
   std::set<std::string> full_keys_;
+  Assignments values_;  // every value that can be read
   std::vector<std::string> problems_;
 };
 
 }  // namespace
 
-std::vector<SweepRun> expand_sweep(std::string_view toml_text, const std::string& file_name) {
+Sweep expand_sweep(std::string_view toml_text, const std::string& file_name) {
   const TomlNode root = parse_toml(toml_text, file_name);
-  return Expansion(root, file_name).runs();
+  return Expansion(root, file_name).sweep();
 }
 
 }  // namespace exactmamba::core

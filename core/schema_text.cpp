@@ -39,6 +39,15 @@ std::string Option::allowed() const {
   return "";
 }
 
+std::string Schema::condition_text(const Option::Condition& condition) const {
+  if (condition.values.empty()) return (condition.empty ? "without " : "with ") + condition.key;
+  std::vector<std::string> values = condition.values;
+  if (at(condition.key).type_name() == "string") {
+    for (std::string& value : values) value = toml_text(value);
+  }
+  return fmt::format("with {} = {}", condition.key, fmt::join(values, " or "));
+}
+
 std::string Schema::table_of(const std::string& key) const {
   std::string best = key.substr(0, key.rfind('.'));
   size_t length = 0;
@@ -51,16 +60,25 @@ std::string Schema::table_of(const std::string& key) const {
   return best;
 }
 
+/// " Only with a = "b" and without c."
+std::string Schema::all_conditions_text(const Option& option) const {
+  std::vector<std::string> texts;
+  for (const Option::Condition& condition : option.conditions_) texts.push_back(condition_text(condition));
+  return texts.empty() ? "" : fmt::format(" Only {}.", fmt::join(texts, " and "));
+}
+
 std::string Schema::listing() const {
   std::vector<std::string> assignments;
   size_t width = 0;
   for (const Option& option : options_) {
-    assignments.push_back(option.key_ + " = " + option.text());
+    assignments.push_back((applies(option.key_) ? "" : "# ") + option.key_ + " = " + option.text());
     width = std::max(width, assignments.back().size());
   }
   std::string result;
   for (size_t i = 0; i < options_.size(); ++i) {
-    result += fmt::format("{:<{}}  # {}\n", assignments[i], width, options_[i].origin_);
+    const Option::Condition* condition = unmet(options_[i]);
+    result += fmt::format("{:<{}}  # {}{}\n", assignments[i], width, options_[i].origin_,
+                          condition == nullptr ? "" : ", has a meaning only " + condition_text(*condition));
   }
   return result;
 }
@@ -82,7 +100,7 @@ std::string Schema::reference_markdown() const {
           option.required_ ? "required" : fmt::format("`{}`", text_of(option.default_));
       page += fmt::format("| `{}` | {} | {} | {} | {} | {} |\n", option.key_.substr(table.size() + 1),
                           option.type_name(), option.unit_, escaped_for_table(option.allowed()), standard,
-                          escaped_for_table(option.help_));
+                          escaped_for_table(option.help_ + all_conditions_text(option)));
     }
     page += "\n";
   }

@@ -1,5 +1,6 @@
 #include "data/copy_task.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -19,21 +20,36 @@ std::string draw_string(core::RandomStream& random, const CopyOptions& o) {
 
 }  // namespace
 
+std::string lengths_problem(const CopyOptions& o) {
+  if (o.min_length >= 1 && o.min_length <= o.max_length) return "";
+  return fmt::format("data.min_length = {} must be at least 1 and at most data.max_length = {}", o.min_length,
+                     o.max_length);
+}
+
+std::string context_problem(const CopyOptions& o) {
+  if (o.context >= example_length(o.max_length)) return "";
+  return fmt::format(
+      "data.context = {} is shorter than an example of data.max_length = {} characters, {} tokens", o.context,
+      o.max_length, example_length(o.max_length));
+}
+
+std::string held_out_problem(const CopyOptions& o) {
+  if (o.held_out < 1) return fmt::format("data.held_out = {} must be at least 1", o.held_out);
+  const double lengths = static_cast<double>(std::max<int64_t>(o.max_length - o.min_length + 1, 1));
+  const double strings =
+      std::pow(static_cast<double>(o.alphabet), static_cast<double>(o.min_length)) * lengths;
+  if (static_cast<double>(o.held_out) <= strings / 4) return "";
+  return fmt::format(
+      "data.held_out = {} is too many for strings of {} to {} of {} letters (at most {:.0f}); lower it, or "
+      "raise data.min_length or data.alphabet",
+      o.held_out, o.min_length, o.max_length, o.alphabet, std::floor(strings / 4));
+}
+
 void check(const CopyOptions& o) {
-  core::require(o.min_length >= 1 && o.min_length <= o.max_length,
-                "data.min_length = {} must be at least 1 and at most data.max_length = {}", o.min_length,
-                o.max_length);
-  core::require(o.context >= example_length(o.max_length),
-                "data.context = {} is shorter than an example of data.max_length = {} characters, {} tokens",
-                o.context, o.max_length, example_length(o.max_length));
-  const double strings = std::pow(static_cast<double>(o.alphabet), static_cast<double>(o.min_length)) *
-                         static_cast<double>(o.max_length - o.min_length + 1);
-  core::require(o.held_out >= 1, "data.held_out = {} must be at least 1", o.held_out);
-  core::require(static_cast<double>(o.held_out) <= strings / 4,
-                "data.held_out = {} is too many for strings of {} to {} of {} letters (at most {:.0f}); "
-                "lower it, or raise "
-                "data.min_length or data.alphabet",
-                o.held_out, o.min_length, o.max_length, o.alphabet, std::floor(strings / 4));
+  for (const auto problem : {lengths_problem, context_problem, held_out_problem}) {
+    const std::string message = problem(o);
+    core::require(message.empty(), "{}", message);
+  }
 }
 
 CopyTask::CopyTask(const CopyOptions& options, uint64_t seed, CopyPart part, RowLayout layout)

@@ -18,8 +18,13 @@ struct CopyOptions {
   int64_t held_out = 1000;                  // distinct strings that training never shows
 };
 
-/// @throws InputError when the context is shorter than the longest example, or `held_out` is above a quarter
-/// of the strings (of all lengths, each counted like the shortest): too many to be kept from training.
+/// What is wrong with the options, or "": lengths the wrong way round; a context shorter than the longest
+/// example; `held_out` above a quarter of the strings (of all lengths, each counted like the shortest), too
+/// many to be kept from training.
+std::string lengths_problem(const CopyOptions& options);
+std::string context_problem(const CopyOptions& options);
+std::string held_out_problem(const CopyOptions& options);
+/// @throws InputError with the first of them
 void check(const CopyOptions& options);
 
 enum class CopyPart { kTrain, kHeldOut };

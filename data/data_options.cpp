@@ -27,46 +27,21 @@ std::vector<std::filesystem::path> expand(const std::vector<std::string>& names)
   return files;
 }
 
-std::string copy_problem(const DataOptions& o) {
-  if (o.task != "copy") return "";
-  try {
-    check(copy_options(o));
-    return "";
-  } catch (const core::InputError& error) {
-    return error.what();
-  }
-}
-
-std::string files_problem(const DataOptions& o) {
-  if (o.task == "copy")
-    return o.train.empty() && o.valid.empty() ? ""
-                                              : "data.task = \"copy\" makes its own data and reads no files";
-  return o.train.empty() ? fmt::format("data.task = \"{}\" needs files in data.train", o.task) : "";
-}
-
-std::string vocabulary_problem(const DataOptions& o) {
-  if (o.task == "tokens")
-    return o.vocab_size > 0 ? "" : "data.task = \"tokens\" needs data.vocab_size, the number of token ids";
-  return o.vocab_size == 0
-             ? ""
-             : fmt::format("data.vocab_size follows from data.task = \"{}\"; remove it", o.task);
-}
-
-std::string packing_problem(const DataOptions& o) {
-  return o.task == "text" && !o.pack ? "data.task = \"text\" is always packed; remove data.pack = false" : "";
-}
+constexpr const char* kTask = "data.task";
 
 void bind_general(core::Schema& schema, DataOptions& o) {
-  schema.option("data.task", &o.task)
+  schema.option(kTask, &o.task)
       .choices({"copy", "text", "tokens"})
       .help("copy: random strings to repeat; text: documents, byte by byte; tokens: ids made elsewhere.");
   schema.option("data.context", &o.context).range(2, 1 << 24).unit("tokens").help("Length of a row.");
   schema.option("data.shuffle", &o.shuffle)
+      .only_with(kTask, {"text", "tokens"})
       .help("A new order of the training rows in every epoch; false keeps the order of the files.");
   schema.option("data.pack", &o.pack)
+      .only_with(kTask, {"copy", "tokens"})
       .help(
-          "copy and tokens: as many whole training examples in a row as fit; false: one each. Examples never "
-          "see each other.");
+          "As many whole training examples in a row as fit; false: one each. Examples never see each other. "
+          "Text is always packed.");
   schema.option("data.prefetch", &o.prefetch)
       .range(0, 1024)
       .unit("batches")
@@ -80,28 +55,59 @@ void bind_general(core::Schema& schema, DataOptions& o) {
 
 void bind_files(core::Schema& schema, DataOptions& o) {
   schema.option("data.train", &o.train)
+      .only_with(kTask, {"text", "tokens"})
       .help(
-          "text and tokens: files to train on (.jsonl; text also .txt; plain, .gz or .xz). $NAME at the "
-          "start is an environment variable.");
-  schema.option("data.valid", &o.valid).help("text and tokens: files to validate on, as data.train.");
-  schema.option("data.text_key", &o.text_key).help("text: the key that holds the text in .jsonl files.");
-  schema.option("data.vocab_size", &o.vocab_size).range(0, INT32_MAX).help("tokens: ids are below it.");
+          "Files to train on (.jsonl; text also .txt; plain, .gz or .xz). $NAME at the start is an "
+          "environment variable, ~ the home folder.");
+  schema.option("data.valid", &o.valid)
+      .only_with(kTask, {"text", "tokens"})
+      .help("Files to validate on, as data.train.");
+  schema.option("data.text_key", &o.text_key)
+      .only_with(kTask, {"text"})
+      .help("The key that holds the text in .jsonl files.");
+  schema.option("data.vocab_size", &o.vocab_size)
+      .range(0, INT32_MAX)
+      .only_with(kTask, {"tokens"})
+      .help("Ids are below it.");
 }
 
 void bind_copy(core::Schema& schema, DataOptions& o) {
-  schema.option("data.alphabet", &o.alphabet).range(1, CopyTokenizer::kMaxAlphabet).help("copy: letters.");
+  schema.option("data.alphabet", &o.alphabet)
+      .range(1, CopyTokenizer::kMaxAlphabet)
+      .only_with(kTask, {"copy"})
+      .help("Letters.");
   schema.option("data.min_length", &o.min_length)
       .range(1, 1 << 20)
       .unit("characters")
-      .help("copy: shortest string.");
+      .only_with(kTask, {"copy"})
+      .help("Shortest string.");
   schema.option("data.max_length", &o.max_length)
       .range(1, 1 << 20)
       .unit("characters")
-      .help("copy: longest string.");
+      .only_with(kTask, {"copy"})
+      .help("Longest string.");
   schema.option("data.held_out", &o.held_out)
       .range(1, 1e7)
       .unit("strings")
-      .help("copy: distinct strings that training never shows, to validate on.");
+      .only_with(kTask, {"copy"})
+      .help("Distinct strings that training never shows, to validate on.");
+}
+
+void add_rules(core::Schema& schema, const DataOptions& o) {
+  const auto copy_rule = [&](std::vector<std::string> keys, std::string (*problem)(const CopyOptions&)) {
+    schema.rule(std::move(keys), [&o, problem] { return o.task == "copy" ? problem(copy_options(o)) : ""; });
+  };
+  copy_rule({"data.min_length", "data.max_length"}, lengths_problem);
+  copy_rule({"data.context", "data.max_length"}, context_problem);
+  copy_rule({"data.held_out", "data.min_length", "data.max_length", "data.alphabet"}, held_out_problem);
+  schema.rule({kTask, "data.train"}, [&o] {
+    const bool missing = o.task != "copy" && o.train.empty();
+    return missing ? fmt::format("data.task = \"{}\" needs files in data.train", o.task) : "";
+  });
+  schema.rule({kTask, "data.vocab_size"}, [&o]() -> std::string {
+    const bool missing = o.task == "tokens" && o.vocab_size == 0;
+    return missing ? "data.task = \"tokens\" needs data.vocab_size, the number of token ids" : "";
+  });
 }
 
 }  // namespace
@@ -111,11 +117,7 @@ void bind(core::Schema& schema, DataOptions& options) {
   bind_general(schema, options);
   bind_files(schema, options);
   bind_copy(schema, options);
-  schema.rule({"data.min_length", "data.max_length", "data.context", "data.held_out", "data.alphabet"},
-              [&options] { return copy_problem(options); });
-  schema.rule({"data.task", "data.train", "data.valid"}, [&options] { return files_problem(options); });
-  schema.rule({"data.task", "data.vocab_size"}, [&options] { return vocabulary_problem(options); });
-  schema.rule({"data.task", "data.pack"}, [&options] { return packing_problem(options); });
+  add_rules(schema, options);
 }
 
 std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options) {

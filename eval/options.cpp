@@ -14,7 +14,8 @@ void bind(core::Schema& schema, EvaluateOptions& options) {
       .unit("rows")
       .help("Rows of the validation data to use; 0: all.");
   schema.option("evaluate.free_running", &options.free_running)
-      .help("Copy task: also measure copies that the model generates from its own characters.");
+      .only_with("data.task", {"copy"})
+      .help("Also measure copies that the model generates from its own characters.");
 }
 
 void bind(core::Schema& schema, ReportOptions& options) {

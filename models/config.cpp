@@ -73,6 +73,12 @@ const char* architecture_name(Architecture architecture) {
   return architecture == Architecture::kMamba1 ? "mamba1" : "mamba2";
 }
 
+int64_t default_dt_rank(int64_t d_model) { return (d_model + 15) / 16; }
+
+int64_t padded_vocabulary(int64_t vocab_size, int64_t multiple) {
+  return (vocab_size + multiple - 1) / multiple * multiple;
+}
+
 int64_t ModelConfig::conv_channels() const {
   return architecture == Architecture::kMamba1 ? d_inner() : d_inner() + 2 * ngroups * d_state;
 }

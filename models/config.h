@@ -40,6 +40,11 @@ struct ModelConfig {
   void check(const std::string& where) const;
 };
 
+/// The rank of Mamba-1's step size where nothing says another: ceil(d_model / 16).
+int64_t default_dt_rank(int64_t d_model);
+/// The least multiple of `multiple` with room for `vocab_size` tokens.
+int64_t padded_vocabulary(int64_t vocab_size, int64_t multiple);
+
 /// Every spelling of golden/models/config-spellings and state-spaces; "conv_activation" (and "conv_activation_alpha") beside any
 /// model_type. @throws InputError with file and key, also for a newer "exactmamba_format_version".
 ModelConfig config_from_json(const core::Json& json, const std::string& where);

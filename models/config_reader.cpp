@@ -92,8 +92,6 @@ class Fields {
   const std::string& where_;
 };
 
-int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
 int64_t token_id(const Fields& fields, const char* key) {
   Fields::Found found = fields.find({key});
   if (!found) return -1;
@@ -105,7 +103,7 @@ int64_t token_id(const Fields& fields, const char* key) {
 void read_time_step_rank(const Fields& fields, ModelConfig& config) {
   const Fields::Found found = fields.find({"time_step_rank", "dt_rank"});
   if (!found || *found.value == "auto")
-    config.dt_rank = round_up(config.d_model, 16) / 16;
+    config.dt_rank = default_dt_rank(config.d_model);
   else
     config.dt_rank = fields.as_integer(found);
 }
@@ -161,7 +159,7 @@ void pad_vocabulary(const Fields& fields, const std::string& where, ModelConfig&
   fields.integer({"pad_vocab_size_multiple"}, multiple);
   require(multiple >= 1 && multiple <= int64_t{1} << 28,
           "{}: pad_vocab_size_multiple is {}, but it must lie between 1 and 2^28", where, multiple);
-  if (config.vocab_size > 0) config.vocab_rows = round_up(config.vocab_size, multiple);
+  if (config.vocab_size > 0) config.vocab_rows = padded_vocabulary(config.vocab_size, multiple);
 }
 
 /// Parts of hybrid models that are not Mamba mixers.

@@ -57,7 +57,7 @@ void add_type(const ModelConfig& config, Json& json) {
 /// The smallest common multiple that pads vocab_size to vocab_rows; the row count itself always does.
 int64_t vocabulary_multiple(const ModelConfig& config) {
   for (const int64_t multiple : {int64_t{1}, int64_t{8}, int64_t{16}, int64_t{64}, int64_t{128}}) {
-    if ((config.vocab_size + multiple - 1) / multiple * multiple == config.vocab_rows) return multiple;
+    if (padded_vocabulary(config.vocab_size, multiple) == config.vocab_rows) return multiple;
   }
   return config.vocab_rows;
 }
@@ -70,7 +70,7 @@ Json state_spaces_mixer(const ModelConfig& config) {
   if (config.d_state != (mamba1 ? 16 : 128)) ssm["d_state"] = config.d_state;
   if (config.d_conv != 4) ssm["d_conv"] = config.d_conv;
   if (config.expand != 2) ssm["expand"] = config.expand;
-  if (mamba1 && config.dt_rank != (config.d_model + 15) / 16) ssm["dt_rank"] = config.dt_rank;
+  if (mamba1 && config.dt_rank != default_dt_rank(config.d_model)) ssm["dt_rank"] = config.dt_rank;
   if (!mamba1) {
     if (config.headdim != 64) ssm["headdim"] = config.headdim;
     if (config.ngroups != 1) ssm["ngroups"] = config.ngroups;

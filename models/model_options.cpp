@@ -1,5 +1,6 @@
 #include "models/model_options.h"
 
+#include "core/environment.h"
 #include "core/error.h"
 #include "models/checkpoint.h"
 #include "models/initialisation.h"
@@ -7,58 +8,106 @@
 namespace exactmamba::models {
 namespace {
 
-/// What a checkpoint brings with it and a recipe must therefore not set beside `from`.
-const std::vector<std::string> kGivenByCheckpoint = {
-    "model.architecture", "model.d_model",        "model.n_layer", "model.d_state", "model.d_conv",
-    "model.expand",       "model.dt_rank",        "model.headdim", "model.ngroups", "model.chunk_size",
-    "model.norm_eps",     "model.tie_embeddings", "model.init"};
+constexpr const char* kFrom = "model.from";  // a checkpoint brings its sizes and weights with it
+constexpr const char* kArchitecture = "model.architecture";
 
 void bind_sizes(core::Schema& schema, ModelOptions& options) {
-  schema.option("model.architecture", &options.architecture)
+  schema.option(kArchitecture, &options.architecture)
       .choices({"mamba1", "mamba2"})
+      .only_without(kFrom)
       .help("Kind of mixer.");
-  schema.option("model.d_model", &options.d_model).range(1, 65536).help("Width of the residual stream.");
-  schema.option("model.n_layer", &options.n_layer).range(1, 1024).help("Number of blocks.");
-  schema.option("model.d_state", &options.d_state).range(1, 4096).help("State size N of the scan.");
+  schema.option("model.d_model", &options.d_model)
+      .range(1, 65536)
+      .only_without(kFrom)
+      .help("Width of the residual stream.");
+  schema.option("model.n_layer", &options.n_layer)
+      .range(1, 1024)
+      .only_without(kFrom)
+      .help("Number of blocks.");
+  schema.option("model.d_state", &options.d_state)
+      .range(1, 4096)
+      .only_without(kFrom)
+      .help("State size N of the scan.");
   schema.option("model.d_conv", &options.d_conv)
       .range(1, 16)
       .unit("tokens")
+      .only_without(kFrom)
       .help("Width of the causal convolution.");
-  schema.option("model.expand", &options.expand).range(1, 16).help("d_inner = expand · d_model.");
+  schema.option("model.expand", &options.expand)
+      .range(1, 16)
+      .only_without(kFrom)
+      .help("d_inner = expand · d_model.");
+  schema.option("model.tie_embeddings", &options.tie_embeddings)
+      .only_without(kFrom)
+      .help("The head uses the embedding's weights.");
+  schema.option("model.norm_eps", &options.norm_eps)
+      .range(0, 1)
+      .only_without(kFrom)
+      .help("Epsilon of every RMSNorm.");
+}
+
+void bind_mixers(core::Schema& schema, ModelOptions& options) {
   schema.option("model.dt_rank", &options.dt_rank)
       .range(0, 65536)
-      .help("Mamba-1: rank of the step size; 0 = ceil(d_model / 16).");
+      .only_without(kFrom)
+      .only_with(kArchitecture, {"mamba1"})
+      .help("Rank of the step size; 0 = ceil(d_model / 16).");
   schema.option("model.headdim", &options.headdim)
       .range(1, 65536)
-      .help("Mamba-2: channels of a head; divides d_inner.");
+      .only_without(kFrom)
+      .only_with(kArchitecture, {"mamba2"})
+      .help("Channels of a head; divides d_inner.");
   schema.option("model.ngroups", &options.ngroups)
       .range(1, 65536)
-      .help("Mamba-2: groups of heads that share B and C.");
+      .only_without(kFrom)
+      .only_with(kArchitecture, {"mamba2"})
+      .help("Groups of heads that share B and C; divides the number of heads.");
   schema.option("model.chunk_size", &options.chunk_size)
       .range(1, 65536)
       .unit("tokens")
-      .help("Mamba-2: chunk of the scan; changes rounding only.");
-  schema.option("model.tie_embeddings", &options.tie_embeddings)
-      .help("The head uses the embedding's weights.");
-  schema.option("model.norm_eps", &options.norm_eps).range(0, 1).help("Epsilon of every RMSNorm.");
+      .only_without(kFrom)
+      .only_with(kArchitecture, {"mamba2"})
+      .help("Chunk of the scan; changes rounding only.");
+}
+
+core::Option& mimetic(core::Option& option) {
+  return option.only_without(kFrom).only_with("model.init", {"mimetic"});
 }
 
 void bind_initialisation(core::Schema& schema, ModelOptions& options) {
   schema.option("model.init", &options.init)
       .choices({"standard", "mimetic"})
+      .only_without(kFrom)
       .help("Starting weights: as state-spaces/mamba, or mimetic on top of that (Trockman et al. 2024).");
-  schema.option("model.mimetic_layers", &options.mimetic_layers)
+  mimetic(schema.option("model.mimetic_layers", &options.mimetic_layers))
       .range(0, 1023)
       .help("Layers that mimetic initialisation changes; empty = all.");
-  schema.option("model.mimetic_state", &options.mimetic_state)
-      .help("Mimetic: A_log ← −8 A_log, so that the state hardly decays.");
-  schema.option("model.mimetic_step_size", &options.mimetic_step_size).help("Mimetic: step size near 1.");
-  schema.option("model.mimetic_convolution", &options.mimetic_convolution)
-      .help("Mimetic: the convolution passes the current token through.");
-  schema.option("model.mimetic_correlate_BC", &options.mimetic_correlate_BC)
-      .help("Mimetic: B's projection becomes the mean of B's and C's.");
-  schema.option("model.mimetic_faithful_fork", &options.mimetic_faithful_fork)
-      .help("Mamba-2: cut B and C by the number of heads instead of d_state, as the published code does.");
+  mimetic(schema.option("model.mimetic_state", &options.mimetic_state))
+      .help("A_log ← −8 A_log, so that the state hardly decays.");
+  mimetic(schema.option("model.mimetic_step_size", &options.mimetic_step_size)).help("Step size near 1.");
+  mimetic(schema.option("model.mimetic_convolution", &options.mimetic_convolution))
+      .help("The convolution passes the current token through.");
+  mimetic(schema.option("model.mimetic_correlate_BC", &options.mimetic_correlate_BC))
+      .help("B's projection becomes the mean of B's and C's.");
+  mimetic(schema.option("model.mimetic_faithful_fork", &options.mimetic_faithful_fork))
+      .only_with(kArchitecture, {"mamba2"})
+      .only_with("model.mimetic_correlate_BC", {"true"})
+      .help("Cut B and C by the number of heads instead of d_state, as the published code does.");
+}
+
+/// What ModelConfig::check() would say, in the recipe's words.
+void add_rules(core::Schema& schema, const ModelOptions& o) {
+  const auto is_new_mamba2 = [&o] { return o.from.empty() && o.architecture == "mamba2"; };
+  schema.rule({"model.headdim", "model.d_model", "model.expand"}, [=, &o]() -> std::string {
+    if (!is_new_mamba2() || o.expand * o.d_model % o.headdim == 0) return "";
+    return fmt::format("model.headdim = {} does not divide model.expand · model.d_model = {}", o.headdim,
+                       o.expand * o.d_model);
+  });
+  schema.rule({"model.ngroups", "model.headdim", "model.d_model", "model.expand"}, [=, &o]() -> std::string {
+    const int64_t heads = o.expand * o.d_model / o.headdim;
+    if (!is_new_mamba2() || heads == 0 || heads % o.ngroups == 0) return "";
+    return fmt::format("model.ngroups = {} does not divide the number of heads, {}", o.ngroups, heads);
+  });
 }
 
 MimeticOptions mimetic_options(const ModelOptions& options) {
@@ -72,17 +121,12 @@ MimeticOptions mimetic_options(const ModelOptions& options) {
   return mimetic;
 }
 
-int64_t padded(int64_t vocab_size, Architecture architecture) {
-  const int64_t multiple = architecture == Architecture::kMamba1 ? 8 : 16;
-  return (vocab_size + multiple - 1) / multiple * multiple;
-}
-
 MambaLM continued_model(const ModelOptions& options, int64_t vocab_size, at::ScalarType dtype,
                         bool annealed) {
   LoadOptions load;
   load.dtype = dtype;
-  if (!options.names.empty()) load.names = options.names;
-  MambaLM model = load_model(options.from, load);
+  load.names = options.names_file();
+  MambaLM model = load_model(options.checkpoint(), load);
   model.set_vocab_size(vocab_size);
   model.set_activation(continued_activation(options, model.config().activation, annealed));
   return model;
@@ -90,38 +134,42 @@ MambaLM continued_model(const ModelOptions& options, int64_t vocab_size, at::Sca
 
 }  // namespace
 
+std::filesystem::path ModelOptions::checkpoint() const { return core::expand_environment(from); }
+
+std::optional<std::filesystem::path> ModelOptions::names_file() const {
+  if (names.empty()) return std::nullopt;
+  return core::expand_environment(names);
+}
+
 void bind(core::Schema& schema, ModelOptions& options) {
   schema.table("model", "What is trained: the sizes of a new model, or the checkpoint to continue from.");
   bind_sizes(schema, options);
+  bind_mixers(schema, options);
   schema.option("model.conv_activation", &options.conv_activation)
       .choices({"silu", "relu", "identity"})
       .help("Activation behind the convolution; identity makes the decomposition exact.");
   bind_initialisation(schema, options);
-  schema.option("model.from", &options.from)
-      .help("Folder of a checkpoint to continue from; its sizes are then used.");
-  schema.option("model.names", &options.names).help("TOML table of foreign tensor names, for `from`.");
-  for (const std::string& key : kGivenByCheckpoint) {
-    schema.rule({"model.from", key}, [&schema, &options, key]() -> std::string {
-      if (options.from.empty() || !schema.at(key).is_set()) return "";
-      return key + " is set, but it comes from the checkpoint in model.from; remove one of the two";
-    });
-  }
-  schema.rule({"model.names", "model.from"}, [&options]() -> std::string {
-    return options.names.empty() || !options.from.empty() ? "" : "model.names is set without model.from";
-  });
+  schema.option(kFrom, &options.from)
+      .help(
+          "Folder of a checkpoint to continue from; its sizes are then used. $NAME at the start is an "
+          "environment variable, ~ the home folder.");
+  schema.option("model.names", &options.names)
+      .only_with(kFrom)
+      .help("TOML table of foreign tensor names, for `from`; its name as in `from`.");
+  add_rules(schema, options);
 }
 
 ModelConfig config_from_options(const ModelOptions& options, int64_t vocab_size) {
   ModelConfig config;
   config.architecture = options.architecture == "mamba1" ? Architecture::kMamba1 : Architecture::kMamba2;
   config.vocab_size = vocab_size;
-  config.vocab_rows = padded(vocab_size, config.architecture);
+  config.vocab_rows = padded_vocabulary(vocab_size, config.architecture == Architecture::kMamba1 ? 8 : 16);
   config.d_model = options.d_model;
   config.n_layer = options.n_layer;
   config.d_state = options.d_state;
   config.d_conv = options.d_conv;
   config.expand = options.expand;
-  config.dt_rank = options.dt_rank > 0 ? options.dt_rank : (options.d_model + 15) / 16;
+  config.dt_rank = options.dt_rank > 0 ? options.dt_rank : default_dt_rank(options.d_model);
   config.headdim = options.headdim;
   config.ngroups = options.ngroups;
   config.chunk_size = options.chunk_size;

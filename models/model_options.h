@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +26,11 @@ struct ModelOptions {
   bool mimetic_state = true, mimetic_step_size = true, mimetic_convolution = true,
        mimetic_correlate_BC = true;
   bool mimetic_faithful_fork = false;
-  std::string from, names;
+  std::string from, names;  // as written
+
+  /// `from` and `names` with their variables replaced. @throws InputError (core/environment.h)
+  std::filesystem::path checkpoint() const;
+  std::optional<std::filesystem::path> names_file() const;  // nothing when `names` is empty
 };
 
 /// Declares "model.…"; `options` must outlive the schema.

@@ -35,6 +35,7 @@ void bind_optimizer(core::Schema& schema, TrainOptions& o) {
   schema.option("train.lr", &o.lr).range(0, 10).help("Peak learning rate.");
   schema.option("train.min_lr_ratio", &o.min_lr_ratio)
       .range(0, 1)
+      .only_with("train.schedule", {"cosine", "linear", "inverse_sqrt"})
       .help("Floor of the learning rate, as a fraction of train.lr.");
   schema.option("train.schedule", &o.schedule)
       .choices({"cosine", "linear", "inverse_sqrt", "constant"})
@@ -89,13 +90,6 @@ void add_rules(core::Schema& schema, const TrainOptions& o) {
   schema.rule({"train.warmup_steps", "train.steps"}, [&o]() -> std::string {
     if (o.warmup_steps <= o.steps) return "";
     return fmt::format("train.warmup_steps = {} is larger than train.steps = {}", o.warmup_steps, o.steps);
-  });
-  schema.rule({"train.min_lr_ratio", "train.schedule"}, [&schema, &o]() -> std::string {
-    if (o.schedule != "constant" || !schema.at("train.min_lr_ratio").is_set()) return "";
-    return fmt::format(
-        "train.min_lr_ratio = {} has no meaning with train.schedule = 'constant', which never leaves "
-        "train.lr",
-        o.min_lr_ratio);
   });
 }
 

@@ -18,7 +18,8 @@ using core::Json;
 Json options_json(const core::Schema& schema) {
   Json options = Json::object();
   for (const core::Option& option : schema.options())
-    options[option.key()] = {{"value", option.value()}, {"origin", option.origin()}};
+    options[option.key()] = {
+        {"value", option.value()}, {"origin", option.origin()}, {"applies", schema.applies(option.key())}};
   return options;
 }
 

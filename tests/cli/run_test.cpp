@@ -263,6 +263,29 @@ TEST_F(RunTest, ValidateShowsWhatRunsWillNeed) {
   EXPECT_CONTAINS(succeed({"validate", "r.toml"}), "train.steps = 6");
 }
 
+TEST_F(RunTest, ListsTheProblemsOfABadSweepAndOfTheRest) {
+  write_recipe(
+      "[report]\ntitel = \"x\"\n[sweep]\nrun.seed = 1\ntrain.lr = [11]\ntrain.steps = [1]\n"
+      "model.headdim = [8, \"many\"]\n");
+  const ProgramOutcome outcome = program({"run", "r.toml"}, {"train.warmup_steps=9"});
+  EXPECT_EQ(outcome.code, 1);
+  for (const std::string part : {"r.toml:25:12: 'run.seed' in [sweep] takes a list of values, not an integer",
+                                 "r.toml:23:1: unknown key 'report.titel'; did you mean 'report.title'?",
+                                 "r.toml:26:13: 'train.lr' = 11 is out of range",
+                                 "r.toml:28:21: 'model.headdim' takes an integer, not a string"})
+    EXPECT_CONTAINS(outcome.err, part);
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 4) << outcome.err;
+}
+
+TEST_F(RunTest, AKeyOfOneArchitectureMayStandBesideASweepOverBoth) {
+  write_recipe("[sweep]\nmodel.architecture = [\"mamba1\", \"mamba2\"]\n");  // beside headdim = 8
+  const Json result = Json::parse(succeed({"validate", "r.toml", "--json"}, {"model.dt_rank=3"}));
+  ASSERT_EQ(result["runs"].size(), 2u);
+  // The listing is the first run's.
+  EXPECT_EQ(result["options"]["model.dt_rank"]["applies"], true);
+  EXPECT_EQ(result["options"]["model.headdim"]["applies"], false);
+}
+
 TEST_F(RunTest, QuietSaysNothingOnStderr) {
   write_recipe();
   const ProgramOutcome outcome = program({"run", "r.toml", "--quiet"});

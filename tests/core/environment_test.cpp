@@ -26,6 +26,17 @@ TEST_F(Environment, IsExpandedAtTheStartOnly) {
   EXPECT_EQ(expand_environment(""), "");
 }
 
+TEST_F(Environment, ATildeIsTheHomeFolder) {
+  const char* home = std::getenv("HOME");
+  const std::string before = home != nullptr ? home : "";
+  ::setenv("HOME", "/home/x", 1);
+  EXPECT_EQ(expand_environment("~"), "/home/x");
+  EXPECT_EQ(expand_environment("~/a.txt"), "/home/x/a.txt");
+  EXPECT_EQ(expand_environment("~a/b"), "~a/b");
+  EXPECT_EQ(expand_environment("a/~"), "a/~");
+  ::setenv("HOME", before.c_str(), 1);
+}
+
 TEST_F(Environment, UnsetAndMalformedNamesAreRefused) {
   const auto refusal = [](const std::string& name) {
     return error_of<InputError>([&] { expand_environment(name); });

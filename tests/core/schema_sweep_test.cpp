@@ -1,6 +1,7 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
-#include "core/error.h"
 #include "core/schema.h"
 
 namespace exactmamba::core {
@@ -8,23 +9,18 @@ namespace {
 
 std::vector<std::string> labels(const std::string& text) {
   std::vector<std::string> result;
-  for (const SweepRun& run : expand_sweep(text, "r.toml")) result.push_back(run.label);
+  for (const SweepRun& run : expand_sweep(text, "r.toml").runs) result.push_back(run.label);
   return result;
 }
 
 std::string problem(const std::string& text) {
-  try {
-    expand_sweep(text, "r.toml");
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "";
+  return fmt::format("{}", fmt::join(expand_sweep(text, "r.toml").problems, "\n"));
 }
 
 using Strings = std::vector<std::string>;
 
 TEST(Sweep, IsOneRunWithoutTables) {
-  const std::vector<SweepRun> runs = expand_sweep("[train]\nlr = 1", "r.toml");
+  const std::vector<SweepRun> runs = expand_sweep("[train]\nlr = 1", "r.toml").runs;
   ASSERT_EQ(runs.size(), 1u);
   EXPECT_EQ(runs[0].label, "");
   EXPECT_TRUE(runs[0].assignments.empty());
@@ -33,10 +29,9 @@ TEST(Sweep, IsOneRunWithoutTables) {
 TEST(Sweep, IsTheProductWithTheFirstKeySlowest) {
   // "model.*" is declared as a nested table and sorts after "a" by name: the order of the text counts.
   const std::string text = "[sweep]\nmodel.architecture = ['mamba1', 'mamba2']\n\"a.seed\" = [1, 2, 3]";
-  EXPECT_EQ(labels(text), (Strings{"mamba1, seed=1", "mamba1, seed=2",
-                                   "mamba1, seed=3", "mamba2, seed=1",
+  EXPECT_EQ(labels(text), (Strings{"mamba1, seed=1", "mamba1, seed=2", "mamba1, seed=3", "mamba2, seed=1",
                                    "mamba2, seed=2", "mamba2, seed=3"}));
-  const SweepRun run = expand_sweep(text, "r.toml")[4];
+  const SweepRun run = expand_sweep(text, "r.toml").runs[4];
   ASSERT_EQ(run.assignments.size(), 2u);
   EXPECT_EQ(run.assignments[0].key, "model.architecture");
   EXPECT_EQ(run.assignments[0].value, "\"mamba2\"");
@@ -64,7 +59,7 @@ TEST(Sweep, AssignmentsLoadIntoASchema) {
   Schema schema;
   schema.option("m.text", &text);
   schema.option("m.list", &list);
-  const auto runs = expand_sweep("[sweep.m]\ntext = [\"q\\\"\\\\\"]\nlist = [[3, 4]]", "r.toml");
+  const auto runs = expand_sweep("[sweep.m]\ntext = [\"q\\\"\\\\\"]\nlist = [[3, 4]]", "r.toml").runs;
   schema.load("", "r.toml", runs[0].assignments);
   EXPECT_EQ(text, "q\"\\");
   EXPECT_EQ(list, (std::vector<int64_t>{3, 4}));
@@ -88,6 +83,16 @@ TEST(Sweep, RefusesWrongThingsWithTheirPlaces) {
   std::string ten = "[1,2,3,4,5,6,7,8,9,10]";
   EXPECT_EQ(problem("[sweep]\na = " + ten + "\nb = " + ten + "\nc = " + ten + "\nd = " + ten),
             "r.toml:5:5: [sweep] and [[extra]] ask for more than 1000 runs");
+}
+
+TEST(Sweep, ABadOneGivesEveryReadableValueToBeChecked) {
+  const Sweep sweep = expand_sweep("[sweep]\na.x = 1\nb = [2, {d = 1}]\n[[extra]]\nc = 'z'", "r.toml");
+  EXPECT_EQ(sweep.problems.size(), 2u);
+  ASSERT_EQ(sweep.runs.size(), 1u);
+  Strings values;
+  for (const Schema::Assignment& a : sweep.runs[0].assignments)
+    values.push_back(a.origin + " " + a.key + " " + a.value);
+  EXPECT_EQ(values, (Strings{"r.toml:2:7 a.x 1", "r.toml:3:6 b 2", "r.toml:5:5 c \"z\""}));
 }
 
 }  // namespace

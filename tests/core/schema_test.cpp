@@ -15,6 +15,9 @@ namespace {
 struct Values {
   bool shuffle = true;
   int64_t steps = 100, warmup = 10;
+  bool all = false;
+  int64_t seed = 0;
+  double floor = 0;
   double lr = 1e-3, ceiling = std::numeric_limits<double>::infinity();
   std::string schedule = "cosine", name;
   std::vector<int64_t> layers;
@@ -28,13 +31,18 @@ void declare(Schema& schema, Values& v) {
   schema.option("train.lr", &v.lr).range(0, 10).help("Peak learning rate.");
   schema.option("train.steps", &v.steps).range(1, 1e9).unit("updates").help("Length of the run.");
   schema.option("train.warmup_steps", &v.warmup).range(0, 1e9).unit("updates").help("Linear warm-up.");
-  schema.option("train.schedule", &v.schedule).choices({"cosine", "linear"}).help("After warm-up.");
+  schema.option("train.schedule", &v.schedule)
+      .choices({"cosine", "linear", "constant"})
+      .help("After warm-up.");
   schema.option("train.betas", &v.betas).range(0, 1).help("Of AdamW.");
   schema.option("train.limits.ceiling", &v.ceiling).help("No a|b.");
   schema.option("data.shuffle", &v.shuffle).help("New order every epoch.");
   schema.option("data.name", &v.name).required().help("What to read.");
   schema.option("data.layers", &v.layers).range(0, 47).help("Which layers.");
   schema.option("report.methods", &v.methods).choices({"lp", "alti"}).cosmetic().help("Which maps.");
+  schema.option("train.floor", &v.floor).only_with("train.schedule", {"cosine", "linear"}).help("Least lr.");
+  schema.option("data.seed", &v.seed).only_with("data.shuffle", {"true"}).only_with("data.layers");
+  schema.option("data.all", &v.all).only_without("data.layers");
   schema.rule({"train.warmup_steps", "train.steps"},
               [&v] { return v.warmup > v.steps ? std::string("the warm-up is longer than the run") : ""; });
 }
@@ -93,7 +101,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"[train]\nlr = 20", "r.toml:3:6: 'train.lr' = 20 is out of range; allowed: 0 to 10"},
         Case{"[train]\nlr = nan", "r.toml:3:6: 'train.lr' = nan is not a number"},
         Case{"[train]\nschedule = \"cosin\"",
-             "r.toml:3:12: 'train.schedule' = \"cosin\" is not one of: cosine, linear"},
+             "r.toml:3:12: 'train.schedule' = \"cosin\" is not one of: cosine, linear, constant"},
         Case{"[report]\nmethods = [\"lp\", \"atli\"]",
              "r.toml:3:11: 'report.methods' element \"atli\" is not one of: lp, alti"},
         Case{"[train]\nsteps = 5",
@@ -102,15 +110,16 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"\"train.lr\" = 1\n[train]\nlr = 2", "r.toml:4:6: 'train.lr' is set twice"}));
 
 TEST(Schema, CollectsEveryProblemInTheOrderOfTheFile) {
-  EXPECT_EQ(
-      problems("[train]\nstepz = 3\nlr = 'a'\n[dat]\nx = 1\n", {"train.lr=11", "foo=1", "train.betas=[1"}),
-      "r.toml:2:1: unknown key 'train.stepz'; did you mean 'train.steps'?\n"
-      "r.toml:3:6: 'train.lr' takes a number, not a string (\"a\")\n"
-      "r.toml:4:2: unknown table 'dat'; did you mean 'data'?\n"
-      "--set train.lr=11: 'train.lr' = 11 is out of range; allowed: 0 to 10\n"
-      "--set foo=1: unknown key 'foo'\n"
-      "--set train.betas=[1: [1 is not a TOML value\n"
-      "r.toml: missing key 'data.name' (string): What to read.");
+  EXPECT_EQ(problems("[train]\nstepz = 3\nlr = 'a'\n[dat]\nx = 1\n",
+                     {"train.lr=11", "foo=1", "tarin.x=1", "train.betas=[1"}),
+            "r.toml:2:1: unknown key 'train.stepz'; did you mean 'train.steps'?\n"
+            "r.toml:3:6: 'train.lr' takes a number, not a string (\"a\")\n"
+            "r.toml:4:2: unknown table 'dat'; did you mean 'data'?\n"
+            "--set train.lr=11: 'train.lr' = 11 is out of range; allowed: 0 to 10\n"
+            "--set foo=1: unknown key 'foo'\n"
+            "--set tarin.x=1: unknown table 'tarin'; did you mean 'train'?\n"
+            "--set train.betas=[1: [1 is not a TOML value\n"
+            "r.toml: missing key 'data.name' (string): What to read.");
 }
 
 TEST(Schema, ReportsASyntaxErrorWithItsPlace) {
@@ -193,9 +202,10 @@ TEST(Schema, CanonicalFormIsSortedAndWithoutCosmetics) {
   Values v;
   Schema schema;
   declare(schema, v);
-  EXPECT_EQ(schema.canonical({"train"}).dump(),
-            R"({"train.betas":[0.9,0.95],"train.limits.ceiling":{"__float__":"Infinity"},"train.lr":0.001,)"
-            R"("train.schedule":"cosine","train.steps":100,"train.warmup_steps":10})");
+  EXPECT_EQ(
+      schema.canonical({"train"}).dump(),
+      R"({"train.betas":[0.9,0.95],"train.floor":0.0,"train.limits.ceiling":{"__float__":"Infinity"},"train.lr":0.001,)"
+      R"("train.schedule":"cosine","train.steps":100,"train.warmup_steps":10})");
   EXPECT_EQ(schema.canonical({"report"}).dump(), "{}");
 }
 
@@ -212,6 +222,7 @@ TEST(Schema, ReferenceShowsEveryDeclaration) {
       << page;
   EXPECT_NE(page.find("| `limits.ceiling` | number |  |  | `inf` | No a\\|b. |\n"), std::string::npos)
       << page;
+  EXPECT_CONTAINS(page, "| Least lr. Only with train.schedule = \"cosine\" or \"linear\". |\n");
   EXPECT_NE(page.find("| `name` | string |  |  | required | What to read. |\n"), std::string::npos) << page;
   EXPECT_NE(page.find("| `methods` | list of strings |  | lp, alti | `[\"lp\"]` | Which maps. |\n"),
             std::string::npos)
@@ -226,6 +237,79 @@ TEST(Schema, ListingIsTomlThatGivesTheSameValues) {
   declare(copy, again);
   copy.load(schema.listing(), "listing", {});
   EXPECT_EQ(copy.canonical({"train", "data"}), schema.canonical({"train", "data"}));
+}
+
+/// What was given where it has no meaning, a line each.
+std::string unused(const std::string& text, const std::vector<std::string>& sets = {}) {
+  Values v;
+  Schema schema;
+  declare(schema, v);
+  std::vector<Schema::Assignment> assignments = {command_line_assignment("data.name=x")};
+  for (const std::string& set : sets) assignments.push_back(command_line_assignment(set));
+  schema.load(text, "r.toml", assignments);
+  std::string lines;
+  for (const Schema::Unused& each : schema.unused()) lines += each.message + "\n";
+  return lines;
+}
+
+TEST(Schema, SaysWhatIsGivenWhereItHasNoMeaning) {
+  EXPECT_EQ(unused(""), "");
+  EXPECT_EQ(unused("train.floor = 1"), "");
+  EXPECT_EQ(unused("data.layers = [1]\ndata.seed = 1"), "");
+  EXPECT_EQ(unused("data.all = true"), "");
+  EXPECT_EQ(
+      unused("train.floor = 0.5", {"train.schedule=constant"}),
+      "r.toml:1:15: 'train.floor' = 0.5 has a meaning only with train.schedule = \"cosine\" or \"linear\", "
+      "but train.schedule = \"constant\" (--set train.schedule=constant); remove it, or change "
+      "train.schedule\n");
+  EXPECT_EQ(
+      unused("data.layers = [1]\ndata.shuffle = false\ndata.all = false", {"data.seed=1"}),
+      "--set data.seed=1: 'data.seed' = 1 has a meaning only with data.shuffle = true, but data.shuffle = "
+      "false (r.toml:2:16); remove it, or change data.shuffle\n"
+      "r.toml:3:12: 'data.all' = false has a meaning only without data.layers, but data.layers = [1] "
+      "(r.toml:1:15); remove it, or change data.layers\n");
+  EXPECT_EQ(
+      unused("data.seed = 1"),
+      "r.toml:1:13: 'data.seed' = 1 has a meaning only with data.layers, but data.layers = [] (default); "
+      "remove it, or change data.layers\n");
+}
+
+TEST(Schema, AWrongValueSaysNothingAboutWhatDependsOnIt) {
+  Values v;
+  Schema schema;
+  declare(schema, v);
+  EXPECT_THROW(schema.load("data.name = 'x'\ntrain.floor = 1\ntrain.schedule = 'constnt'", "r.toml", {}),
+               InputError);
+  EXPECT_TRUE(schema.unused().empty());
+}
+
+TEST(Schema, ValuesOfABrokenSweepAskNoRules) {
+  Values v;
+  Schema schema;
+  declare(schema, v);
+  schema.load("data.name = 'x'\ntrain.warmup_steps = 200", "r.toml", {}, {}, {"train.steps"});
+  EXPECT_EQ(v.warmup, 200);
+}
+
+TEST(Schema, WhatDoesNotApplyIsNoPartOfHashesAndACommentInTheListing) {
+  Values v;
+  Schema schema;
+  declare(schema, v);
+  schema.load("data.name = 'x'\ntrain.schedule = 'constant'", "r.toml", {});
+  EXPECT_FALSE(schema.applies("train.floor"));
+  EXPECT_FALSE(schema.canonical({"train"}).contains("train.floor"));
+  EXPECT_CONTAINS(schema.listing(), "# train.floor = 0.0");
+  EXPECT_CONTAINS(schema.listing(),
+                  "# default, has a meaning only with train.schedule = \"cosine\" or \"linear\"\n");
+}
+
+TEST(Schema, AContradictionIsToldWhereTheLastWordWasSaid) {
+  const std::string text = "data.name = 'x'\ntrain.warmup_steps = 50";
+  EXPECT_EQ(
+      problems(text, {"train.steps=20"}),
+      "--set train.steps=20: the warm-up is longer than the run [train.warmup_steps = 50 (r.toml:2:22), "
+      "train.steps = 20 (--set train.steps=20)]");
+  EXPECT_EQ(problems("train.steps = 20\n" + text).rfind("r.toml:3:22: the warm-up", 0), 0u);
 }
 
 TEST(Schema, RefusesTwoDeclarationsOfOneKey) {

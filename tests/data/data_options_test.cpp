@@ -1,5 +1,7 @@
 #include "data/data_options.h"
 
+#include <map>
+#include <set>
 #include <stdlib.h>
 
 #include <gtest/gtest.h>
@@ -19,17 +21,17 @@ DataOptions load(const std::string& toml) {
   core::Schema schema;
   bind(schema, options);
   schema.load(toml, "recipe.toml", {});
+  for (const core::Schema::Unused& unused : schema.unused()) throw core::InputError(unused.message);
   return options;
 }
 
 TEST(DataOptions, EveryKeyReachesItsMember) {
   const DataOptions copy = load(
-      "[data]\ncontext = 99\nshuffle = false\npack = false\nprefetch = 0\nmax_valid_rows = 5\nalphabet = "
+      "[data]\ncontext = 99\npack = false\nprefetch = 0\nmax_valid_rows = 5\nalphabet = "
       "9\nmin_length = 3\n"
       "max_length = 4\nheld_out = 7\n");
   EXPECT_EQ(copy.task, "copy");
   EXPECT_EQ(copy.context, 99);
-  EXPECT_FALSE(copy.shuffle);
   EXPECT_FALSE(copy.pack);
   EXPECT_EQ(copy.prefetch, 0);
   EXPECT_EQ(copy.max_valid_rows, 5);
@@ -37,8 +39,10 @@ TEST(DataOptions, EveryKeyReachesItsMember) {
   EXPECT_EQ(copy.min_length, 3);
   EXPECT_EQ(copy.max_length, 4);
   EXPECT_EQ(copy.held_out, 7);
-  const DataOptions text =
-      load("[data]\ntask = \"text\"\ntrain = [\"a\", \"b\"]\nvalid = [\"c\"]\ntext_key = \"body\"\n");
+  const DataOptions text = load(
+      "[data]\ntask = \"text\"\ntrain = [\"a\", \"b\"]\nvalid = [\"c\"]\ntext_key = \"body\"\nshuffle = "
+      "false\n");
+  EXPECT_FALSE(text.shuffle);
   EXPECT_EQ(text.train, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(text.valid, (std::vector<std::string>{"c"}));
   EXPECT_EQ(text.text_key, "body");
@@ -53,11 +57,56 @@ TEST(DataOptions, ContradictionsAreNamed) {
   EXPECT_CONTAINS(refusal("context = 42"), "43 tokens");
   EXPECT_CONTAINS(refusal("min_length = 9\nmax_length = 8"), "data.max_length = 8");
   EXPECT_CONTAINS(refusal("min_length = 1\nmax_length = 1"), "data.held_out = 1000");
-  EXPECT_CONTAINS(refusal("train = [\"a.txt\"]"), "reads no files");
   EXPECT_CONTAINS(refusal("task = \"text\""), "data.train");
   EXPECT_CONTAINS(refusal("task = \"tokens\"\ntrain = [\"a\"]"), "data.vocab_size");
-  EXPECT_CONTAINS(refusal("task = \"text\"\ntrain = [\"a\"]\nvocab_size = 9"), "data.vocab_size");
-  EXPECT_CONTAINS(refusal("task = \"text\"\ntrain = [\"a\"]\npack = false"), "data.pack");
+}
+
+TEST(DataOptions, ContradictionsPointAtTheKeysAtFault) {
+  const auto refusal = [](const std::string& toml) {
+    return error_of<core::InputError>([&] { load("[data]\n" + toml); });
+  };
+  EXPECT_EQ(
+      refusal("min_length = 2\nalphabet = 9\nmax_length = 30\ncontext = 42")
+          .rfind("recipe.toml:5:11: data.context = 42 is shorter than an example of data.max_length = 30", 0),
+      0u);
+  EXPECT_EQ(refusal("context = 99\nheld_out = 7\nmin_length = 9\nmax_length = 8")
+                .rfind("recipe.toml:4:14: data.min_length = 9", 0),
+            0u);
+  EXPECT_EQ(refusal("context = 99\nalphabet = 2\nmin_length = 1\nmax_length = 3\nheld_out = 2")
+                .rfind("recipe.toml:6:12: data.held_out = 2 is too many for strings of 1 to 3 of 2 letters "
+                       "(at most 1)",
+                       0),
+            0u);
+}
+
+TEST(DataOptions, KeysOfAnotherTaskAreRefused) {
+  const std::map<std::string, std::string> tasks = {
+      {"copy", ""},
+      {"text", "task = 'text'\ntrain = ['a']\n"},
+      {"tokens", "task = 'tokens'\ntrain = ['a']\nvocab_size = 9\n"}};
+  const std::map<std::string, std::set<std::string>> used_by = {
+      {"shuffle = true", {"text", "tokens"}},
+      {"pack = true", {"copy", "tokens"}},
+      {"valid = ['b']", {"text", "tokens"}},
+      {"text_key = 'text'", {"text"}},
+      {"alphabet = 20", {"copy"}},
+      {"min_length = 5", {"copy"}},
+      {"max_length = 20", {"copy"}},
+      {"held_out = 1000", {"copy"}},
+      {"context = 256", {"copy", "text", "tokens"}}};
+  for (const auto& [key, users] : used_by) {
+    for (const auto& [task, recipe] : tasks) {
+      const std::string toml = "[data]\n" + recipe + key;
+      if (users.contains(task))
+        EXPECT_NO_THROW(load(toml)) << toml;
+      else
+        EXPECT_CONTAINS(error_of<core::InputError>([&] { load(toml); }),
+                        "has a meaning only with data.task = ");
+    }
+  }
+  EXPECT_CONTAINS(error_of<core::InputError>([&] { load("[data]\nvocab_size = 30"); }), "\"tokens\"");
+  EXPECT_CONTAINS(error_of<core::InputError>([&] { load("[data]\ntrain = ['a']"); }),
+                  "\"text\" or \"tokens\"");
 }
 
 TEST(Datasets, OfTheCopyTaskAreDisjoint) {

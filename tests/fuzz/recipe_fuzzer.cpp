@@ -15,14 +15,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Schema schema;
   schema.option("train.flag", &flag);
   schema.option("train.steps", &steps).range(0, 1e9);
-  schema.option("train.lr", &lr).range(0, 10);
+  schema.option("train.lr", &lr).range(0, 10).only_with("model.architecture", {"mamba2"});
   schema.option("model.architecture", &architecture).choices({"mamba1", "mamba2"});
   schema.option("data.lengths", &lengths).range(1, 100);
   schema.option("train.betas", &betas).range(0, 1);
   schema.option("eval.names", &names);
   try {
-    const std::vector<SweepRun> runs = expand_sweep(text, "recipe.toml");
-    schema.load(text, "recipe.toml", runs.front().assignments, {"sweep", "extra"});
+    const Sweep sweep = expand_sweep(text, "recipe.toml");
+    schema.load(text, "recipe.toml", sweep.runs.front().assignments, {"sweep", "extra"});
+    schema.unused();
     schema.listing();
     schema.canonical({"train", "model", "data"});
   } catch (const Error&) {

@@ -1,5 +1,7 @@
 #include "models/model_options.h"
 
+#include <stdlib.h>
+
 #include <gtest/gtest.h>
 
 #include "core/error.h"
@@ -14,6 +16,7 @@ ModelOptions loaded(const std::string& recipe) {
   core::Schema schema;
   bind(schema, options);
   schema.load(recipe, "recipe.toml", {});
+  for (const core::Schema::Unused& unused : schema.unused()) throw core::InputError(unused.message);
   return options;
 }
 
@@ -69,6 +72,38 @@ TEST(ModelOptions, ContradictionsNameBothKeys) {
   EXPECT_NE(refusal("[model]\nn_layer = 0\n"), "");
 }
 
+TEST(ModelOptions, WhatOneKindOfModelDoesNotUseIsRefusedThere) {
+  const std::string other = "[model]\narchitecture = \"mamba1\"\n";
+  for (const std::string key : {"headdim = 32", "ngroups = 1", "chunk_size = 64"}) {
+    EXPECT_CONTAINS(refusal(other + key), "only with model.architecture = \"mamba2\"");
+    EXPECT_EQ(refusal("[model]\n" + key), "");
+  }
+  EXPECT_CONTAINS(refusal("[model]\ndt_rank = 4"), "only with model.architecture = \"mamba1\"");
+  EXPECT_EQ(refusal(other + "dt_rank = 4"), "");
+  for (const std::string key :
+       {"mimetic_layers = [0]", "mimetic_state = true", "mimetic_step_size = false",
+        "mimetic_convolution = true", "mimetic_correlate_BC = true", "mimetic_faithful_fork = true"}) {
+    EXPECT_CONTAINS(refusal("[model]\n" + key), "only with model.init = \"mimetic\"");
+    EXPECT_CONTAINS(refusal("[model]\nfrom = \"x\"\n" + key), "only without model.from");
+    EXPECT_EQ(refusal("[model]\ninit = \"mimetic\"\n" + key), "");
+  }
+  EXPECT_CONTAINS(refusal(other + "init = \"mimetic\"\nmimetic_faithful_fork = true"), "model.architecture");
+  EXPECT_CONTAINS(refusal("[model]\ninit = \"mimetic\"\nmimetic_correlate_BC = false\n"
+                          "mimetic_faithful_fork = true"),
+                  "only with model.mimetic_correlate_BC = true");
+}
+
+TEST(ModelOptions, HeadsThatDoNotFitAreRefusedWithTheirPlace) {
+  EXPECT_EQ(
+      refusal("[model]\nd_model = 50\n"),
+      "recipe.toml:2:11: model.headdim = 64 does not divide model.expand · model.d_model = 100 "
+      "[model.headdim = 64 (default), model.d_model = 50 (recipe.toml:2:11), model.expand = 2 (default)]");
+  EXPECT_EQ(refusal("[model]\nngroups = 3\n")
+                .rfind("recipe.toml:2:11: model.ngroups = 3 does not divide the number of heads, 2 [", 0),
+            0u);
+  EXPECT_EQ(refusal("[model]\narchitecture = \"mamba1\"\nd_model = 50\n"), "");
+}
+
 TEST(ModelOptions, SizesThatDoNotFitAreRefused) {
   ModelOptions options;
   options.d_model = 50;  // d_inner 100, headdim 64
@@ -100,6 +135,17 @@ TEST_F(MakeModelFrom, TakesSizesAndWeights) {
   EXPECT_EQ(model.config().vocab_rows, 112);
   EXPECT_EQ(model.parameters().checksum(),
             testing::golden_model("models/mamba2-hf", at::kFloat).parameters().checksum());
+}
+
+TEST_F(MakeModelFrom, FindsTheFolderThroughTheEnvironment) {
+  ::setenv("EXACTMAMBA_TEST_MODELS", testing::golden("models").c_str(), 1);
+  options_.from = "$EXACTMAMBA_TEST_MODELS/mamba2-hf";
+  EXPECT_EQ(make_model(options_, 101, 1, at::kFloat).config().d_model, 32);
+  options_.names = "${EXACTMAMBA_TEST_MODELS}/names.toml";
+  EXPECT_EQ(options_.names_file(), testing::golden("models/names.toml"));
+  ::unsetenv("EXACTMAMBA_TEST_MODELS");
+  EXPECT_CONTAINS(testing::error_of<core::InputError>([&] { make_model(options_, 101, 1, at::kFloat); }),
+                  "EXACTMAMBA_TEST_MODELS is not set");
 }
 
 TEST_F(MakeModelFrom, GivesASiluModelAnotherActivation) {

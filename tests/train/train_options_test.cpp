@@ -14,6 +14,7 @@ struct Loaded {
   explicit Loaded(const std::string& toml) {
     bind(schema, options);
     schema.load(toml, "recipe.toml", {});
+    for (const core::Schema::Unused& unused : schema.unused()) throw core::InputError(unused.message);
   }
 };
 
