@@ -3,7 +3,7 @@
 // made.)
 #pragma once
 
-#include <string>
+#include "core/names.h"
 
 namespace exactmamba::decomp {
 
@@ -21,9 +21,11 @@ enum class BiasRule {
   kSeparate  // to a column of its own behind the last token
 };
 
-const char* approximation_name(
-    Approximation approximation);           // "activation" | "identity" | "relu" | "taylor" | "ratio"
-const char* bias_rule_name(BiasRule bias);  // "own" | "separate"
+inline constexpr core::Names<5> kApproximationNames = {"activation", "identity", "relu", "taylor", "ratio"};
+inline constexpr core::Names<2> kBiasRuleNames = {"own", "separate"};
+
+const char* approximation_name(Approximation approximation);
+const char* bias_rule_name(BiasRule bias);
 
 /// @throws InputError naming `where` and the names there are.
 Approximation approximation_from_name(const std::string& name, const std::string& where);

@@ -6,14 +6,11 @@
 #include <ATen/ops/mm.h>
 
 #include "decomp/frozen_scan.h"
-#include "decomp/names.h"
 #include "decomp/pieces.h"
 #include "decomp/tile_producer.h"
 
 namespace exactmamba::decomp {
 namespace {
-
-constexpr std::array kMeasureNames = {"l2_mean", "l1_mean", "l2_ratio_of_sums", "l2_mean_noskip"};
 
 /// What all pieces together put into u: (L, D).
 at::Tensor approximate_inputs(const models::LayerTrace& trace, Approximation approximation, BiasRule bias) {
@@ -37,10 +34,12 @@ double sum_of_ratios(const at::Tensor& numerator, const at::Tensor& denominator)
 
 }  // namespace
 
-const char* error_measure_name(ErrorMeasure measure) { return kMeasureNames[static_cast<size_t>(measure)]; }
+const char* error_measure_name(ErrorMeasure measure) {
+  return kErrorMeasureNames[static_cast<size_t>(measure)];
+}
 
 ErrorMeasure error_measure_from_name(const std::string& name, const std::string& where) {
-  return enum_from_name<ErrorMeasure>(kMeasureNames, name, where);
+  return core::enum_from_name<ErrorMeasure>(kErrorMeasureNames, name, where);
 }
 
 double ApproximationError::value(ErrorMeasure measure) const {

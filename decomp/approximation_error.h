@@ -19,8 +19,9 @@ enum class ErrorMeasure {
 };
 inline constexpr std::array kErrorMeasures = {ErrorMeasure::kL2Mean, ErrorMeasure::kL1Mean,
                                               ErrorMeasure::kL2RatioOfSums, ErrorMeasure::kL2MeanNoSkip};
-const char* error_measure_name(
-    ErrorMeasure measure);  // "l2_mean" | "l1_mean" | "l2_ratio_of_sums" | "l2_mean_noskip"
+inline constexpr core::Names<4> kErrorMeasureNames = {"l2_mean", "l1_mean", "l2_ratio_of_sums",
+                                                      "l2_mean_noskip"};
+const char* error_measure_name(ErrorMeasure measure);
 /// @throws InputError naming `where`
 ErrorMeasure error_measure_from_name(const std::string& name, const std::string& where);
 

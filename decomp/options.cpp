@@ -37,18 +37,18 @@ bool DecomposeOptions::wants(const std::string& method) const {
 void bind(core::Schema& schema, DecomposeOptions& options) {
   schema.table("decompose", "How the mixers' outputs are split over the input tokens.");
   schema.option("decompose.approximations", &options.approximations)
-      .choices({"activation", "identity", "relu", "taylor", "ratio"})
+      .choices(core::choices_of(kApproximationNames))
       .help(
           "Additive forms of the activation behind the convolution; activation is exact for conv_activation "
           "= identity, ratio always.");
   schema.option("decompose.bias", &options.bias)
-      .choices({"own", "separate"})
+      .choices(core::choices_of(kBiasRuleNames))
       .help("Where biases go: to the token's own contribution, or to a column of their own.");
   schema.option("decompose.methods", &options.methods)
       .choices({"l1", "l2", "linf", "alti", "rollout", "alti_logit"})
       .help("Maps to make: one number per output position and token.");
   schema.option("decompose.error", &options.error)
-      .choices({"l2_mean", "l1_mean", "l2_ratio_of_sums", "l2_mean_noskip"})
+      .choices(core::choices_of(kErrorMeasureNames))
       .cosmetic()
       .help("Measure of the approximation error that tables show.");
   schema.option("decompose.dtype", &options.dtype)
