@@ -87,25 +87,28 @@ void add_model(CLI::App& command, ModelArguments& model) {
       ->check(CLI::IsMember({"float32", "float64"}));
 }
 
-void add_run(Declaration& program) {
+/// A command that takes a recipe and nothing else.
+void add_recipe_command(Declaration& program, const std::string& name, const std::string& help,
+                        const std::string& example, void (*function)(const RecipeArguments&),
+                        bool writes_folder) {
   CLI::App* command = nullptr;
-  auto arguments = add_command<RecipeArguments>(
-      program, &command, "run",
-      "Train, decompose, evaluate and report; finished stages are reused, interrupted ones continue",
-      "exactmamba run recipes/quickstart.toml --set train.steps=500", run,
-      [](RecipeArguments& a) -> CommonArguments& { return a.common; });
+  auto arguments =
+      add_command<RecipeArguments>(program, &command, name, help, example, function,
+                                   [](RecipeArguments& a) -> CommonArguments& { return a.common; });
   add_recipe(*command, *arguments, true);
-  add_overwrite(*command, arguments->overwrite);
+  if (writes_folder) add_overwrite(*command, arguments->overwrite);
+}
+
+void add_run(Declaration& program) {
+  add_recipe_command(
+      program, "run",
+      "Train, decompose, evaluate and report; finished stages are reused, interrupted ones continue",
+      "exactmamba run recipes/quickstart.toml --set train.steps=500", run, true);
 }
 
 void add_train(Declaration& program) {
-  CLI::App* command = nullptr;
-  auto arguments = add_command<RecipeArguments>(
-      program, &command, "train", "Only the training of a recipe; prints the checkpoints",
-      "exactmamba train recipe.toml --set train.lr=1e-3", train,
-      [](RecipeArguments& a) -> CommonArguments& { return a.common; });
-  add_recipe(*command, *arguments, true);
-  add_overwrite(*command, arguments->overwrite);
+  add_recipe_command(program, "train", "Only the training of a recipe; prints the checkpoints",
+                     "exactmamba train recipe.toml --set train.lr=1e-3", train, true);
 }
 
 void add_decompose(Declaration& program) {
@@ -142,12 +145,8 @@ void add_evaluate(Declaration& program) {
 }
 
 void add_report(Declaration& program) {
-  CLI::App* command = nullptr;
-  auto arguments = add_command<RecipeArguments>(
-      program, &command, "report", "Write report.json, report.md and report.html from finished stages",
-      "exactmamba report recipe.toml --set report.map_rows=4", report,
-      [](RecipeArguments& a) -> CommonArguments& { return a.common; });
-  add_recipe(*command, *arguments, true);
+  add_recipe_command(program, "report", "Write report.json, report.md and report.html from finished stages",
+                     "exactmamba report recipe.toml --set report.map_rows=4", report, false);
 }
 
 void add_validate(Declaration& program) {
