@@ -117,6 +117,27 @@ void name_run(RunOptions& run, const std::string& file, Problems& problems) {
   if (run.output.empty()) run.output = (std::filesystem::path("runs") / run.name).string();
 }
 
+/// `whole`: `run` is one of the sweep's, and not the values of one that cannot be made.
+std::unique_ptr<RecipeRun> load_run(const core::SweepRun& run, bool whole, const std::string& text,
+                                    const std::string& name, std::vector<Schema::Assignment> assignments,
+                                    Problems& problems) {
+  auto loaded = std::make_unique<RecipeRun>();
+  loaded->label = run.label;
+  loaded->assignments = run.assignments;
+  bind(loaded->schema, loaded->recipe);
+  assignments.insert(assignments.end(), run.assignments.begin(), run.assignments.end());
+  std::vector<std::string> undecided;
+  for (const Schema::Assignment& value : run.assignments) {
+    if (!whole) undecided.push_back(value.key);
+  }
+  try {
+    loaded->schema.load(text, name, assignments, {"sweep", "extra"}, undecided);
+  } catch (const core::InputError& error) {
+    problems.add(error.what());
+  }
+  return loaded;
+}
+
 /// A value that is given must be used by at least one of the runs that it is given to.
 void add_unused(const std::vector<std::unique_ptr<RecipeRun>>& runs, Problems& problems) {
   std::set<std::pair<std::string, core::Origin>> told;
@@ -155,23 +176,8 @@ RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& 
   for (const std::string& problem : sweep.problems) problems.add(problem);
   for (const core::SweepRun& run : sweep.runs) {
     for (const std::string& problem : sweep_problems(run, assignments)) problems.add(problem);
-    auto loaded = std::make_unique<RecipeRun>();
-    loaded->label = run.label;
-    loaded->assignments = run.assignments;
-    bind(loaded->schema, loaded->recipe);
-    std::vector<Schema::Assignment> all = assignments;
-    all.insert(all.end(), run.assignments.begin(), run.assignments.end());
-    std::vector<std::string> undecided;  // what a broken sweep would have given
-    for (const Schema::Assignment& value : run.assignments) {
-      if (!sweep.problems.empty()) undecided.push_back(value.key);
-    }
-    try {
-      loaded->schema.load(result.text, name, all, {"sweep", "extra"}, undecided);
-    } catch (const core::InputError& error) {
-      problems.add(error.what());
-    }
-    name_run(loaded->recipe.run, file, problems);
-    result.runs.push_back(std::move(loaded));
+    result.runs.push_back(load_run(run, sweep.problems.empty(), result.text, name, assignments, problems));
+    name_run(result.runs.back()->recipe.run, file, problems);
   }
   add_unused(result.runs, problems);
   problems.throw_if_any();
@@ -189,7 +195,8 @@ std::string recipe_reference() {
          "`[sweep]` turns one recipe into several runs: dotted keys with lists of values give the product of "
          "the values, the first key "
          "changing slowest. Each `[[extra]]` table adds one run with its own values, and an optional "
-         "`label`.\n\n"
+         "`label`. A key may stand beside a sweep of which only some runs use it; what no run uses is "
+         "refused.\n\n"
          "```toml\n[sweep]\nmodel.architecture = [\"mamba1\", \"mamba2\"]\nrun.seed = [1, 2, 3]\n\n"
          "[[extra]]\nlabel = \"wide\"\nmodel.d_model = 256\n```\n\n"
          "This page is printed by `exactmamba validate --reference`.\n\n" +

@@ -99,8 +99,19 @@ std::string left_out(const RecipeFile& file, const std::vector<std::unique_ptr<R
   return fmt::format("{}", fmt::join(labels, ", "));
 }
 
+/// Versions of the program that finished the stages, which may be older than this one.
+std::string versions_of(const std::vector<std::unique_ptr<RunStages>>& stages) {
+  std::set<std::string> versions;
+  for (const auto& run : stages) {
+    versions.insert(run->train_stage().program_version());
+    versions.insert(run->decompose_stage().program_version());
+    versions.insert(run->evaluate_stage().program_version());
+  }
+  return fmt::format("{}", fmt::join(versions, ", "));
+}
+
 Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
-  Json result = {{"program", fmt::format("exactmamba {}", core::version())},
+  Json result = {{"program", fmt::format("exactmamba {}", versions_of(stages))},
                  {"LibTorch", core::torch_version()},
                  {"training dtype", distinct(file, [](const Recipe& r) { return r.train.dtype; })},
                  {"decomposition dtype", distinct(file, [](const Recipe& r) { return r.decompose.dtype; })},

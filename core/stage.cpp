@@ -62,6 +62,8 @@ FileLock Stage::prepare() const {
   return std::move(*lock);
 }
 
+std::string Stage::program_version() const { return read_json(folder_ / kFile).value("program_version", ""); }
+
 void Stage::finish(const Json& result) const {
   write_json(folder_ / kFile, {{"format_version", kFormatVersion},
                                {"name", name_},

@@ -31,6 +31,8 @@ class Stage {
   /// Marks the stage as done. `result` is kept in stage.json beside kind, options, inputs and the program's
   /// version. @throws IoError
   void finish(const Json& result) const;
+  /// Of the program that finished the stage. @throws IoError, InputError
+  std::string program_version() const;
   /// What finish() was given. @throws IoError, InputError
   Json result() const;
 

@@ -136,6 +136,24 @@ TEST_F(RunTest, GoesStageByStage) {
   for (const std::string part : {"train.lr = 0.001", "training data", "l2_mean"}) EXPECT_CONTAINS(card, part);
 }
 
+TEST_F(RunTest, AnotherModelIsMeasuredOnceOrNotAtAll) {
+  const std::string model = testing::golden("models/mamba2-hf").string();
+  write_recipe("[sweep]\nmodel.conv_activation = [\"silu\", \"relu\"]\n");
+  const Json measures = Json::parse(succeed({"evaluate", "r.toml", "--model", model, "--json"}));
+  EXPECT_TRUE(measures["loss"].is_number());
+  for (const auto& [sweep, reason] :
+       {std::pair{"run.seed = [1, 2]",
+                  "'seed=1' and 'seed=2' differ in their "
+                  "validation data"},
+        {"evaluate.max_rows = [1, 2]", "[evaluate] or train.dtype"},
+        {"train.dtype = [\"float32\", \"float64\"]", "[evaluate] or train.dtype"}}) {
+    write_recipe("[sweep]\n" + std::string(sweep) + "\n");
+    const ProgramOutcome outcome = program({"evaluate", "r.toml", "--model", model});
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_CONTAINS(outcome.err, reason);
+  }
+}
+
 TEST_F(RunTest, ContinuesAfterASignalWithTheSameWeights) {
   write_recipe();
   const std::vector<std::string> run = {"run", "r.toml", "--set", "train.steps=400"};
@@ -150,6 +168,7 @@ TEST_F(RunTest, ContinuesAfterASignalWithTheSameWeights) {
   ::kill(child, SIGINT);
   const ProgramOutcome stopped = testing::finish_program(child, streams);
   EXPECT_EQ(stopped.code, 130) << stopped.err;
+  EXPECT_CONTAINS(stopped.err, "stopping after this step; again to stop now\n");
   EXPECT_CONTAINS(stopped.err, "exactmamba: error: stopped");
   EXPECT_FALSE(fs::exists(folder_ / "out/report.json"));
 

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/schema.h"
+#include "core/version.h"
 
 namespace exactmamba::core {
 namespace {
@@ -57,8 +58,13 @@ TEST_F(StageTest, IsDoneOnlyAfterFinish) {
   EXPECT_EQ(stage.result(), (Json{{"loss", 1.5}}));
   const Json record = read_json(stage.folder() / "stage.json");
   EXPECT_EQ(record["kind"], "train");
+  EXPECT_EQ(stage.program_version(), version());
   EXPECT_EQ(record["inputs"]["data"], "d0");
   EXPECT_EQ(record["options"]["train.lr"], 0.1);
+  Json older = record;
+  older["program_version"] = "0.0.9";
+  write_json(stage.folder() / "stage.json", older);
+  EXPECT_EQ(stage.program_version(), "0.0.9");
 }
 
 TEST_F(StageTest, RefusesARecordThatIsNotItsOwn) {
