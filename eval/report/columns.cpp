@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -33,16 +34,21 @@ std::vector<Column> columns_of(const Json& report) {
   return columns;
 }
 
-double best_of(const Json& report, const Column& column) {
-  double best = std::numeric_limits<double>::quiet_NaN();
-  if (column.better.empty()) return best;
+std::string best_cell(const Json& report, const Column& column) {
+  if (column.better.empty()) return "";
+  const double sign = column.better == "higher" ? 1 : -1;
+  double best = -std::numeric_limits<double>::infinity();
+  std::string best_text;
+  std::set<std::string> texts;
   for (const Json& row : report["rows"]) {
-    const double value = value_of(row, column.key);
+    const double value = sign * value_of(row, column.key);
     if (std::isnan(value)) continue;
-    if (std::isnan(best)) best = value;
-    best = column.better == "higher" ? std::max(best, value) : std::min(best, value);
+    const std::string text = column.cell(row);
+    texts.insert(text);
+    if (value > best) best_text = text;
+    best = std::max(best, value);
   }
-  return best;
+  return texts.size() > 1 ? best_text : "";
 }
 
 }  // namespace exactmamba::eval

@@ -20,7 +20,7 @@ struct Column {
 std::vector<Column> columns_of(const core::Json& report);
 /// The value, or NaN when the row has none.
 double value_of(const core::Json& row, const std::string& key);
-/// The best value of a column among the rows, or NaN where no direction is better.
-double best_of(const core::Json& report, const Column& column);
+/// How the best value of a column is shown; "" where no direction is better, or all values look the same.
+std::string best_cell(const core::Json& report, const Column& column);
 
 }  // namespace exactmamba::eval

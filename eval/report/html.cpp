@@ -64,21 +64,26 @@ std::string heading_html(const Column& column) {
                      html_escaped(column.title), unit);
 }
 
-std::string cell_html(const Column& column, const Json& row, double best) {
+std::string cell_html(const Column& column, const Json& row, const std::string& best) {
   const double value = value_of(row, column.key);
-  const char* mark = value == best ? " class=\"best\"" : "";
+  const std::string text = column.cell(row);
+  const char* mark = text == best ? " class=\"best\"" : "";
   return fmt::format("<td data-value=\"{}\"{}>{}</td>",
-                     std::isnan(value) ? "NaN" : fmt::format("{:.17g}", value), mark, column.cell(row));
+                     std::isnan(value) ? "NaN" : fmt::format("{:.17g}", value), mark, text);
 }
 
 std::string table_html(const Json& report) {
   const std::vector<Column> columns = columns_of(report);
+  std::vector<std::string> best;
   std::string out = "<table class=\"sortable\">\n<thead><tr><th scope=\"col\">model</th>";
-  for (const Column& column : columns) out += heading_html(column);
+  for (const Column& column : columns) {
+    out += heading_html(column);
+    best.push_back(best_cell(report, column));
+  }
   out += "</tr></thead>\n<tbody>\n";
   for (const Json& row : report["rows"]) {
     out += fmt::format("<tr><th scope=\"row\">{}</th>", html_escaped(row["label"].get<std::string>()));
-    for (const Column& column : columns) out += cell_html(column, row, best_of(report, column));
+    for (size_t k = 0; k < columns.size(); ++k) out += cell_html(columns[k], row, best[k]);
     out += "</tr>\n";
   }
   return out + "</tbody>\n</table>";

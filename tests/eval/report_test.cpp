@@ -84,6 +84,18 @@ TEST(ReportHtml, MarksTheBestOfAColumn) {
   EXPECT_NE(page.find("class=\"best\">2.1e-16</td>"), std::string::npos);
 }
 
+TEST(ReportHtml, MarksNobodyWhereAllLookTheSame) {
+  Json report = small_report();
+  for (Json& row : report["rows"]) row["values"] = {{"accuracy", 0.985}, {"error", 0.4291}};
+  report["rows"][1]["values"]["accuracy"] = 0.9851;  // 98.5, too
+  EXPECT_EQ(report_html(report).find("class=\"best\""), std::string::npos);
+  report["rows"][2]["values"]["accuracy"] = 0.97;  // now both 98.5 are best
+  const std::string page = report_html(report);
+  const size_t first = page.find("class=\"best\">98.5</td>");
+  ASSERT_NE(first, std::string::npos);
+  EXPECT_NE(page.find("class=\"best\">98.5</td>", first + 1), std::string::npos);
+}
+
 std::string refusal(const Json& report) {
   try {
     check_report(report, "r.json");
