@@ -117,7 +117,8 @@ void add_decompose(Declaration& program) {
       program, &command, "decompose",
       "Split outputs over input tokens: of a recipe's trained models, or of one model folder for given "
       "tokens",
-      "exactmamba decompose recipe.toml\n  exactmamba decompose MODEL --ids 5,9,3 --output maps --set "
+      "exactmamba decompose recipe.toml\n  exactmamba decompose MODEL --ids 5,9,3 --output maps.safetensors "
+      "--set "
       "decompose.methods=['alti']\n"
       "  exactmamba decompose MODEL --ids 5,9,3 --full --set decompose.dtype=float64 --output "
       "contributions.safetensors",
@@ -127,9 +128,11 @@ void add_decompose(Declaration& program) {
   add_tokens(*command, arguments->model.tokens);
   command->add_option("--cu-seqlens", arguments->model.tokens.cu_seqlens,
                       "Where packed sequences begin and end, e.g. 0,3,7");
+  command->add_option(
+      "--targets", arguments->targets,
+      "Whose logit alti_logit splits at each position: predicted (default), next, or token ids");
   command->add_flag("--full", arguments->full, "T_i(x_j) itself, for short inputs, as safetensors");
-  command->add_option("--output", arguments->model.output,
-                      "Folder of the maps; with --full the safetensors file, - for stdout");
+  command->add_option("--output", arguments->model.output, "Safetensors file to write; - for stdout");
   add_overwrite(*command, arguments->model.overwrite);
 }
 

@@ -52,7 +52,8 @@ void evaluate(const EvaluateArguments& arguments);
 
 struct DecomposeArguments {
   RecipeArguments recipe;
-  ModelArguments model;  // `model` set: one row through one model instead of a recipe
+  ModelArguments model;               // `model` set: one row through one model instead of a recipe
+  std::string targets = "predicted";  // "predicted" | "next" | ids, "1,2,3"
   bool full = false;
 };
 void decompose(const DecomposeArguments& arguments);

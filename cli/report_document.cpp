@@ -7,7 +7,6 @@
 
 #include "core/metrics_log.h"
 #include "core/version.h"
-#include "decomp/interaction_map.h"
 #include "eval/evaluation.h"
 
 namespace exactmamba::cli {
@@ -33,14 +32,29 @@ Json curve(const std::vector<Json>& lines, const std::string& kind, const std::s
   return {{"x", x}, {"y", y}};
 }
 
-Json curves(const core::Stage& train) {
-  const std::vector<Json> lines = core::read_metrics(train.folder() / "metrics.jsonl");
+Json curves(const std::vector<Json>& lines) {
   Json result = Json::object();
   const auto add = [&](const std::string& name, const Json& points) {
     if (!points["x"].empty()) result[name] = points;
   };
   add("loss", curve(lines, "train", "loss"));
   add("validation loss", curve(lines, "evaluation", "validation_loss"));
+  return result;
+}
+
+/// The approximation error that the training's evaluations measured, by approximation.
+Json error_curves(const std::vector<Json>& lines) {
+  Json result = Json::object();
+  for (const Json& line : lines) {
+    if (!line.contains(kErrorKey)) continue;
+    for (const auto& [approximation, errors] : line[kErrorKey].items()) {
+      Json& curves = result[approximation];
+      curves["measure"] = line.value(kErrorMeasureKey, "");
+      curves["steps"].push_back(line.at("step"));
+      curves["alpha"].push_back(line.at("alpha"));
+      for (size_t layer = 0; layer < errors.size(); ++layer) curves["layers"][layer].push_back(errors[layer]);
+    }
+  }
   return result;
 }
 
@@ -70,13 +84,17 @@ Json row(const RunStages& stages, const std::vector<std::string>& keys) {
   for (const core::Stage* stage :
        {&stages.train_stage(), &stages.decompose_stage(), &stages.evaluate_stage()})
     stages.require_done(*stage);
-  const eval::EvaluationParts parts = {.measures = stages.evaluate_stage().result(),
-                                       .errors = stages.decompose_stage().result(),
-                                       .maps = decomp::load_maps(stages.decompose_stage().folder() / "maps")};
+  const eval::EvaluationParts parts = {
+      .measures = stages.evaluate_stage().result(),
+      .errors = stages.decompose_stage().result(),
+      .maps = [&stages](int64_t row) { return stages.decomposed_row(row).maps; }};
   Json result = eval::report_row(parts, *stages.datasets().valid, recipe.decompose.error, recipe.report);
   result["label"] = stages.label();
   result["settings"] = settings(stages.run(), keys);
-  result["curves"] = curves(stages.train_stage());
+  const std::vector<Json> metrics = core::read_metrics(stages.train_stage().folder() / "metrics.jsonl");
+  result["curves"] = curves(metrics);
+  Json errors = error_curves(metrics);
+  if (!errors.empty()) result["error_curves"] = std::move(errors);
   return result;
 }
 

@@ -1,6 +1,7 @@
 #include "cli/stages.h"
 
 #include <algorithm>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -10,9 +11,6 @@
 #include "core/log.h"
 #include "core/stop_signal.h"
 #include "core/version.h"
-#include "decomp/decompose.h"
-#include "decomp/interaction_map.h"
-#include "decomp/map_files.h"
 #include "eval/evaluation.h"
 #include "models/checkpoint.h"
 #include "train/training_checkpoint.h"
@@ -81,10 +79,24 @@ void refuse_foreign(const fs::path& output, const std::string& recipe) {
                                copy.string());
 }
 
-void stop_if_asked(const std::string& what) {
-  const int signal = core::stop_requested();
-  if (signal != 0)
-    throw core::Interrupted(signal, fmt::format("stopped while {}; run again to continue", what));
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  core::require<core::IoError>(!error, "{}: cannot make the folder: {}", folder.string(), error.message());
+}
+
+/// The errors of the row that an earlier attempt left in `file`, if it is there, whole and of `origin`.
+std::optional<decomp::ErrorTable> finished_errors(const fs::path& file, const decomp::RowOrigin& origin) {
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return {};
+  try {
+    decomp::DecomposedRow row = decomp::load_row(file);
+    if (row.origin == origin) return std::move(row.errors);
+    core::log_warning(fmt::format("{}: is of another row, text or model; made again", file.string()));
+  } catch (const core::InputError& error) {
+    core::log_warning(fmt::format("{}; made again", error.what()));
+  }
+  return {};
 }
 
 }  // namespace
@@ -100,17 +112,12 @@ std::string RunStages::label() const { return run_.label.empty() ? run_.recipe.r
 
 template <class Work>
 void RunStages::complete(const core::Stage& stage, const Work& work) const {
+  const core::StopHandler handler;
   if (stage.done()) return core::log_info(fmt::format("{}: {} is done", label(), stage.name()));
   core::log_info(fmt::format("{}: {}", label(), stage.name()));
   const core::FileLock lock = stage.prepare();
-  if (!stage.done()) stage.finish(work());  // another process may have ended it just now
-}
-
-template <class Work>
-void RunStages::complete_or_stop(const core::Stage& stage, const Work& work) const {
-  const core::StopHandler handler;
-  complete(stage, work);
-  stop_if_asked("between two stages");  // the signal that came too late for the work itself
+  if (!stage.done()) stage.finish(work());    // another process may have ended it just now
+  core::stop_if_asked("between two stages");  // the signal that came too late for the work itself
 }
 
 void RunStages::require_done(const core::Stage& stage) const {
@@ -133,11 +140,11 @@ models::MambaLM RunStages::trained_model(at::ScalarType dtype) const {
 }
 
 void RunStages::train() {
-  complete_or_stop(train_, [this] { return run_training(); });
+  complete(train_, [this] { return run_training(); });
 }
 
 void RunStages::decompose() {
-  complete_or_stop(decompose_, [this] { return run_decomposition(); });
+  complete(decompose_, [this] { return run_decomposition(); });
 }
 
 void RunStages::evaluate() {
@@ -148,21 +155,44 @@ Json RunStages::run_decomposition() const {
   const decomp::DecomposeOptions& options = run_.recipe.decompose;
   core::require(datasets_.valid != nullptr, "decompose reads validation data, and data.valid is empty");
   const models::MambaLM model = trained_model(options.scalar_type());
-  const std::vector<decomp::Row> rows = eval::rows_to_decompose(*datasets_.valid, options.max_rows);
   const std::string checksum = model.parameters().checksum();
-  std::vector<decomp::InteractionMap> maps;
+  const int64_t rows = std::min(options.max_rows, datasets_.valid->size());
+  make_folder(row_folder());
   decomp::ErrorTable errors;
-  core::Progress progress("decompose", static_cast<int64_t>(rows.size()), "row");
-  for (size_t i = 0; i < rows.size(); ++i) {
-    stop_if_asked("decomposing");
-    errors += decomp::decompose_row(model, checksum, rows[i], options,
-                                    [&](const decomp::InteractionMap& map) { maps.push_back(map); });
-    progress.update(static_cast<int64_t>(i) + 1, static_cast<double>(i + 1));
+  core::Progress progress("decompose", rows, "row");
+  for (int64_t index = 0; index < rows; ++index) {
+    core::stop_if_asked("decomposing");
+    errors += decompose_row(model, checksum, eval::row_to_decompose(*datasets_.valid, index));
+    progress.update(index + 1, static_cast<double>(index + 1));
   }
-  core::AtomicFolder folder(decompose_.folder() / "maps", decomp::map_files());
-  decomp::save_maps(maps, folder.path());
-  folder.commit();
-  return eval::error_json(errors, static_cast<int64_t>(rows.size()));
+  return eval::error_json(errors, rows);
+}
+
+decomp::ErrorTable RunStages::decompose_row(const models::MambaLM& model, const std::string& checksum,
+                                            const decomp::Row& row) const {
+  decomp::DecomposedRow result{.origin = decomp::origin_of(row, checksum), .maps = {}, .errors = {}};
+  if (auto errors = finished_errors(row_path(row.index), result.origin)) return *std::move(errors);
+  result.errors = decomp::decompose_row(model, checksum, row, run_.recipe.decompose,
+                                        [&result](const decomp::InteractionMap& map) {
+                                          core::stop_if_asked("decomposing");
+                                          result.maps.push_back(map);
+                                        });
+  const decomp::RowFile file = decomp::row_file(result);
+  core::write_safetensors(row_path(row.index), file.tensors, file.metadata);
+  return result.errors;
+}
+
+fs::path RunStages::row_path(int64_t index) const {
+  return row_folder() / fmt::format("row-{:08}.safetensors", index);
+}
+
+decomp::DecomposedRow RunStages::decomposed_row(int64_t index) const {
+  try {
+    return decomp::load_row(row_path(index));
+  } catch (const core::Error& error) {
+    throw core::Error(error.exit_code(), fmt::format("{}; delete {} and run again: whole rows are kept",
+                                                     error.what(), decompose_.record().string()));
+  }
 }
 
 Json RunStages::run_evaluation() const {
@@ -189,9 +219,7 @@ std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
 void prepare_output(const RecipeFile& file, bool overwrite) {
   const fs::path output = file.first().run.output;
   if (!overwrite) refuse_foreign(output, file.text);
-  std::error_code error;
-  fs::create_directories(output, error);
-  core::require<core::IoError>(!error, "{}: cannot make the folder: {}", output.string(), error.message());
+  make_folder(output);
   core::write_json(output / kRecord, {{"format_version", core::kFormatVersion},
                                       {"program", fmt::format("exactmamba {}", core::version())},
                                       {"recipe", file.name},

@@ -1,5 +1,5 @@
 // One run of a recipe, stage by stage: train → decompose → evaluate, each in its folder under the run's
-// output. A finished stage is reused, an interrupted one continues (train) or starts again.
+// output. A finished stage is reused, an interrupted one continues (train, decompose) or starts again.
 #pragma once
 
 #include <filesystem>
@@ -11,9 +11,14 @@
 #include "cli/recipe.h"
 #include "core/stage.h"
 #include "data/data_options.h"
+#include "decomp/row_file.h"
 #include "models/mamba_lm.h"
 
 namespace exactmamba::cli {
+
+/// In the evaluation lines of metrics.jsonl with train.eval_error: {approximation: [per layer]}, and its
+/// measure.
+inline constexpr const char *kErrorKey = "approximation_error", *kErrorMeasureKey = "error_measure";
 
 class RunStages {
  public:
@@ -36,17 +41,24 @@ class RunStages {
   std::string label() const;
   /// The last checkpoint of the finished training. @throws InputError when it is gone
   std::filesystem::path checkpoint() const;
+  /// Where the decompose stage keeps its rows, each in a file of its own (decomp/row_file.h).
+  std::filesystem::path row_folder() const { return decompose_.folder() / "maps"; }
+  /// A row of the finished decomposition. @throws IoError, InputError (with what to delete) when it is gone
+  /// or damaged
+  decomp::DecomposedRow decomposed_row(int64_t index) const;
 
  private:
-  /// Does the work of a stage unless it is done; `work` returns its result.
+  /// Does the work of a stage unless it is done; `work` looks at core::stop_requested() and returns the
+  /// stage's result. @throws Interrupted
   template <class Work>
   void complete(const core::Stage& stage, const Work& work) const;
-  /// The same for work that looks at core::stop_requested(). @throws Interrupted
-  template <class Work>
-  void complete_or_stop(const core::Stage& stage, const Work& work) const;
   models::MambaLM trained_model(at::ScalarType dtype) const;
   core::Json run_training() const;
   core::Json run_decomposition() const;
+  std::filesystem::path row_path(int64_t index) const;
+  /// From the file of an earlier attempt if it has one of this row, else by decomposing it into that file.
+  decomp::ErrorTable decompose_row(const models::MambaLM& model, const std::string& checksum,
+                                   const decomp::Row& row) const;
   core::Json run_evaluation() const;
 
   const RecipeRun& run_;

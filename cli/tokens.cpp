@@ -77,6 +77,15 @@ Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& c
   return {at::tensor(ids, at::kLong).unsqueeze(0), at::tensor(boundaries, at::kLong).to(at::kInt)};
 }
 
+at::Tensor read_targets(const std::string& text, int64_t length, const models::ModelConfig& config) {
+  const std::vector<int64_t> ids = read_integers(text, "--targets");
+  const auto count = static_cast<int64_t>(ids.size());
+  core::require<core::UsageError>(
+      count == length, "--targets has {} ids, but there are {} tokens; give one for each", count, length);
+  check_ids(ids, config);
+  return at::tensor(ids, at::kLong);
+}
+
 std::shared_ptr<const data::Tokenizer> tokenizer_from_name(const std::string& name) {
   if (name == "copy") return std::make_shared<data::CopyTokenizer>();
   return std::make_shared<data::ByteTokenizer>();

@@ -19,6 +19,9 @@ struct Tokens {
 /// @throws UsageError for malformed arguments, InputError for ids that the model does not have
 Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& config);
 
+/// Ids (length) for --targets. @throws UsageError, InputError
+at::Tensor read_targets(const std::string& ids, int64_t length, const models::ModelConfig& config);
+
 std::shared_ptr<const data::Tokenizer> tokenizer_from_name(const std::string& name);
 
 /// "float32" | "float64" | "float16" | "bfloat16"

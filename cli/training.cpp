@@ -1,4 +1,6 @@
 // The train stage: a recipe's options handed to the trainer.
+#include <algorithm>
+
 #include "cli/stages.h"
 #include "core/distributed/communicator.h"
 #include "core/json.h"
@@ -14,15 +16,21 @@ using core::Json;
 
 constexpr int64_t kErrorRows = 8;  // of the validation data, for the error that is followed during training
 
+std::vector<decomp::Row> first_rows(const data::Dataset& valid) {
+  std::vector<decomp::Row> rows;
+  for (int64_t index = 0; index < std::min(kErrorRows, valid.size()); ++index)
+    rows.push_back(eval::row_to_decompose(valid, index));
+  return rows;
+}
+
 /// The approximation error per layer, for train.eval_error: shows how it falls as α rises.
 train::EvaluationHook error_hook(const Recipe& recipe, const data::Dataset& valid) {
   decomp::DecomposeOptions options = recipe.decompose;
   options.methods.clear();
-  return [options, rows = eval::rows_to_decompose(valid, kErrorRows)](const models::MambaLM& model, int64_t) {
-    const decomp::Decomposition decomposition = decomp::decompose(model, rows, options);
-    return Json{{"approximation_error",
-                 eval::error_json(decomposition.errors,
-                                  static_cast<int64_t>(rows.size()))["measures"][options.error]}};
+  return [options, rows = first_rows(valid)](const models::MambaLM& model, int64_t) {
+    const decomp::ErrorTable errors = decomp::decompose(model, rows, options).errors;
+    const Json table = eval::error_json(errors, static_cast<int64_t>(rows.size()));
+    return Json{{kErrorKey, table["measures"][options.error]}, {kErrorMeasureKey, options.error}};
   };
 }
 

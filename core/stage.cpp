@@ -32,8 +32,10 @@ Stage::Stage(const std::filesystem::path& output, std::string kind, Json options
   folder_ = output / "stages" / name_;
 }
 
+std::filesystem::path Stage::record() const { return folder_ / kFile; }
+
 Json Stage::read() const {
-  const std::filesystem::path file = folder_ / kFile;
+  const std::filesystem::path file = record();
   Json stage = read_json(file);
   const Json version = stage.is_object() ? stage.value("format_version", Json()) : Json();
   require(version.is_number_integer() && stage.value("name", Json()) == name_,
@@ -46,7 +48,7 @@ Json Stage::read() const {
 
 bool Stage::done() const {
   std::error_code ignored;
-  if (!std::filesystem::exists(folder_ / kFile, ignored)) return false;
+  if (!std::filesystem::exists(record(), ignored)) return false;
   read();
   return true;
 }
@@ -65,13 +67,13 @@ FileLock Stage::prepare() const {
 std::string Stage::program_version() const { return read_json(folder_ / kFile).value("program_version", ""); }
 
 void Stage::finish(const Json& result) const {
-  write_json(folder_ / kFile, {{"format_version", kFormatVersion},
-                               {"name", name_},
-                               {"kind", kind_},
-                               {"program_version", version()},
-                               {"options", options_},
-                               {"inputs", inputs_json(inputs_)},
-                               {"result", result}});
+  write_json(record(), {{"format_version", kFormatVersion},
+                        {"name", name_},
+                        {"kind", kind_},
+                        {"program_version", version()},
+                        {"options", options_},
+                        {"inputs", inputs_json(inputs_)},
+                        {"result", result}});
 }
 
 Json Stage::result() const { return read().value("result", Json()); }

@@ -22,6 +22,8 @@ class Stage {
 
   const std::string& name() const { return name_; }                // "train-0123456789ab"
   const std::filesystem::path& folder() const { return folder_; }  // OUTPUT/stages/NAME
+  /// What finish() writes; without it, the stage is not done.
+  std::filesystem::path record() const;
   /// True when a finished stage of this name is there. @throws InputError when its stage.json is of a newer
   /// format or not of this stage
   bool done() const;

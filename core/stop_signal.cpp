@@ -3,6 +3,7 @@
 #include <atomic>
 #include <unistd.h>
 
+#include "core/error.h"
 #include "core/log.h"
 
 namespace exactmamba::core {
@@ -33,6 +34,12 @@ StopHandler::~StopHandler() {
 }
 
 int stop_requested() { return requested.load(); }
+
+void stop_if_asked(const std::string& doing) {
+  const int signal = stop_requested();
+  if (signal != 0) throw Interrupted(signal, fmt::format("stopped while {}; run again to continue", doing));
+}
+
 void clear_stop_request() { requested.store(0); }
 
 }  // namespace exactmamba::core

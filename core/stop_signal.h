@@ -4,6 +4,7 @@
 #pragma once
 
 #include <signal.h>
+#include <string>
 
 namespace exactmamba::core {
 
@@ -21,6 +22,9 @@ class StopHandler {
 
 /// 0, or the number of the signal that asked for a stop.
 int stop_requested();
+/// Between two steps of work that keeps what is finished. @throws Interrupted ("stopped while DOING; run
+/// again to continue") when a stop was asked for
+void stop_if_asked(const std::string& doing);
 /// For tests and for a fresh command in the same process.
 void clear_stop_request();
 

@@ -5,6 +5,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/mm.h>
 
+#include "core/error.h"
 #include "decomp/frozen_scan.h"
 #include "decomp/pieces.h"
 #include "decomp/tile_producer.h"
@@ -66,6 +67,31 @@ ApproximationError& ApproximationError::operator+=(const ApproximationError& oth
   l2_differences_ += other.l2_differences_;
   l2_outputs_ += other.l2_outputs_;
   return *this;
+}
+
+std::map<std::string, double> ApproximationError::sums() const {
+  return {{"positions", static_cast<double>(positions_)},
+          {"l2_ratios", l2_ratios_},
+          {"l1_ratios", l1_ratios_},
+          {"noskip_ratios", noskip_ratios_},
+          {"l2_differences", l2_differences_},
+          {"l2_outputs", l2_outputs_}};
+}
+
+ApproximationError ApproximationError::from_sums(const std::map<std::string, double>& sums) {
+  const auto sum = [&sums](const char* name) {
+    const auto found = sums.find(name);
+    core::require(found != sums.end(), "an approximation error lacks '{}'", name);
+    return found->second;
+  };
+  ApproximationError error;
+  error.positions_ = static_cast<int64_t>(sum("positions"));
+  error.l2_ratios_ = sum("l2_ratios");
+  error.l1_ratios_ = sum("l1_ratios");
+  error.noskip_ratios_ = sum("noskip_ratios");
+  error.l2_differences_ = sum("l2_differences");
+  error.l2_outputs_ = sum("l2_outputs");
+  return error;
 }
 
 at::Tensor contribution_sum(const models::LayerTrace& trace, Approximation approximation, BiasRule bias) {

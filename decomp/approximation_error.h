@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +33,10 @@ class ApproximationError {
   double value(ErrorMeasure measure) const;
   int64_t positions() const { return positions_; }
   ApproximationError& operator+=(const ApproximationError& other);
+
+  /// What += adds, by name; from_sums() takes it back, to the bit. @throws InputError when one is missing
+  std::map<std::string, double> sums() const;
+  static ApproximationError from_sums(const std::map<std::string, double>& sums);
 
  private:
   friend ApproximationError approximation_error(const models::LayerTrace&, Approximation, BiasRule,

@@ -8,7 +8,9 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/roll.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
@@ -36,13 +38,16 @@ std::vector<int64_t> as_vector(const at::Tensor& tensor) {
   return {contiguous.const_data_ptr<T>(), contiguous.const_data_ptr<T>() + contiguous.numel()};
 }
 
-void check_ids(const Row& row, const char* name, const at::Tensor& ids, int64_t length, int64_t vocabulary) {
+/// Ids are from `lowest_id` up and below `vocabulary`.
+void check_ids(const Row& row, const char* name, const at::Tensor& ids, int64_t length, int64_t lowest_id,
+               int64_t vocabulary) {
   core::require(ids.dim() == 1 && ids.size(0) == length && length > 0 && ids.scalar_type() == at::kLong,
                 "row {}: {} must be one non-empty row of {} int64, not {} of {}", row.index, name, length,
                 c10::str(ids.sizes()), c10::toString(ids.scalar_type()));
   const int64_t lowest = ids.min().item<int64_t>(), highest = ids.max().item<int64_t>();
-  core::require(lowest >= 0 && highest < vocabulary, "row {}: {}: id {} is outside the vocabulary of {}",
-                row.index, name, lowest < 0 ? lowest : highest, vocabulary);
+  core::require(lowest >= lowest_id && highest < vocabulary,
+                "row {}: {}: id {} is outside the vocabulary of {}", row.index, name,
+                lowest < lowest_id ? lowest : highest, vocabulary);
 }
 
 void check_row(const models::MambaLM& model, const Row& row, const DecomposeOptions& options) {
@@ -51,8 +56,9 @@ void check_row(const models::MambaLM& model, const Row& row, const DecomposeOpti
                 "the model is {}, but decompose.dtype is {}; convert it first",
                 c10::toString(model.parameters().dtype()), options.dtype);
   core::require(row.input_ids.defined(), "row {} has no token ids", row.index);
-  check_ids(row, "input_ids", row.input_ids, row.input_ids.numel(), config.vocab_rows);
-  if (row.targets.defined()) check_ids(row, "targets", row.targets, row.input_ids.size(0), config.vocab_size);
+  check_ids(row, "input_ids", row.input_ids, row.input_ids.numel(), 0, config.vocab_rows);
+  if (row.targets.defined())
+    check_ids(row, "targets", row.targets, row.input_ids.size(0), kPredicted, config.vocab_size);
   for (const int64_t layer : options.layers)
     core::require(0 <= layer && layer < config.n_layer,
                   "decompose.layers: the model has layers 0 to {}, not {}", config.n_layer - 1, layer);
@@ -74,7 +80,7 @@ struct Target {
 
 Target make_target(const models::TopTrace& top, const at::Tensor& tokens) {
   Target target;
-  target.tokens = tokens.defined() ? tokens : top.predicted;
+  target.tokens = tokens.defined() ? at::where(tokens.eq(kPredicted), top.predicted, tokens) : top.predicted;
   target.directions =
       (top.head_weight.index_select(0, target.tokens) * top.norm_weight * top.rho.unsqueeze(1)).contiguous();
   target.logits = (target.directions * top.r_top).sum(1);
@@ -86,7 +92,7 @@ void check_finite(const InteractionMap& map) {
   const std::string layer = map.layer == kWholeModel ? "all layers" : fmt::format("layer {}", map.layer);
   core::require<core::NumericalError>(map.values.isfinite().all().item<bool>(),
                                       "row {}, {}: the map {} of {} holds a number that is not finite",
-                                      map.row, layer, map.method, map.approximation);
+                                      map.row.index, layer, map.method, map.approximation);
 }
 
 /// Everything that one approximation collects on its way up through the layers.
@@ -142,7 +148,7 @@ void ApproximationRun::check_error(int64_t layer) const {
   for (const ErrorMeasure measure : kErrorMeasures) {
     const double value = errors_.back().value(measure);
     core::require<core::NumericalError>(std::isfinite(value), "row {}, layer {}: the {} of {} is {}",
-                                        description_.row, layer, error_measure_name(measure),
+                                        description_.row.index, layer, error_measure_name(measure),
                                         description_.approximation, value);
   }
 }
@@ -202,16 +208,6 @@ void ApproximationRun::finish() {
   visit_(map);
 }
 
-InteractionMap describe(const std::string& model_checksum, const Row& row, const DecomposeOptions& options) {
-  InteractionMap map;
-  map.bias = options.bias;
-  map.row = row.index;
-  map.tokens = as_vector<int64_t>(row.input_ids);
-  map.cu_seqlens = as_vector<int32_t>(boundaries(row));
-  map.model_checksum = model_checksum;
-  return map;
-}
-
 /// Of all tensors of full_contributions(), known before the first layer runs.
 void check_size(const models::ModelConfig& config, const Row& row, const DecomposeOptions& options,
                 int64_t limit_bytes) {
@@ -236,6 +232,17 @@ void check_size(const models::ModelConfig& config, const Row& row, const Decompo
 
 }  // namespace
 
+at::Tensor next_tokens(const Row& row) {
+  at::Tensor targets = row.input_ids.roll(-1);
+  for (const ops::Sequence& sequence : ops::sequences_of(boundaries(row), 1, targets.size(0)))
+    targets[sequence.end - 1] = kPredicted;
+  return targets;
+}
+
+RowOrigin origin_of(const Row& row, const std::string& model_checksum) {
+  return {row.index, as_vector<int64_t>(row.input_ids), as_vector<int32_t>(boundaries(row)), model_checksum};
+}
+
 ErrorTable& ErrorTable::operator+=(const ErrorTable& other) {
   if (approximations.empty()) return *this = other;
   core::require(approximations == other.approximations && bias == other.bias && dtype == other.dtype &&
@@ -253,7 +260,9 @@ ErrorTable decompose_row(const models::MambaLM& model, const std::string& model_
   std::optional<Target> target;
   if (options.wants("alti_logit")) target = make_target(model.top(row.input_ids, cu_seqlens), row.targets);
 
-  const InteractionMap description = describe(model_checksum, row, options);
+  InteractionMap description;
+  description.bias = options.bias;
+  description.row = origin_of(row, model_checksum);
   std::vector<ApproximationRun> runs;
   for (const std::string& name : options.approximations)
     runs.emplace_back(approximation_from_name(name, "decompose.approximations"), options, target, description,

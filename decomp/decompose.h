@@ -19,9 +19,16 @@ namespace exactmamba::decomp {
 struct Row {
   at::Tensor input_ids;   // (L) int64
   at::Tensor cu_seqlens;  // (S+1) int32; undefined: one sequence
-  at::Tensor targets;     // (L) int64: whose logit alti_logit splits; undefined: the predicted token
-  int64_t index = 0;      // InteractionMap::row
+  at::Tensor
+      targets;  // (L) int64: whose logit alti_logit splits; kPredicted, or undefined: the predicted token's
+  int64_t index = 0;  // RowOrigin::index
 };
+inline constexpr int64_t kPredicted = -1;
+
+/// Targets (L) that are the tokens that follow; kPredicted at the end of each sequence.
+at::Tensor next_tokens(const Row& row);
+
+RowOrigin origin_of(const Row& row, const std::string& model_checksum);
 
 /// Errors of every layer, per approximation.
 struct ErrorTable {

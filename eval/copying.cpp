@@ -3,6 +3,7 @@
 #include <ATen/ops/full.h>
 
 #include "core/error.h"
+#include "core/stop_signal.h"
 #include "data/loader.h"
 #include "models/generation.h"
 
@@ -45,6 +46,7 @@ CopyAccuracy teacher_forced_accuracy(const models::MambaLM& model, const CopyTas
   int64_t row = 0;
   for (const data::Batch& batch :
        data::batches_in_order(task, batch_size, max_rows, data::CopyTokenizer::kPad)) {
+    core::stop_if_asked("evaluating");
     const at::Tensor predictions = model.loss(batch).predictions;
     for (int64_t b = 0; b < batch.input_ids.size(0); ++b, ++row) {
       const int64_t* predicted_row = predictions.data_ptr<int64_t>() + b * predictions.size(1);
@@ -74,7 +76,8 @@ CopyAccuracy free_running_accuracy(const models::MambaLM& model, const CopyTask&
     }
     const auto outputs = models::generate(
         model, prompts,
-        {.max_new_tokens = static_cast<int64_t>(longest) + 1, .stop_token = data::CopyTokenizer::kEnd});
+        {.max_new_tokens = static_cast<int64_t>(longest) + 1, .stop_token = data::CopyTokenizer::kEnd},
+        [](size_t, int64_t) { core::stop_if_asked("evaluating"); });
     for (size_t k = begin; k < end; ++k) count(accuracy, outputs[k - begin], expected_ids(task, examples[k]));
   }
   return accuracy;

@@ -22,6 +22,7 @@ struct CopyAccuracy {
   }
 };
 
+// Both throw Interrupted when a stop was asked for (core/stop_signal.h).
 /// Each character predicted from the gold characters before it. `max_rows` = 0: all rows of the task.
 CopyAccuracy teacher_forced_accuracy(const models::MambaLM& model, const data::CopyTask& task,
                                      int64_t batch_size, int64_t max_rows = 0);

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/stop_signal.h"
 #include "data/loader.h"
 #include "data/packed_text.h"
 #include "decomp/approximation_error.h"
@@ -39,6 +40,7 @@ void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& v
   double nats = 0;
   int64_t targets = 0, bytes = 0;
   for (const data::Batch& batch : data::batches_in_order(valid, options.batch_size, options.max_rows)) {
+    core::stop_if_asked("evaluating");
     const models::LossOutputs outputs = model.loss(batch);
     nats += outputs.loss_sum;
     targets += outputs.target_count;
@@ -83,47 +85,55 @@ size_t layer_count(const Json& errors) { return errors.at("measures").front().fr
 
 // ---- copy attribution ----
 
-/// [method][layer]
+/// [method][layer], kWholeModel among the layers
 using Attribution = std::map<std::string, std::map<int64_t, RankingMeans>>;
 
-Attribution attribution_of(const std::vector<InteractionMap>& maps, const data::CopyTask& task) {
-  Attribution attribution;
+void add_maps(Attribution& attribution, const std::vector<InteractionMap>& maps, const data::CopyTask& task,
+              int64_t row) {
+  const std::vector<data::CopyExample> examples = task.examples(task.row(row));
   for (const InteractionMap& map : maps) {
-    if (map.layer == decomp::kWholeModel) continue;
-    const std::string method = map.method + " · " + map.approximation;
-    for (const data::CopyExample& example : task.examples(task.row(map.row))) {
-      attribution[method][map.layer].add(copy_attribution(map, example));
-    }
+    RankingMeans& means = attribution[map.method + " · " + map.approximation][map.layer];
+    for (const data::CopyExample& example : examples) means.add(copy_attribution(map, example));
   }
-  return attribution;
+}
+
+void add_measures(Json& values, const std::string& prefix, const RankingMeasures& measures) {
+  values[prefix + "auc"] = optional_json(measures.auc);
+  values[prefix + "ap"] = optional_json(measures.ap);
+  values[prefix + "r_at_k"] = optional_json(measures.recall_at_k);
 }
 
 /// One number per layer of the model, null for layers whose maps were not kept.
 using LayerNumbers = std::vector<Json>;
 
-void add_attribution(Json& row, const Attribution& attribution, size_t n_layer) {
-  for (const auto& [method, layers] : attribution) {
-    LayerNumbers auc(n_layer), ap(n_layer), recall(n_layer);
-    RankingMeasures best;
-    int64_t best_layer = -1;
-    for (const auto& [layer, means] : layers) {
-      const RankingMeasures measures = means.means();
-      const auto index = static_cast<size_t>(layer);
-      auc.at(index) = optional_json(measures.auc);
-      ap.at(index) = optional_json(measures.ap);
-      recall.at(index) = optional_json(measures.recall_at_k);
-      if (best_layer >= 0 && measures.ap.value_or(0) <= best.ap.value_or(0)) continue;
-      best = measures;
-      best_layer = layer;
-    }
-    row["layers"]["copy attribution AUC"][method] = auc;
-    row["layers"]["copy attribution AP"][method] = ap;
-    row["layers"]["copy attribution R@K"][method] = recall;
-    const std::string prefix = "attribution." + method + ".";
-    row["values"][prefix + "auc"] = optional_json(best.auc);
-    row["values"][prefix + "ap"] = optional_json(best.ap);
-    row["values"][prefix + "r_at_k"] = optional_json(best.recall_at_k);
-    row["values"][prefix + "layer"] = best_layer;
+void add_layer_attribution(Json& row, const std::string& method,
+                           const std::map<int64_t, RankingMeans>& layers, size_t n_layer) {
+  LayerNumbers auc(n_layer), ap(n_layer), recall(n_layer);
+  RankingMeasures best;
+  int64_t best_layer = -1;
+  for (const auto& [layer, means] : layers) {
+    const RankingMeasures measures = means.means();
+    const auto index = static_cast<size_t>(layer);
+    auc.at(index) = optional_json(measures.auc);
+    ap.at(index) = optional_json(measures.ap);
+    recall.at(index) = optional_json(measures.recall_at_k);
+    if (best_layer >= 0 && measures.ap.value_or(0) <= best.ap.value_or(0)) continue;
+    best = measures;
+    best_layer = layer;
+  }
+  row["layers"]["copy attribution AUC"][method] = auc;
+  row["layers"]["copy attribution AP"][method] = ap;
+  row["layers"]["copy attribution R@K"][method] = recall;
+  add_measures(row["values"], "attribution." + method + ".", best);
+  row["values"]["attribution." + method + ".layer"] = best_layer;
+}
+
+void add_attribution(Json& row, Attribution attribution, size_t n_layer) {
+  for (auto& [method, layers] : attribution) {
+    const auto whole = layers.extract(decomp::kWholeModel);
+    if (!whole.empty())
+      add_measures(row["values"], "attribution_whole_model." + method + ".", whole.mapped().means());
+    if (!layers.empty()) add_layer_attribution(row, method, layers, n_layer);
   }
 }
 
@@ -133,10 +143,11 @@ void add_attribution(Json& row, const Attribution& attribution, size_t n_layer) 
 double rounded(double value) { return std::isfinite(value) ? std::stod(fmt::format("{:.4g}", value)) : 0.0; }
 
 Json map_json(const InteractionMap& map, const data::Dataset& valid, int64_t max_tokens) {
-  const auto length = std::min<int64_t>(static_cast<int64_t>(map.tokens.size()), max_tokens);
+  const auto length = std::min<int64_t>(static_cast<int64_t>(map.row.tokens.size()), max_tokens);
   const bool has_bias = map.values.size(1) > map.values.size(0);
   Json labels = Json::array();
-  for (int64_t i = 0; i < length; ++i) labels.push_back(valid.token_text(map.tokens[static_cast<size_t>(i)]));
+  for (int64_t i = 0; i < length; ++i)
+    labels.push_back(valid.token_text(map.row.tokens[static_cast<size_t>(i)]));
   Json columns = labels;
   if (has_bias) columns.push_back("bias");
   const at::Tensor values = map.values.to(at::kDouble).contiguous();
@@ -150,15 +161,15 @@ Json map_json(const InteractionMap& map, const data::Dataset& valid, int64_t max
   }
   const std::string layer =
       map.layer == decomp::kWholeModel ? "all layers" : fmt::format("layer {}", map.layer);
-  const char* cut = length < static_cast<int64_t>(map.tokens.size()) ? ", first positions" : "";
-  return {
-      {"title", fmt::format("{}, {} · {}, text {}{}", layer, map.method, map.approximation, map.row, cut)},
-      {"method", map.method},
-      {"text", map.row},
-      {"layer", map.layer},
-      {"rows", labels},
-      {"columns", columns},
-      {"values", lines}};
+  const char* cut = length < static_cast<int64_t>(map.row.tokens.size()) ? ", first positions" : "";
+  return {{"title",
+           fmt::format("{}, {} · {}, text {}{}", layer, map.method, map.approximation, map.row.index, cut)},
+          {"method", map.method},
+          {"text", map.row.index},
+          {"layer", map.layer},
+          {"rows", labels},
+          {"columns", columns},
+          {"values", lines}};
 }
 
 // ---- columns ----
@@ -194,6 +205,25 @@ std::string layers_text(const std::string& range) {
   return first == last ? "layer " + first : "layers " + first + "–" + last;
 }
 
+/// A measure of copy attribution, by its part of the key.
+struct AttributionMeasure {
+  const char *key, *title, *help;
+};
+constexpr AttributionMeasure kAttributionMeasures[] = {
+    {"auc", "AUC",
+     "Area under the ROC curve: how often a right pair scores above a wrong one; 0.5 is guessing, 1 perfect"},
+    {"ap", "AP", "Average precision: the area under the precision–recall curve; 1 is perfect"},
+    {"r_at_k", "R@K",
+     "Recall at K: the share of the K right pairs that are among the K highest entries; 1 is perfect"},
+};
+
+Json attribution_column(const std::string& key, const std::string& method, const AttributionMeasure& measure,
+                        const std::string& of_maps) {
+  return column(key, fmt::format("{}, {}", measure.title, method), "", "higher", 3,
+                fmt::format("{}. Right: a copied character and its source; wrong: it and the others. By {}.",
+                            measure.help, of_maps));
+}
+
 /// error.APPROXIMATION.FIRST-LAST and attribution.METHOD.MEASURE; nothing for other keys.
 Json derived_column(const std::string& key) {
   const size_t first = key.find('.'), last = key.rfind('.');
@@ -205,15 +235,17 @@ Json derived_column(const std::string& key) {
     return column(key, fmt::format("Error, {} · {}", layers, what), "", "lower", 3,
                   fmt::format("Approximation error of '{}', mean over {}; 0 is exact.", what, layers));
   }
-  if (kind != "attribution") return {};
-  if (detail == "layer")
+  if (kind == "attribution" && detail == "layer")
     return column(key, "Best layer, " + what, "", "", 0,
                   fmt::format("The layer with the highest AP by {}.", what));
-  const std::map<std::string, std::string> names = {{"auc", "AUC"}, {"ap", "AP"}, {"r_at_k", "R@K"}};
-  return column(
-      key, fmt::format("{}, {}", names.at(detail), what), "", "higher", 3,
-      fmt::format("{} of the copied character among the source's characters by {}, best layer (by AP).",
-                  names.at(detail), what));
+  for (const AttributionMeasure& measure : kAttributionMeasures) {
+    if (detail != measure.key) continue;
+    if (kind == "attribution")
+      return attribution_column(key, what, measure, what + " of the best layer (by AP)");
+    if (kind == "attribution_whole_model")
+      return attribution_column(key, what + ", all layers", measure, what + " of all layers together");
+  }
+  return {};
 }
 
 }  // namespace
@@ -232,15 +264,9 @@ Json error_json(const decomp::ErrorTable& table, int64_t rows) {
   return json;
 }
 
-std::vector<decomp::Row> rows_to_decompose(const data::Dataset& valid, int64_t max_rows) {
-  std::vector<decomp::Row> rows;
-  for (int64_t index = 0; index < std::min(max_rows, valid.size()); ++index) {
-    const data::Row row = valid.row(index);
-    const data::Batch batch = data::collate({row}, 0);
-    rows.push_back(
-        {.input_ids = batch.input_ids[0], .cu_seqlens = batch.cu_seqlens, .targets = {}, .index = index});
-  }
-  return rows;
+decomp::Row row_to_decompose(const data::Dataset& valid, int64_t index) {
+  const data::Batch batch = data::collate({valid.row(index)}, 0);
+  return {.input_ids = batch.input_ids[0], .cu_seqlens = batch.cu_seqlens, .targets = {}, .index = index};
 }
 
 Json model_measures(const models::MambaLM& model, const data::Dataset& valid,
@@ -255,11 +281,16 @@ Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const 
                 const ReportOptions& options) {
   Json row = {{"values", parts.measures}, {"layers", Json::object()}, {"maps", Json::array()}};
   add_errors(row, parts.errors, error_measure);
-  if (const data::CopyTask* task = as_copy_task(valid))
-    add_attribution(row, attribution_of(parts.maps, *task), layer_count(parts.errors));
-  for (const InteractionMap& map : parts.maps) {
-    if (map.row < options.map_rows) row["maps"].push_back(map_json(map, valid, options.max_map_tokens));
+  const data::CopyTask* task = as_copy_task(valid);
+  const auto decomposed = parts.errors.at("rows").get<int64_t>();
+  Attribution attribution;
+  for (int64_t index = 0; index < (task ? decomposed : std::min(decomposed, options.map_rows)); ++index) {
+    const std::vector<InteractionMap> maps = parts.maps(index);
+    if (task) add_maps(attribution, maps, *task, index);
+    for (const InteractionMap& map : maps)
+      if (index < options.map_rows) row["maps"].push_back(map_json(map, valid, options.max_map_tokens));
   }
+  add_attribution(row, std::move(attribution), layer_count(parts.errors));
   return row;
 }
 

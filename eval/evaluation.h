@@ -4,11 +4,13 @@
 // values  loss [nats/target], perplexity, bits_per_byte (byte-level text); character_accuracy,
 // string_accuracy and the same with
 //         free_ (copy task) [fractions]; error.APPROXIMATION.FIRST-LAST per layer range;
-//         attribution.METHOD.{auc, ap, r_at_k, layer}: the layer with the highest AP (copy task)
+//         attribution.METHOD.{auc, ap, r_at_k, layer}: the layer with the highest AP (copy task);
+//         attribution_whole_model.METHOD.{auc, ap, r_at_k}: maps of all layers together
 // layers  "approximation error (MEASURE)": {approximation: […]}; "copy attribution AUC" and so on: {method:
 // […]}
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "core/json.h"
@@ -23,18 +25,18 @@ namespace exactmamba::eval {
 /// {approximation: [per layer]}}}
 core::Json error_json(const decomp::ErrorTable& table, int64_t rows);
 
-/// The rows of the validation data that are decomposed: the first `max_rows`.
-std::vector<decomp::Row> rows_to_decompose(const data::Dataset& valid, int64_t max_rows);
+decomp::Row row_to_decompose(const data::Dataset& valid, int64_t index);
 
-/// Loss and task measures: needs the model and the validation data only.
+/// Loss and task measures: needs the model and the validation data only. @throws Interrupted between batches
+/// (core/stop_signal.h)
 core::Json model_measures(const models::MambaLM& model, const data::Dataset& valid,
                           const EvaluateOptions& options);
 
 /// A report's row from its parts: the task's measures, the error table (error_json, shown under `measure`),
-/// and the interaction maps of rows_to_decompose().
+/// and the interaction maps of each decomposed row, asked for one row at a time.
 struct EvaluationParts {
   core::Json measures, errors;
-  std::vector<decomp::InteractionMap> maps;
+  std::function<std::vector<decomp::InteractionMap>(int64_t row)> maps;
 };
 core::Json report_row(const EvaluationParts& parts, const data::Dataset& valid,
                       const std::string& error_measure, const ReportOptions& options);

@@ -7,6 +7,8 @@
 //   rows    [{label, settings {name: text},
 //             values  {column key: number | null},
 //             curves  {name: {x: [steps], y: [numbers]}},            e.g. "loss", "validation loss"
+//             error_curves {approximation: {measure, steps, alpha: [one per evaluation of the training],
+//                                           layers: [one list per layer]}}, with train.eval_error only
 //             layers  {measure: {series: [one number per layer]}},   e.g. "approximation error":
 //             {"activation": […]} maps    [{title, method, text, layer, rows [labels], columns [labels],
 //             values

@@ -1,5 +1,3 @@
-#include "decomp/decompose.h"
-
 #include <filesystem>
 
 #include <fmt/format.h>
@@ -10,9 +8,8 @@
 #include "cli/stages.h"
 #include "cli/tokens.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "core/json.h"
-#include "decomp/map_files.h"
+#include "decomp/row_file.h"
 #include "eval/evaluation.h"
 #include "models/checkpoint.h"
 
@@ -41,7 +38,7 @@ void decompose_recipe(const RecipeArguments& arguments) {
   for (const auto& run : stages) {
     run->decompose();
     const Json errors = run->decompose_stage().result();
-    const std::string maps = (run->decompose_stage().folder() / "maps").string();
+    const std::string maps = run->row_folder().string();
     all.push_back({{"label", run->label()}, {"maps", maps}, {"errors", errors}});
     text += error_text(run->label(), errors, run->run().recipe.decompose.error) +
             fmt::format("{}: maps in {}\n", run->label(), maps);
@@ -59,31 +56,55 @@ decomp::DecomposeOptions options_from(const std::vector<std::string>& sets) {
   return options;
 }
 
+/// Of --targets: undefined for "predicted".
+at::Tensor targets_from(const std::string& targets, const decomp::Row& row,
+                        const models::ModelConfig& config) {
+  if (targets == "predicted") return {};
+  return targets == "next" ? decomp::next_tokens(row) : read_targets(targets, row.input_ids.size(0), config);
+}
+
+void check_arguments(const DecomposeArguments& arguments, const decomp::DecomposeOptions& options) {
+  core::require<core::UsageError>(!arguments.model.output.empty(), "give --output for the result");
+  const bool splits_logits = options.wants("alti_logit") && !arguments.full;
+  core::require<core::UsageError>(
+      arguments.targets == "predicted" || splits_logits,
+      "--targets says whose logit alti_logit splits; ask for it: --set 'decompose.methods=[\"alti_logit\"]', "
+      "without --full");
+  refuse_two_results(arguments.model.output, arguments.recipe.common.json);
+  refuse_existing(arguments.model.output, arguments.model.overwrite);
+}
+
+/// All maps are kept until then: the file's header names every one of them.
+void write_maps(const ModelArguments& out, const decomp::DecomposedRow& row) {
+  const decomp::RowFile file = decomp::row_file(row);
+  save_tensors(out.output, out.overwrite, file.tensors, file.metadata);
+}
+
 void decompose_model(const DecomposeArguments& arguments) {
   const std::string& folder = arguments.recipe.file;
   const ModelArguments& in = arguments.model;
-  core::require<core::UsageError>(!in.output.empty(), "give --output for the result");
-  refuse_existing(in.output, in.overwrite);
   const decomp::DecomposeOptions options = options_from(arguments.recipe.sets);
-  const Tokens tokens = read_tokens(in.tokens, models::load_config(folder));
+  check_arguments(arguments, options);
+  const models::ModelConfig config = models::load_config(folder);
+  const Tokens tokens = read_tokens(in.tokens, config);
+  decomp::Row row{
+      .input_ids = tokens.input_ids[0], .cu_seqlens = tokens.cu_seqlens, .targets = {}, .index = 0};
+  row.targets = targets_from(arguments.targets, row, config);
   models::LoadOptions load;
   load.dtype = options.scalar_type();
   const models::MambaLM model = models::load_model(folder, load);
-  const decomp::Row row{
-      .input_ids = tokens.input_ids[0], .cu_seqlens = tokens.cu_seqlens, .targets = {}, .index = 0};
+  const std::string checksum = model.parameters().checksum();
   if (arguments.full) {
     return save_tensors(in.output, in.overwrite, decomp::full_contributions(model, row, options),
-                        {{"model_checksum", model.parameters().checksum()},
-                         {"dtype", options.dtype},
-                         {"bias", options.bias}});
+                        {{"model_checksum", checksum}, {"dtype", options.dtype}, {"bias", options.bias}});
   }
-  core::require<core::UsageError>(in.output != "-",
-                                  "maps are a folder of two files; --output - goes with --full only");
-  core::AtomicFolder output(in.output, in.overwrite ? decomp::map_files() : std::vector<std::string>{});
-  const decomp::Decomposition decomposition = decomp::decompose(model, {row}, options);
-  decomp::save_maps(decomposition.maps, output.path());
-  output.commit();
-  const Json errors = eval::error_json(decomposition.errors, 1);
+  decomp::DecomposedRow result{.origin = decomp::origin_of(row, checksum), .maps = {}, .errors = {}};
+  result.errors =
+      decomp::decompose_row(model, checksum, row, options,
+                            [&result](const decomp::InteractionMap& map) { result.maps.push_back(map); });
+  write_maps(in, result);
+  if (in.output == "-") return;  // stdout is taken
+  const Json errors = eval::error_json(result.errors, 1);
   arguments.recipe.common.json ? write_json_result(errors)
                                : write_result(error_text(folder, errors, options.error));
 }
@@ -93,11 +114,11 @@ void decompose_model(const DecomposeArguments& arguments) {
 void decompose(const DecomposeArguments& arguments) {
   if (std::filesystem::is_directory(arguments.recipe.file)) return decompose_model(arguments);
   const TokenArguments& tokens = arguments.model.tokens;
-  const bool for_model =
-      arguments.full || !arguments.model.output.empty() || !tokens.ids.empty() || !tokens.text.empty();
-  core::require<core::UsageError>(!for_model,
-                                  "--full, --ids, --text and --output go with a model folder, and {} is none",
-                                  arguments.recipe.file);
+  const bool for_model = arguments.full || !arguments.model.output.empty() || !tokens.ids.empty() ||
+                         !tokens.text.empty() || arguments.targets != "predicted";
+  core::require<core::UsageError>(
+      !for_model, "--full, --ids, --text, --targets and --output go with a model folder, and {} is none",
+      arguments.recipe.file);
   decompose_recipe(arguments.recipe);
 }
 

@@ -104,6 +104,21 @@ function layerTable() {
     element("div", {class: "scroll"}, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
 }
 
+// Whether only a logarithmic axis shows all values.
+function isWide(series) {
+  const values = series.flatMap(s => s.y).filter(v => v > 0);
+  return values.length > 1 && Math.max(...values) / Math.min(...values) > 1e3;
+}
+
+// The error of each layer while the model was trained: over α where it was annealed, else over steps.
+function errorChart(model, approximation, {measure, steps, alpha, layers}) {
+  const annealed = new Set(alpha).size > 1;
+  const series = layers.map((y, layer) => ({name: `layer ${layer}`, x: annealed ? alpha : steps, y}));
+  const wide = isWide(series);
+  const chart = lineChart(`${model}: approximation error (${measure}): ${approximation}${wide ? " (logarithmic)" : ""}`, annealed ? "α" : "step", series, wide);
+  return chart ? [chart] : [];
+}
+
 function drawCharts() {
   const curves = document.getElementById("curves"), layers = document.getElementById("layers");
   for (const name of new Set(report.rows.flatMap(row => Object.keys(row.curves ?? {})))) {
@@ -111,13 +126,13 @@ function drawCharts() {
     const chart = lineChart(name, "step", series, false);
     if (chart) curves.append(chart);
   }
+  for (const row of report.rows) for (const [name, errors] of Object.entries(row.error_curves ?? {})) curves.append(...errorChart(row.label, name, errors));
   for (const measure of new Set(report.rows.flatMap(row => Object.keys(row.layers ?? {})))) {
     const lines = new Set(report.rows.flatMap(row => Object.keys(row.layers?.[measure] ?? {})));
     for (const line of lines) {
       const series = report.rows.filter(row => row.layers?.[measure]?.[line])
         .map(row => ({name: row.label, x: row.layers[measure][line].map((_, layer) => layer), y: row.layers[measure][line]}));
-      const values = series.flatMap(s => s.y).filter(v => v > 0);
-      const wide = values.length > 1 && Math.max(...values) / Math.min(...values) > 1e3;
+      const wide = isWide(series);
       const chart = lineChart(`${measure}: ${line}${wide ? " (logarithmic)" : ""}`, "layer", series, wide);
       if (chart) layers.append(chart);
     }

@@ -225,7 +225,32 @@ TEST(Decompose, WritesMapsOfOneRow) {
   const std::string text = result_of(
       {"decompose", folder_of("mamba1-hf"), "--ids", "5,9,3", "--output", (folder / "o").string(), "--json"});
   EXPECT_EQ(Json::parse(text)["measures"]["l2_mean"]["activation"].size(), 3u);
-  EXPECT_EQ(SafetensorsFile(folder / "o/maps.safetensors").names().size(), 3u);  // one map a layer
+  const SafetensorsFile out(folder / "o");
+  EXPECT_EQ(out.names().size(), 3u);  // one map a layer
+  const Json info = Json::parse(out.metadata().at("info"));
+  EXPECT_EQ(info["tokens"], Json({5, 9, 3}));
+  EXPECT_EQ(info["maps"]["row0.layer1.activation.l2"]["layer"], 1);
+  // stdout has the file itself
+  EXPECT_EQ(result_of({"decompose", folder_of("mamba1-hf"), "--ids", "5,9,3", "--output", "-"}),
+            testing::content_of(folder / "o"));
+}
+
+TEST(Decompose, SplitsTheLogitsOfGivenTokens) {
+  const TemporaryFolder folder;
+  result_of({"forward", folder_of("mamba2-hf"), "--ids", "5,9,3,7", "--dtype", "float64", "--output",
+             (folder / "f").string()});
+  const at::Tensor logits = SafetensorsFile(folder / "f").tensor("logits").clone()[0];
+  const auto target_logits = [&](const std::string& targets, const std::string& file) {
+    result_of({"decompose", folder_of("mamba2-hf"), "--ids", "5,9,3,7", "--targets", targets, "--set",
+               "decompose.methods=[\"alti_logit\"]", "--set", "decompose.dtype=float64", "--output",
+               (folder / file).string()});
+    return SafetensorsFile(folder / file).tensor("row0.activation.alti_logit.target_logits").clone();
+  };
+  const at::Tensor given = target_logits("2,0,2,1", "given"), next = target_logits("next", "next");
+  for (const auto& [position, token] : {std::pair{0, 2}, {1, 0}, {2, 2}, {3, 1}})
+    EXPECT_NEAR(given[position].item<double>(), logits[position][token].item<double>(), 1e-11);
+  for (const auto& [position, token] : {std::pair{0, 9}, {1, 3}, {2, 7}})
+    EXPECT_NEAR(next[position].item<double>(), logits[position][token].item<double>(), 1e-11);
 }
 
 }  // namespace

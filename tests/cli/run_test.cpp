@@ -1,11 +1,13 @@
 // A whole run on a tiny copy task: stages, reuse by hash, stopping and continuing.
 #include <chrono>
 #include <filesystem>
+#include <map>
 #include <set>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <thread>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "core/json.h"
@@ -180,6 +182,126 @@ TEST_F(RunTest, ContinuesAfterASignalWithTheSameWeights) {
   };
   EXPECT_GT(weights("out").size(), 1000u);
   EXPECT_EQ(weights("out"), weights("undisturbed"));
+}
+
+/// Path below `folder` → bytes of every file in it.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file())
+      files[fs::relative(entry.path(), folder).string()] = testing::content_of(entry.path());
+  return files;
+}
+
+void flip_a_bit(const fs::path& file) {
+  std::string bytes = testing::content_of(file);
+  ASSERT_FALSE(bytes.empty());
+  bytes.back() = static_cast<char>(bytes.back() ^ 4);
+  testing::put_file(file, bytes);
+}
+
+constexpr const char* kManyRows = "decompose.max_rows=40";  // of small rows, each a file
+const std::vector<std::string> kLogitMaps = {kManyRows, "data.held_out=169", "data.context=12",
+                                             "decompose.methods=['l2', 'alti_logit']"};
+
+TEST_F(RunTest, ADecompositionContinuesRowByRow) {
+  write_recipe();
+  std::vector<std::string> elsewhere = kLogitMaps;
+  elsewhere.push_back("run.output=undisturbed");
+  succeed({"train", "r.toml"}, kLogitMaps);
+  succeed({"train", "r.toml"}, elsewhere);
+  succeed({"decompose", "r.toml"}, elsewhere);
+
+  std::vector<std::string> arguments = {"decompose", "r.toml"};
+  for (const std::string& set : kLogitMaps) arguments.insert(arguments.end(), {"--set", set});
+  const auto rows = [&] {
+    const auto names = stages("decompose");
+    return names.empty() ? fs::path() : folder_ / "out/stages" / *names.begin() / "maps";
+  };
+  const auto has_row = [&](int row) {
+    return fs::exists(rows() / fmt::format("row-{:08}.safetensors", row));
+  };
+  for (const int last : {2, 9, 17}) {  // killed after that row, three times
+    const TemporaryFolder streams;
+    const pid_t child = testing::start_program(arguments, {.folder = folder_.path()}, streams);
+    while (!has_row(last)) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      ASSERT_EQ(::kill(child, 0), 0);
+    }
+    ::kill(child, SIGKILL);
+    EXPECT_EQ(testing::finish_program(child, streams).code, -SIGKILL);
+    EXPECT_FALSE(has_row(39)) << "too late for the test";
+  }
+  flip_a_bit(rows() / "row-00000001.safetensors");
+  fs::resize_file(rows() / "row-00000004.safetensors", 100);
+  testing::put_file(rows() / "row-00000005.safetensors", "");
+  fs::copy_file(rows() / "row-00000007.safetensors", rows() / "row-00000006.safetensors",
+                fs::copy_options::overwrite_existing);
+  const ProgramOutcome outcome = program({"decompose", "r.toml"}, kLogitMaps);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  for (const std::string part : {"row-00000001.safetensors: damaged", "row-00000004.safetensors: ",
+                                 "row-00000005.safetensors: ", "row-00000006.safetensors: is of another row"})
+    EXPECT_CONTAINS(outcome.err, part);
+  const std::string stage = *stages("decompose").begin();
+  const auto files = contents(folder_ / "out/stages" / stage);
+  EXPECT_EQ(files.size(), 42u);  // 40 rows, the record, the lock
+  EXPECT_EQ(files, contents(folder_ / "undisturbed/stages" / stage));
+}
+
+TEST_F(RunTest, ADamagedRowOfAFinishedDecompositionIsMadeAgain) {
+  write_recipe();
+  succeed({"run", "r.toml"});
+  const std::string table = succeed({"report", "r.toml"});
+  const fs::path stage = folder_ / "out/stages" / *stages("decompose").begin();
+  flip_a_bit(stage / "maps/row-00000002.safetensors");
+  const ProgramOutcome refused = program({"report", "r.toml"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_CONTAINS(refused.err, "row-00000002.safetensors: damaged");
+  EXPECT_CONTAINS(refused.err, "stage.json and run again");
+  fs::remove(stage / "stage.json");
+  EXPECT_EQ(succeed({"run", "r.toml"}), table);
+}
+
+TEST_F(RunTest, AnEvaluationStopsWhenAsked) {
+  write_recipe();
+  const std::vector<std::string> long_evaluation = {"data.held_out=100000", "data.min_length=6",
+                                                    "data.max_length=9", "data.max_valid_rows=4"};
+  succeed({"train", "r.toml"}, long_evaluation);
+  std::vector<std::string> arguments = {"evaluate", "r.toml"};
+  for (const std::string& set : long_evaluation) arguments.insert(arguments.end(), {"--set", set});
+  const TemporaryFolder streams;
+  const pid_t child = testing::start_program(arguments, {.folder = folder_.path()}, streams);
+  while (stages("evaluate").empty()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_EQ(::kill(child, 0), 0);
+  }
+  ::kill(child, SIGINT);
+  const ProgramOutcome stopped = testing::finish_program(child, streams);
+  EXPECT_EQ(stopped.code, 130) << stopped.err;
+  EXPECT_CONTAINS(stopped.err, "exactmamba: error: stopped while evaluating");
+  EXPECT_EQ(stopped.out, "");
+  EXPECT_FALSE(fs::exists(folder_ / "out/stages" / *stages("evaluate").begin() / "stage.json"));
+}
+
+TEST_F(RunTest, TheReportShowsHowTheErrorFallsWithAlpha) {
+  write_recipe("[sweep]\ntrain.eval_error = [true, false]\n");
+  succeed({"run", "r.toml"},
+          {"model.conv_activation=identity", "train.annealing=power", "train.eval_every=2"});
+  const Json rows = core::read_json(folder_ / "out/report.json")["rows"];
+  const Json curves = rows[0]["error_curves"]["activation"];
+  EXPECT_EQ(curves["measure"], "l2_mean");
+  EXPECT_EQ(curves["steps"], Json({0, 2, 4, 6}));
+  const double third = 10.0 / 9 / 3;  // of the first 90 % of 6 steps
+  EXPECT_EQ(curves["alpha"][0], 0.0);
+  EXPECT_NEAR(curves["alpha"][1].get<double>(), third * third, 1e-12);
+  EXPECT_EQ(curves["alpha"][3], 1.0);
+  ASSERT_EQ(curves["layers"].size(), 2u);
+  for (const Json& layer : curves["layers"]) {
+    ASSERT_EQ(layer.size(), 4u);
+    EXPECT_GT(layer[0].get<double>(), 1e-3);  // SiLU
+    EXPECT_LE(layer[3].get<double>(), 1e-5);  // the identity
+  }
+  EXPECT_FALSE(rows[1].contains("error_curves"));
 }
 
 TEST_F(RunTest, ADivergedRunNeverLooksFinished) {

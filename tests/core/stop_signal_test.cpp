@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/error.h"
 #include "core/log.h"
 
 namespace exactmamba::core {
@@ -16,8 +17,16 @@ TEST(StopSignal, IsRemembered) {
   EXPECT_EQ(stop_requested(), 0);
   ::raise(SIGTERM);
   EXPECT_EQ(stop_requested(), SIGTERM);
+  try {
+    stop_if_asked("testing");
+    ADD_FAILURE() << "it went on";
+  } catch (const Interrupted& stop) {
+    EXPECT_EQ(stop.exit_code(), 128 + SIGTERM);
+    EXPECT_STREQ(stop.what(), "stopped while testing; run again to continue");
+  }
   clear_stop_request();
   EXPECT_EQ(stop_requested(), 0);
+  EXPECT_NO_THROW(stop_if_asked("testing"));
 }
 
 TEST(StopSignal, IsAnsweredAtOnceUnlessQuiet) {

@@ -7,8 +7,11 @@
 #include <string>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/argmax.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/gather.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/where.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -287,6 +290,35 @@ TEST(Decompose, RefusesWrongTargets) {
   EXPECT_CONTAINS(with_targets(at::tensor(std::vector<int>{1, 2, 3, 4})), "row of 4 int64, not [4] of Int");
 }
 
+/// The whole model's alti_logit map of `row`.
+InteractionMap logit_map(const models::MambaLM& model, const Row& row) {
+  InteractionMap result;
+  decompose_row(model, "", row, in_double({"alti_logit"}), [&](const InteractionMap& map) {
+    if (map.layer == kWholeModel) result = map;
+  });
+  return result;
+}
+
+TEST(Decompose, SplitsTheLogitsOfTheTokensThatFollow) {
+  const models::MambaLM model = small_model();
+  Row row{at::tensor(std::vector<int64_t>{3, 1, 4, 1, 5}),
+          at::tensor(std::vector<int>{0, 2, 5}, at::kInt),
+          {},
+          0};
+  row.targets = next_tokens(row);
+  EXPECT_TRUE(row.targets.equal(at::tensor(std::vector<int64_t>{1, kPredicted, 1, 5, kPredicted})));
+
+  const InteractionMap map = logit_map(model, row);
+  const at::Tensor logits = model.logits(row.input_ids.unsqueeze(0), row.cu_seqlens)[0];
+  const at::Tensor predicted = logits.narrow(1, 0, model.config().vocab_size).argmax(1);
+  const at::Tensor expected = at::where(row.targets.eq(kPredicted), predicted, row.targets);
+  EXPECT_TRUE(map.target_tokens.equal(expected));
+  const at::Tensor of_targets = logits.gather(1, expected.unsqueeze(1)).squeeze(1);
+  EXPECT_LE(testing::relative_difference(map.target_logits, of_targets), 1e-12);
+  const at::Tensor sum = map.values.sum(1) + map.embedding + map.rest.sum(1);
+  EXPECT_LE(testing::relative_difference(sum, of_targets), 1e-12);
+}
+
 TEST(Decompose, NamesTheLayerAndTheRowOfANumberThatIsNotFinite) {
   models::MambaLM model = small_model();
   model.parameters().parameter("backbone.layers.1.mixer.D").fill_(std::numeric_limits<double>::quiet_NaN());
@@ -303,7 +335,7 @@ TEST(Decompose, GivesEveryMapTheChecksumOfTheModelAsConverted) {
   const Decomposition result = decompose(model, {four_tokens(), second}, options);
   ASSERT_EQ(result.maps.size(), 6u);
   for (const InteractionMap& map : result.maps)
-    EXPECT_EQ(map.model_checksum, model.to(at::kFloat).parameters().checksum());
+    EXPECT_EQ(map.row.model_checksum, model.to(at::kFloat).parameters().checksum());
 }
 
 /// All layers and approximations count together: 3 × 2, each of 10 pairs and 4 biases.

@@ -6,74 +6,122 @@
 
 #include "core/error.h"
 #include "core/files.h"
-#include "core/json.h"
+#include "core/safetensors.h"
 #include "core/schema.h"
 #include "decomp/approximation_error.h"
-#include "decomp/interaction_map.h"
 #include "decomp/options.h"
 #include "decomp/rollout.h"
+#include "decomp/row_file.h"
 #include "tests/support/files.h"
 #include "tests/support/tensors.h"
 
 namespace exactmamba::decomp {
 namespace {
 
-InteractionMap some_map(int64_t row, int64_t layer) {
+InteractionMap some_map(int64_t layer) {
   InteractionMap map;
   map.values = at::arange(9, at::kFloat).view({3, 3});
   map.method = "l2";
   map.approximation = "ratio";
   map.bias = "own";
-  map.row = row;
   map.layer = layer;
-  map.tokens = {4, 5, 6};
-  map.cu_seqlens = {0, 2, 3};
-  map.model_checksum = "abc";
+  map.row = {.index = 4, .tokens = {4, 5, 6}, .cu_seqlens = {0, 2, 3}, .model_checksum = "abc"};
   return map;
 }
 
-TEST(InteractionMaps, SurviveTheDisk) {
-  const testing::TemporaryFolder folder;
-  InteractionMap whole = some_map(1, kWholeModel);
+/// Sums that no short decimal number stands for.
+ApproximationError some_error() {
+  return ApproximationError::from_sums({{"positions", 3},
+                                        {"l2_ratios", 1.0 / 3},
+                                        {"l1_ratios", 0.1 + 0.2},
+                                        {"noskip_ratios", 1e-17},
+                                        {"l2_differences", 2.0 / 7},
+                                        {"l2_outputs", 1e5 / 3}});
+}
+
+DecomposedRow some_row() {
+  InteractionMap whole = some_map(kWholeModel);
   whole.method = "alti_logit";
   whole.rest = at::arange(6, at::kDouble).view({3, 2});
-  save_maps({some_map(0, 2), whole}, folder.path());
-
-  const std::vector<InteractionMap> maps = load_maps(folder.path());
-  ASSERT_EQ(maps.size(), 2u);
-  EXPECT_EQ(maps[0].name(), "row0.layer2.ratio.l2");
-  EXPECT_EQ(maps[1].name(), "row1.ratio.alti_logit");
-  EXPECT_TRUE(maps[0].values.equal(whole.values));
-  EXPECT_TRUE(maps[1].rest.equal(whole.rest));
-  EXPECT_FALSE(maps[1].embedding.defined());
-  EXPECT_EQ(maps[1].layer, kWholeModel);
-  EXPECT_EQ(maps[1].tokens, whole.tokens);
-  EXPECT_EQ(maps[1].cu_seqlens, whole.cu_seqlens);
-  EXPECT_EQ(maps[0].model_checksum, "abc");
+  return {
+      .origin = whole.row,
+      .maps = {some_map(2), whole},
+      .errors = {.approximations = {"ratio"}, .errors = {{some_error()}}, .bias = "own", .dtype = "float32"}};
 }
 
-TEST(InteractionMaps, RefuseTwoOfOneName) {
-  const testing::TemporaryFolder folder;
-  EXPECT_THROW(save_maps({some_map(0, 1), some_map(0, 1)}, folder.path()), core::InputError);
+class RowFileTest : public ::testing::Test {
+ protected:
+  void write(const DecomposedRow& row) const {
+    const RowFile content = row_file(row);
+    core::write_safetensors(file_, content.tensors, content.metadata);
+  }
+  std::string refusal() const {
+    return testing::error_of<core::InputError>([this] { load_row(file_); });
+  }
+
+  testing::TemporaryFolder folder_;
+  std::filesystem::path file_ = folder_ / "row.safetensors";
+};
+
+TEST_F(RowFileTest, SurvivesTheDisk) {
+  const DecomposedRow row = some_row();
+  write(row);
+  const DecomposedRow read = load_row(file_);
+  EXPECT_EQ(read.origin, row.origin);
+  ASSERT_EQ(read.maps.size(), 2u);
+  EXPECT_EQ(read.maps[0].name(), "row4.layer2.ratio.l2");
+  EXPECT_EQ(read.maps[1].name(), "row4.ratio.alti_logit");
+  EXPECT_TRUE(read.maps[0].values.equal(row.maps[0].values));
+  EXPECT_TRUE(read.maps[1].rest.equal(row.maps[1].rest));
+  EXPECT_FALSE(read.maps[1].embedding.defined());
+  EXPECT_EQ(read.maps[1].layer, kWholeModel);
+  EXPECT_EQ(read.maps[1].row, row.origin);
+  EXPECT_EQ(read.errors.approximations, row.errors.approximations);
+  EXPECT_EQ(read.errors.dtype, "float32");
+  EXPECT_EQ(read.errors.errors[0][0].sums(), some_error().sums());  // to the bit
 }
 
-TEST(InteractionMaps, RefuseNewerFormatsByName) {
-  const testing::TemporaryFolder folder;
-  save_maps({some_map(0, 1)}, folder.path());
-  core::Json info = core::read_json(folder.path() / "maps.json");
-  info["format_version"] = 99;
-  core::write_json(folder.path() / "maps.json", info);
-  const std::string message = testing::error_of<core::InputError>([&] { load_maps(folder.path()); });
-  EXPECT_NE(message.find("format_version 99"), std::string::npos) << message;
-  EXPECT_NE(message.find("maps.json"), std::string::npos) << message;
+TEST_F(RowFileTest, NeedsNoMaps) {
+  DecomposedRow row = some_row();
+  row.maps.clear();
+  write(row);
+  EXPECT_EQ(load_row(file_).errors.errors[0][0].sums(), some_error().sums());
 }
 
-TEST(InteractionMaps, RefuseInfoWithoutMaps) {
-  const testing::TemporaryFolder folder;
-  save_maps({some_map(0, 1)}, folder.path());
-  core::write_file(folder.path() / "maps.json", R"({"format_version": 1})");
-  const std::string message = testing::error_of<core::InputError>([&] { load_maps(folder.path()); });
-  EXPECT_NE(message.find("not a list of maps"), std::string::npos) << message;
+TEST_F(RowFileTest, RefusesTwoMapsOfOneName) {
+  DecomposedRow row = some_row();
+  row.maps[1] = row.maps[0];
+  EXPECT_THROW(row_file(row), core::InputError);
+}
+
+TEST_F(RowFileTest, RefusesNewerFormatsByName) {
+  RowFile content = row_file(some_row());
+  content.metadata["format_version"] = "99";
+  core::write_safetensors(file_, content.tensors, content.metadata);
+  EXPECT_CONTAINS(refusal(), "row.safetensors: format_version 99");
+}
+
+TEST_F(RowFileTest, RefusesFilesThatAreNoRow) {
+  core::write_safetensors(file_, {{"a", at::arange(3)}});
+  EXPECT_CONTAINS(refusal(), "row.safetensors: not a decomposed row");
+}
+
+/// Wherever a bit flips or the file ends early, and however often (every seventh byte: both within seconds).
+TEST_F(RowFileTest, NoticesEveryKindOfDamage) {
+  write(some_row());
+  const std::string whole = core::read_file(file_);
+  for (size_t at = 0; at < whole.size(); at += 7) {
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ 1);
+    testing::put_file(file_, damaged);
+    EXPECT_THROW(load_row(file_), core::Error) << "byte " << at;
+    testing::put_file(file_, whole.substr(0, at));
+    EXPECT_THROW(load_row(file_), core::Error) << "cut to " << at;
+  }
+  std::string damaged = whole;
+  damaged.back() = static_cast<char>(damaged.back() ^ 1);
+  testing::put_file(file_, damaged);
+  EXPECT_CONTAINS(refusal(), "row.safetensors: damaged");
 }
 
 TEST(Rollout, KeepsRowSumsWithABiasColumn) {
