@@ -1,8 +1,10 @@
 #include <filesystem>
+#include <map>
 
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "cli/contents.h"
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/stages.h"
@@ -46,13 +48,22 @@ void decompose_recipe(const RecipeArguments& arguments) {
   arguments.common.json ? write_json_result(all) : write_result(text);
 }
 
-decomp::DecomposeOptions options_from(const std::vector<std::string>& sets) {
+/// [decompose] as --set has it; what this form of the command does not use is refused.
+decomp::DecomposeOptions options_from(const std::vector<std::string>& sets, bool full) {
   decomp::DecomposeOptions options;
   core::Schema schema;
   decomp::bind(schema, options);
   std::vector<core::Schema::Assignment> assignments;
   for (const std::string& set : sets) assignments.push_back(core::command_line_assignment(set));
   schema.load("", "command line", assignments);
+  std::vector<std::pair<const char*, const char*>> idle = {{"decompose.max_rows", "with a recipe"}};
+  if (full)
+    idle.insert(idle.end(), {{"decompose.methods", "without --full"}, {"decompose.error", "without --full"}});
+  for (const auto& [key, condition] : idle) {
+    const core::Option& option = schema.at(key);
+    core::require<core::UsageError>(!option.is_set(), "{}: '{}' has a meaning only {}; remove it",
+                                    option.origin(), key, condition);
+  }
   return options;
 }
 
@@ -80,10 +91,22 @@ void write_maps(const ModelArguments& out, const decomp::DecomposedRow& row) {
   save_tensors(out.output, out.overwrite, file.tensors, file.metadata);
 }
 
+void write_contributions(const DecomposeArguments& arguments, const core::NamedTensors& tensors,
+                         const std::string& checksum, const decomp::DecomposeOptions& options) {
+  const ModelArguments& out = arguments.model;
+  const std::map<std::string, std::string> metadata = {
+      {"model_checksum", checksum}, {"dtype", options.dtype}, {"bias", options.bias}};
+  save_tensors(out.output, out.overwrite, tensors, metadata);
+  if (!arguments.recipe.common.json) return;
+  Json result = {{"output", out.output}, {"tensors", tensors_json(tensors)}};
+  result.update(Json(metadata));
+  write_json_result(result);
+}
+
 void decompose_model(const DecomposeArguments& arguments) {
   const std::string& folder = arguments.recipe.file;
   const ModelArguments& in = arguments.model;
-  const decomp::DecomposeOptions options = options_from(arguments.recipe.sets);
+  const decomp::DecomposeOptions options = options_from(arguments.recipe.sets, arguments.full);
   check_arguments(arguments, options);
   const models::ModelConfig config = models::load_config(folder);
   const Tokens tokens = read_tokens(in.tokens, config);
@@ -94,19 +117,18 @@ void decompose_model(const DecomposeArguments& arguments) {
   load.dtype = options.scalar_type();
   const models::MambaLM model = models::load_model(folder, load);
   const std::string checksum = model.parameters().checksum();
-  if (arguments.full) {
-    return save_tensors(in.output, in.overwrite, decomp::full_contributions(model, row, options),
-                        {{"model_checksum", checksum}, {"dtype", options.dtype}, {"bias", options.bias}});
-  }
+  if (arguments.full)
+    return write_contributions(arguments, decomp::full_contributions(model, row, options), checksum, options);
   decomp::DecomposedRow result{.origin = decomp::origin_of(row, checksum), .maps = {}, .errors = {}};
   result.errors =
       decomp::decompose_row(model, checksum, row, options,
                             [&result](const decomp::InteractionMap& map) { result.maps.push_back(map); });
   write_maps(in, result);
   if (in.output == "-") return;  // stdout is taken
-  const Json errors = eval::error_json(result.errors, 1);
-  arguments.recipe.common.json ? write_json_result(errors)
-                               : write_result(error_text(folder, errors, options.error));
+  Json errors = eval::error_json(result.errors, 1);
+  if (!arguments.recipe.common.json) return write_result(error_text(folder, errors, options.error));
+  errors["output"] = in.output;
+  write_json_result(errors);
 }
 
 }  // namespace
@@ -115,10 +137,13 @@ void decompose(const DecomposeArguments& arguments) {
   if (std::filesystem::is_directory(arguments.recipe.file)) return decompose_model(arguments);
   const TokenArguments& tokens = arguments.model.tokens;
   const bool for_model = arguments.full || !arguments.model.output.empty() || !tokens.ids.empty() ||
-                         !tokens.text.empty() || arguments.targets != "predicted";
+                         !tokens.text.empty() || !tokens.cu_seqlens.empty() || arguments.model.overwrite ||
+                         arguments.targets != "predicted";
   core::require<core::UsageError>(
-      !for_model, "--full, --ids, --text, --targets and --output go with a model folder, and {} is none",
-      arguments.recipe.file);
+      !for_model,
+      "{}: {}; --full, --ids, --text, --cu-seqlens, --targets, --output and --overwrite go with a model "
+      "folder",
+      arguments.recipe.file, std::filesystem::exists(arguments.recipe.file) ? "is a file" : "no such folder");
   decompose_recipe(arguments.recipe);
 }
 

@@ -1,4 +1,5 @@
 // A whole run on a tiny copy task: stages, reuse by hash, stopping and continuing.
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <map>
@@ -136,6 +137,28 @@ TEST_F(RunTest, GoesStageByStage) {
   succeed({"convert", checkpoint, "--output", "published"});
   const std::string card = testing::content_of(folder_ / "published/README.md");
   for (const std::string part : {"train.lr = 0.001", "training data", "l2_mean"}) EXPECT_CONTAINS(card, part);
+}
+
+TEST_F(RunTest, EveryCommandGivesOneJsonDocument) {
+  write_recipe();
+  for (const std::string command : {"run", "train", "decompose", "evaluate", "report", "validate"})
+    EXPECT_TRUE(Json::accept(succeed({command, "r.toml", "--json"}))) << command;
+  const std::string model = "out/stages/" + *stages("train").begin() + "/checkpoints/step-00000006";
+  const std::vector<std::vector<std::string>> commands = {
+      {"inspect", model},
+      {"generate", model, "--ids", "1,5"},
+      {"forward", model, "--ids", "1,5", "--output", "forward"},
+      {"convert", model, "--output", "converted"},
+      {"decompose", model, "--ids", "1,5", "--output", "maps"},
+      {"decompose", model, "--ids", "1,5", "--full", "--output", "full"}};
+  for (std::vector<std::string> arguments : commands) {
+    arguments.push_back("--json");
+    const std::string text = succeed(arguments);
+    ASSERT_TRUE(Json::accept(text)) << arguments[0] << "\n" << text;
+    const auto output = std::find(arguments.begin(), arguments.end(), "--output");
+    if (output == arguments.end()) continue;
+    EXPECT_EQ(Json::parse(text)["output"], *(output + 1));
+  }
 }
 
 TEST_F(RunTest, AnotherModelIsMeasuredOnceOrNotAtAll) {
