@@ -34,28 +34,41 @@ void apply(const CommonArguments& common) {
   if (common.threads > 0) at::set_num_threads(static_cast<int>(common.threads));
 }
 
-/// Declares a subcommand over a struct of arguments that lives as long as the program's arguments.
 template <class Arguments>
-std::shared_ptr<Arguments> add_command(Declaration& program, CLI::App** command, const std::string& name,
-                                       const std::string& help, const std::string& example,
-                                       void (*function)(const Arguments&),
-                                       CommonArguments& (*common)(Arguments&)) {
+CommonArguments& common_of(Arguments& arguments) {
+  if constexpr (requires { arguments.common; })
+    return arguments.common;
+  else if constexpr (requires { arguments.recipe; })
+    return common_of(arguments.recipe);
+  else
+    return common_of(arguments.model);
+}
+
+/// A subcommand and its struct of arguments, which lives as long as the program's arguments.
+template <class Arguments>
+struct Subcommand {
+  CLI::App& command;
+  Arguments& arguments;
+};
+
+template <class Arguments>
+Subcommand<Arguments> add_command(Declaration& program, const std::string& name, const std::string& help,
+                                  const std::string& example, void (*function)(const Arguments&)) {
   auto arguments = std::make_shared<Arguments>();
-  *command = program.app.add_subcommand(name, help);
-  (*command)->footer("Example:\n  " + example);
-  CommonArguments& shared = common(*arguments);
-  (*command)->add_flag("--quiet", shared.quiet, "No progress and messages; warnings and errors stay");
-  (*command)->add_flag("--json", shared.json, "The result as JSON");
-  (*command)
-      ->add_option("--threads", shared.threads, "Threads to use; default: all cores")
+  CommonArguments& shared = common_of(*arguments);
+  CLI::App& command = *program.app.add_subcommand(name, help);
+  command.footer("Example:\n  " + example);
+  command.add_flag("--quiet", shared.quiet, "No progress and messages; warnings and errors stay");
+  command.add_flag("--json", shared.json, "The result as JSON");
+  command.add_option("--threads", shared.threads, "Threads to use; default: all cores")
       ->check(CLI::Range(1, 4096));
-  (*command)->callback([&program, arguments, function, &shared] {
+  command.callback([&program, arguments, function, &shared] {
     program.selected = [arguments, function, &shared] {
       apply(shared);
       function(*arguments);
     };
   });
-  return arguments;
+  return {command, *arguments};
 }
 
 void add_recipe(CLI::App& command, RecipeArguments& arguments, bool required) {
@@ -91,12 +104,9 @@ void add_model(CLI::App& command, ModelArguments& model) {
 void add_recipe_command(Declaration& program, const std::string& name, const std::string& help,
                         const std::string& example, void (*function)(const RecipeArguments&),
                         bool writes_folder) {
-  CLI::App* command = nullptr;
-  auto arguments =
-      add_command<RecipeArguments>(program, &command, name, help, example, function,
-                                   [](RecipeArguments& a) -> CommonArguments& { return a.common; });
-  add_recipe(*command, *arguments, true);
-  if (writes_folder) add_overwrite(*command, arguments->overwrite);
+  auto [command, arguments] = add_command(program, name, help, example, function);
+  add_recipe(command, arguments, true);
+  if (writes_folder) add_overwrite(command, arguments.overwrite);
 }
 
 void add_run(Declaration& program) {
@@ -112,9 +122,8 @@ void add_train(Declaration& program) {
 }
 
 void add_decompose(Declaration& program) {
-  CLI::App* command = nullptr;
-  auto arguments = add_command<DecomposeArguments>(
-      program, &command, "decompose",
+  auto [command, arguments] = add_command(
+      program, "decompose",
       "Split outputs over input tokens: of a recipe's trained models, or of one model folder for given "
       "tokens",
       "exactmamba decompose recipe.toml\n  exactmamba decompose MODEL --ids 5,9,3 --output maps.safetensors "
@@ -122,29 +131,27 @@ void add_decompose(Declaration& program) {
       "decompose.methods=['alti']\n"
       "  exactmamba decompose MODEL --ids 5,9,3 --full --set decompose.dtype=float64 --output "
       "contributions.safetensors",
-      decompose, [](DecomposeArguments& a) -> CommonArguments& { return a.recipe.common; });
-  add_recipe(*command, arguments->recipe, true);
-  command->get_option("recipe")->description("Recipe in TOML, or a model folder");
-  add_tokens(*command, arguments->model.tokens);
-  command->add_option("--cu-seqlens", arguments->model.tokens.cu_seqlens,
-                      "Where packed sequences begin and end, e.g. 0,3,7");
-  command->add_option(
-      "--targets", arguments->targets,
+      decompose);
+  add_recipe(command, arguments.recipe, true);
+  command.get_option("recipe")->description("Recipe in TOML, or a model folder");
+  add_tokens(command, arguments.model.tokens);
+  command.add_option("--cu-seqlens", arguments.model.tokens.cu_seqlens,
+                     "Where packed sequences begin and end, e.g. 0,3,7");
+  command.add_option(
+      "--targets", arguments.targets,
       "Whose logit alti_logit splits at each position: predicted (default), next, or token ids");
-  command->add_flag("--full", arguments->full, "T_i(x_j) itself, for short inputs, as safetensors");
-  command->add_option("--output", arguments->model.output, "Safetensors file to write; - for stdout");
-  add_overwrite(*command, arguments->model.overwrite);
+  command.add_flag("--full", arguments.full, "T_i(x_j) itself, for short inputs, as safetensors");
+  command.add_option("--output", arguments.model.output, "Safetensors file to write; - for stdout");
+  add_overwrite(command, arguments.model.overwrite);
 }
 
 void add_evaluate(Declaration& program) {
-  CLI::App* command = nullptr;
-  auto arguments = add_command<EvaluateArguments>(
-      program, &command, "evaluate",
+  auto [command, arguments] = add_command(
+      program, "evaluate",
       "Measure a recipe's trained models, or another model on the recipe's validation data",
-      "exactmamba evaluate recipe.toml\n  exactmamba evaluate recipe.toml --model MODEL --json", evaluate,
-      [](EvaluateArguments& a) -> CommonArguments& { return a.recipe.common; });
-  add_recipe(*command, arguments->recipe, true);
-  command->add_option("--model", arguments->model, "Model folder to measure instead");
+      "exactmamba evaluate recipe.toml\n  exactmamba evaluate recipe.toml --model MODEL --json", evaluate);
+  add_recipe(command, arguments.recipe, true);
+  command.add_option("--model", arguments.model, "Model folder to measure instead");
 }
 
 void add_report(Declaration& program) {
@@ -153,72 +160,60 @@ void add_report(Declaration& program) {
 }
 
 void add_validate(Declaration& program) {
-  CLI::App* command = nullptr;
-  auto arguments = add_command<ValidateArguments>(
-      program, &command, "validate",
-      "Check a recipe; show its effective values with their origin, and what its runs will need",
-      "exactmamba validate recipe.toml --set model.d_model=128", validate,
-      [](ValidateArguments& a) -> CommonArguments& { return a.recipe.common; });
-  add_recipe(*command, arguments->recipe, false);
+  auto [command, arguments] =
+      add_command(program, "validate",
+                  "Check a recipe; show its effective values with their origin, and what its runs will need",
+                  "exactmamba validate recipe.toml --set model.d_model=128", validate);
+  add_recipe(command, arguments.recipe, false);
   command
-      ->add_flag("--reference", arguments->reference,
-                 "Print the reference of all options (docs/recipes.md) instead")
-      ->excludes(command->get_option("recipe"), command->get_option("--set"), command->get_option("--json"));
+      .add_flag("--reference", arguments.reference,
+                "Print the reference of all options (docs/recipes.md) instead")
+      ->excludes(command.get_option("recipe"), command.get_option("--set"), command.get_option("--json"));
 }
 
 void add_inspect(Declaration& program) {
-  CLI::App* command = nullptr;
-  auto arguments = add_command<InspectArguments>(
-      program, &command, "inspect",
-      "Show what is in a checkpoint: config, tensors, parameters, state of training",
-      "exactmamba inspect runs/quickstart/stages/train-0123456789ab/checkpoints/step-00001000", inspect,
-      [](InspectArguments& a) -> CommonArguments& { return a.common; });
-  command->add_option("path", arguments->path, "Model folder, .safetensors or .bin file")->required();
+  auto [command, arguments] = add_command(
+      program, "inspect", "Show what is in a checkpoint: config, tensors, parameters, state of training",
+      "exactmamba inspect runs/quickstart/stages/train-0123456789ab/checkpoints/step-00001000", inspect);
+  command.add_option("path", arguments.path, "Model folder, .safetensors or .bin file")->required();
 }
 
 void add_convert(Declaration& program) {
-  CLI::App* command = nullptr;
-  auto arguments = add_command<ConvertArguments>(
-      program, &command, "convert", "Write a model folder in another form, with a model card",
-      "exactmamba convert MODEL --to state-spaces --dtype float16 --output published", convert,
-      [](ConvertArguments& a) -> CommonArguments& { return a.common; });
-  command->add_option("model", arguments->model, "Model folder to read")->required();
-  command->add_option("--to", arguments->to, "hf (default) or state-spaces")
+  auto [command, arguments] =
+      add_command(program, "convert", "Write a model folder in another form, with a model card",
+                  "exactmamba convert MODEL --to state-spaces --dtype float16 --output published", convert);
+  command.add_option("model", arguments.model, "Model folder to read")->required();
+  command.add_option("--to", arguments.to, "hf (default) or state-spaces")
       ->check(CLI::IsMember({"hf", "state-spaces"}));
-  command->add_option("--names", arguments->names, "TOML table of foreign tensor names");
-  command->add_option("--dtype", arguments->dtype, "float32 (default), float16, bfloat16 or float64")
+  command.add_option("--names", arguments.names, "TOML table of foreign tensor names");
+  command.add_option("--dtype", arguments.dtype, "float32 (default), float16, bfloat16 or float64")
       ->check(CLI::IsMember({"float32", "float16", "bfloat16", "float64"}));
-  command->add_option("--output", arguments->output, "Folder to write")->required();
-  add_overwrite(*command, arguments->overwrite);
+  command.add_option("--output", arguments.output, "Folder to write")->required();
+  add_overwrite(command, arguments.overwrite);
 }
 
 void add_generate(Declaration& program) {
-  CLI::App* command = nullptr;
-  auto arguments = add_command<GenerateArguments>(
-      program, &command, "generate", "Continue a prompt with the most likely tokens",
-      "exactmamba generate MODEL --text 'Once upon a time' --max-new-tokens 50", generate,
-      [](GenerateArguments& a) -> CommonArguments& { return a.model.common; });
-  add_model(*command, arguments->model);
-  command->add_option("--max-new-tokens", arguments->max_new_tokens, "Most tokens to add; default 100")
+  auto [command, arguments] =
+      add_command(program, "generate", "Continue a prompt with the most likely tokens",
+                  "exactmamba generate MODEL --text 'Once upon a time' --max-new-tokens 50", generate);
+  add_model(command, arguments.model);
+  command.add_option("--max-new-tokens", arguments.max_new_tokens, "Most tokens to add; default 100")
       ->check(CLI::Range(1, 1 << 30));
-  command->add_option("--stop", arguments->stop, "Token id that ends the text; -1: none")
+  command.add_option("--stop", arguments.stop, "Token id that ends the text; -1: none")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
 }
 
 void add_forward(Declaration& program) {
-  CLI::App* command = nullptr;
-  auto arguments = add_command<ForwardArguments>(
-      program, &command, "forward",
-      "Logits for given tokens, with --blocks every block's output, as safetensors",
-      "exactmamba forward MODEL --ids 5,9,3 --blocks --dtype float64 --output out.safetensors", forward,
-      [](ForwardArguments& a) -> CommonArguments& { return a.model.common; });
-  add_model(*command, arguments->model);
-  command->add_option("--cu-seqlens", arguments->model.tokens.cu_seqlens,
-                      "Where packed sequences begin and end, e.g. 0,3,7");
-  command->add_flag("--blocks", arguments->blocks,
-                    "Also the residual stream: hidden.0 is the embedding, hidden.k what block k leaves");
-  command->add_option("--output", arguments->model.output, "File to write; - for stdout")->required();
-  add_overwrite(*command, arguments->model.overwrite);
+  auto [command, arguments] = add_command(
+      program, "forward", "Logits for given tokens, with --blocks every block's output, as safetensors",
+      "exactmamba forward MODEL --ids 5,9,3 --blocks --dtype float64 --output out.safetensors", forward);
+  add_model(command, arguments.model);
+  command.add_option("--cu-seqlens", arguments.model.tokens.cu_seqlens,
+                     "Where packed sequences begin and end, e.g. 0,3,7");
+  command.add_flag("--blocks", arguments.blocks,
+                   "Also the residual stream: hidden.0 is the embedding, hidden.k what block k leaves");
+  command.add_option("--output", arguments.model.output, "File to write; - for stdout")->required();
+  add_overwrite(command, arguments.model.overwrite);
 }
 
 void add_completion(Declaration& program) {
