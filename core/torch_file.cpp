@@ -1,8 +1,6 @@
 #include "core/torch_file.h"
 
 #include <algorithm>
-#include <caffe2/serialize/inline_container.h>
-#include <caffe2/serialize/read_adapter_interface.h>
 #include <cstring>
 #include <functional>
 #include <set>
@@ -16,6 +14,7 @@
 #include "core/json.h"
 #include "core/mapped_file.h"
 #include "core/pickle_machine.h"
+#include "core/zip_file.h"
 
 namespace exactmamba::core {
 namespace {
@@ -25,8 +24,12 @@ constexpr int kDeepestValue = 100;
 /// Gives the bytes of a storage, loading them at the first call.
 using StorageLoader = std::function<c10::Storage(const std::string& key)>;
 
-at::Tensor bytes_tensor(size_t n) {
-  return at::empty({static_cast<int64_t>(n)}, at::TensorOptions().dtype(at::kByte));
+/// A copy, aligned as tensors need it.
+c10::Storage storage_of(std::string_view bytes) {
+  const at::Tensor copy =
+      at::empty({static_cast<int64_t>(bytes.size())}, at::TensorOptions().dtype(at::kByte));
+  std::copy(bytes.begin(), bytes.end(), copy.mutable_data_ptr<uint8_t>());
+  return copy.storage();
 }
 
 /// Turns the machine's graph into a tree. Shared parts are repeated, so their number is limited; circles are
@@ -134,90 +137,55 @@ size_t storage_bytes(const PickledStorage& storage, const std::string& where) {
 
 // ---- zip: NAME/data.pkl, NAME/data/KEY, NAME/byteorder
 
-class MemoryAdapter final : public caffe2::serialize::ReadAdapterInterface {
+class ZipArchive {
  public:
-  explicit MemoryAdapter(const MappedFile& file) : file_(file) {}
-  size_t size() const override { return file_.bytes().size(); }
-  size_t read(uint64_t position, void* to, size_t n, const char*) const override {
-    if (position >= size()) return 0;
-    const std::string_view part = file_.bytes().substr(position, n);
-    std::memcpy(to, part.data(), part.size());
-    return part.size();
+  ZipArchive(const MappedFile& file, std::string where)
+      : where_(std::move(where)), bytes_left_(file.bytes().size()), zip_(file.bytes(), where_) {
+    const std::string& first = zip_.first_name();
+    folder_ = first.substr(0, first.find('/') + 1);
   }
 
- private:
-  const MappedFile& file_;
-};
-
-class ZipFile {
- public:
-  ZipFile(const MappedFile& file, std::string where)
-      : where_(std::move(where)),
-        bytes_left_(file.bytes().size()),
-        reader_(std::make_shared<MemoryAdapter>(file)) {}
-
   PickleValue read() {
-    require(reader_.hasRecord("data.pkl"), "{}: a zip file without data.pkl; torch.save did not make it",
-            where_);
-    if (reader_.hasRecord("byteorder")) {
-      const std::string order = text(record("byteorder"));
+    require(has("data.pkl"), "{}: a zip file without data.pkl; torch.save did not make it", where_);
+    if (has("byteorder")) {
+      const std::string_view order = record("byteorder");
       require(order == "little", "{}: byte order '{}'; only little-endian files are read", where_,
               printable(order));
     }
-    const std::string pickle = text(record("data.pkl"));
-    PickleMachine machine(pickle, where_ + ": data.pkl");
+    PickleMachine machine(record("data.pkl"), where_ + ": data.pkl");
     const PickleNode& root = machine.run();
     return TreeMaker(machine, where_, [&](const std::string& key) { return storage(machine, key); })
         .make(root);
   }
 
  private:
-  struct Record {
-    at::DataPtr data;
-    size_t size;
-  };
+  bool has(const std::string& name) const { return zip_.contains(folder_ + name); }
 
-  static std::string text(const Record& record) {
-    return {static_cast<const char*>(record.data.get()), record.size};
-  }
-
-  /// All records together must not be larger than the file: torch.save does not compress.
-  Record record(const std::string& name) {
-    require(reader_.hasRecord(name), "{}: '{}' is missing in the zip file", where_, printable(name));
-    const size_t size = reader_.getRecordSize(name);
-    require(size <= bytes_left_,
-            "{}: '{}' is said to have {} bytes, more than the file holds (compressed or corrupt file)",
-            where_, printable(name), size);
-    bytes_left_ -= size;
-    auto [data, read] = reader_.getRecord(name);
-    return {std::move(data), read};
+  /// All records together must not be larger than the file: they do not overlap.
+  std::string_view record(const std::string& name) {
+    const std::string_view bytes = zip_.entry(folder_ + name);
+    require(bytes.size() <= bytes_left_, "{}: '{}' has {} bytes, more than other records leave of the file",
+            where_, printable(name), bytes.size());
+    bytes_left_ -= bytes.size();
+    return bytes;
   }
 
   c10::Storage storage(const PickleMachine& machine, const std::string& key) {
     const auto known = loaded_.find(key);
     if (known != loaded_.end()) return known->second;
     const size_t needed = storage_bytes(machine.storages().at(key), where_);
-    Record data = record("data/" + key);
-    require(data.size == needed, "{}: 'data/{}' has {} bytes, but its tensors need {}", where_,
-            printable(key), data.size, needed);
-    c10::Storage made(c10::Storage::use_byte_size_t(), data.size, std::move(data.data));
-    return loaded_.emplace(key, std::move(made)).first->second;
+    const std::string_view bytes = record("data/" + key);
+    require(bytes.size() == needed, "{}: 'data/{}' has {} bytes, but its tensors need {}", where_,
+            printable(key), bytes.size(), needed);
+    return loaded_.emplace(key, storage_of(bytes)).first->second;
   }
 
   std::string where_;
   size_t bytes_left_;
-  caffe2::serialize::PyTorchStreamReader reader_;
+  ZipFile zip_;
+  std::string folder_;  // "NAME/", which all records share
   std::map<std::string, c10::Storage> loaded_;
 };
-
-PickleValue read_zip(const MappedFile& file, const std::string& where) {
-  try {
-    return ZipFile(file, where).read();
-  } catch (const c10::Error& error) {
-    throw InputError(
-        fmt::format("{}: damaged zip file: {}", where, printable(error.what_without_backtrace())));
-  }
-}
 
 // ---- legacy: five pickles (magic number, protocol, system, object, storage keys), then size and bytes of
 // every storage
@@ -293,9 +261,7 @@ class LegacyFile {
     if (known != loaded_.end()) return known->second;
     const auto stored = stored_.find(key);
     require(stored != stored_.end(), "{}: storage '{}' is missing", where_, printable(key));
-    const at::Tensor copy = bytes_tensor(stored->second.size());
-    std::copy(stored->second.begin(), stored->second.end(), copy.mutable_data_ptr<uint8_t>());
-    return loaded_.emplace(key, copy.storage()).first->second;
+    return loaded_.emplace(key, storage_of(stored->second)).first->second;
   }
 
   std::string_view bytes_;
@@ -346,7 +312,7 @@ const PickleValue& PickleValue::at(const std::string& key) const {
 PickleValue read_torch_file(const std::filesystem::path& file) {
   const MappedFile mapped(file);
   const std::string where = file.string();
-  if (mapped.bytes().starts_with("PK")) return read_zip(mapped, where);
+  if (mapped.bytes().starts_with("PK")) return ZipArchive(mapped, where).read();
   if (is_legacy(mapped.bytes())) return LegacyFile(mapped, where).read();
   throw InputError(fmt::format("{}: byte 0: neither a zip nor a legacy file of torch.save ({} bytes)", where,
                                mapped.bytes().size()));

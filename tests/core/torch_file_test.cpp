@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/safetensors.h"
 #include "tests/support/files.h"
 #include "tests/support/tensors.h"
@@ -396,14 +397,51 @@ TEST_F(TorchFileByHand, MalformedZipFiles) {
   EXPECT_EQ(read(good).tensor.numel(), 2);
   for (size_t n = 0; n < good.size(); n += 1 + n / 100) message(good.substr(0, n));
   EXPECT_CONTAINS(message(zip({{"data/k", raw}})), "without data.pkl");
-  EXPECT_CONTAINS(message(zip({{"data.pkl", one}})), "'data/k' is missing");
+  EXPECT_CONTAINS(message(zip({{"data.pkl", one}})), "data/k' is missing");
   EXPECT_CONTAINS(message(zip({{"data.pkl", one}, {"data/k", raw + "x"}})),
                   "'data/k' has 9 bytes, but its tensors need 8");
   EXPECT_CONTAINS(message(zip({{"data.pkl", one}, {"byteorder", "big"}, {"data/k", raw}})),
                   "byte order 'big'");
-  EXPECT_CONTAINS(message(zip({{"data.pkl", std::string(1 << 20, 'N')}}, true)), "compressed or corrupt");
+  EXPECT_CONTAINS(message(zip({{"data.pkl", std::string(1 << 20, 'N')}}, true)), "compressed or encrypted");
   EXPECT_CONTAINS(message(zip({{"data.pkl", "\x80\x02\xff."}})), "data.pkl: byte 2: opcode 0xff");
   EXPECT_CONTAINS(message("PK\x03\x04"), "damaged zip file");
+}
+
+// The CRC-32 of every record is one that PyTorch's writer computed.
+TEST_F(TorchFileByHand, AFlippedBitInAZipFileIsNoticedOrChangesNothing) {
+  const std::vector<float> values = {1, 2, 3, 4, 5, 6, 7};
+  const std::string raw(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  const std::string good = zip({{"data.pkl", pickle(tensor(storage("k", 7), 0, {7}, {1}))}, {"data/k", raw}});
+  const at::Tensor expected = read(good).tensor.clone();
+  const size_t stored = good.find(raw);
+  ASSERT_NE(stored, std::string::npos);
+  size_t noticed = 0;
+  for (size_t i = 0; i < good.size(); ++i) {
+    std::string bad = good;
+    bad[i] = static_cast<char>(bad[i] ^ 0x10);
+    const bool in_tensor = stored <= i && i < stored + raw.size();
+    try {
+      EXPECT_TRUE(at::equal(read(bad).tensor, expected)) << "byte " << i;  // padding, dates and the like
+      EXPECT_FALSE(in_tensor) << "byte " << i;
+    } catch (const InputError& error) {
+      ++noticed;
+      const std::string message = error.what();
+      EXPECT_TRUE(!in_tensor ||
+                  message.find("data/k' is damaged: the CRC-32 of its 28 bytes") != std::string::npos)
+          << message;
+    }
+  }
+  EXPECT_GT(noticed, raw.size());
+}
+
+TEST(TorchFile, AFlippedByteOfAGoldenTensorIsNoticed) {
+  const TemporaryFolder folder;
+  std::string bytes = read_file(golden("models/mamba2-ss/pytorch_model.bin"));
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] + 1);
+  testing::put_file(folder / "m.bin", bytes);
+  const std::string message = error_of<InputError>([&] { read_torch_state_dict(folder / "m.bin"); });
+  EXPECT_CONTAINS(message, "m.bin: '");
+  EXPECT_CONTAINS(message, "is damaged: the CRC-32");
 }
 
 TEST_F(TorchFileByHand, FilesThatCannotBeRead) {
