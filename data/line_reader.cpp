@@ -15,8 +15,8 @@ constexpr std::string_view kWhiteSpace = " \t\r\n";  // of JSON
 
 }  // namespace
 
-LineReader::LineReader(const std::filesystem::path& file)
-    : name_(file.string()), source_(open_bytes(file)), chunk_(kChunk) {}
+LineReader::LineReader(const std::filesystem::path& file, size_t longest_line)
+    : name_(file.string()), source_(open_bytes(file)), chunk_(kChunk), longest_line_(longest_line) {}
 
 std::string LineReader::where() const { return fmt::format("{}:{}", name_, line_number_); }
 
@@ -31,6 +31,9 @@ void LineReader::append_until_line_feed(std::string& line) {
   const auto first = chunk_.begin() + static_cast<std::ptrdiff_t>(begin_);
   const auto last = chunk_.begin() + static_cast<std::ptrdiff_t>(end_);
   const auto line_feed = std::find(first, last, '\n');
+  const size_t size = line.size() + static_cast<size_t>(line_feed - first);
+  core::require(size <= longest_line_, "{}: the line is longer than {} bytes; split it into shorter ones",
+                where(), longest_line_);
   line.append(first, line_feed);
   line_ended_ = line_feed != last;
   begin_ = static_cast<size_t>(line_feed - chunk_.begin()) + (line_ended_ ? 1 : 0);

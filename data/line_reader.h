@@ -12,13 +12,17 @@
 
 namespace exactmamba::data {
 
+/// Longest line in bytes: a small compressed file, or one without line feeds, must not fill the memory.
+inline constexpr size_t kLongestLine = size_t{1} << 30;
+
 class LineReader {
  public:
   /// @throws as open_bytes
-  explicit LineReader(const std::filesystem::path& file);
+  explicit LineReader(const std::filesystem::path& file, size_t longest_line = kLongestLine);
 
   /// The next line without its end; false after the last.
-  /// @throws IoError, InputError ("file:line: …" for invalid UTF-8; see ByteSource for compression)
+  /// @throws IoError, InputError ("file:line: …" for a line that is too long and for invalid UTF-8; see
+  /// ByteSource for compression)
   bool next(std::string& line);
 
   int64_t line_number() const { return line_number_; }  // of the line given last, from 1
@@ -35,6 +39,7 @@ class LineReader {
   std::unique_ptr<ByteSource> source_;
   std::vector<char> chunk_;
   size_t begin_ = 0, end_ = 0;  // unread part of chunk_
+  size_t longest_line_;
   int64_t line_number_ = 0;
   bool line_ended_ = false;
 };
