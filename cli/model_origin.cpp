@@ -32,15 +32,15 @@ void describe_training(const Json& training, models::ModelCard& card) {
   }
 }
 
-/// The errors of every decomposition of that training, which lie beside it.
-void describe_errors(const fs::path& stage, const std::string& training, models::ModelCard& card) {
+/// The errors of every decomposition of those weights, which lie beside the training.
+void describe_errors(const fs::path& stage, const Json& checksum, models::ModelCard& card) {
   std::vector<fs::path> folders;
   for (const fs::directory_entry& entry : fs::directory_iterator(stage.parent_path()))
     folders.push_back(entry.path());
   std::sort(folders.begin(), folders.end());
   for (const fs::path& folder : folders) {
     const std::optional<Json> record = stage_record(folder, "decompose");
-    if (!record || record->at("inputs").at("train") != training) continue;
+    if (!record || record->at("inputs").value("trained weights", Json()) != checksum) continue;
     const Json& errors = record->at("result");
     for (const auto& [measure, table] : errors.at("measures").items()) {
       for (const auto& [approximation, layers] : table.items()) {
@@ -67,7 +67,7 @@ void describe_origin(const fs::path& folder, models::ModelCard& card) {
   if (!training) return;
   try {
     describe_training(*training, card);
-    describe_errors(stage, training->at("name").get<std::string>(), card);
+    describe_errors(stage, training->at("result").at("model_checksum"), card);
   } catch (const Json::exception& error) {
     throw core::InputError(
         fmt::format("{}: not the record of a stage: {}", (stage / "stage.json").string(), error.what()));

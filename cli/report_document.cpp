@@ -81,17 +81,18 @@ Json settings(const RecipeRun& run, const std::vector<std::string>& keys) {
 
 Json row(const RunStages& stages, const std::vector<std::string>& keys) {
   const Recipe& recipe = stages.run().recipe;
-  for (const core::Stage* stage :
-       {&stages.train_stage(), &stages.decompose_stage(), &stages.evaluate_stage()})
-    stages.require_done(*stage);
+  const core::Stage decompose = stages.decompose_stage(), evaluate = stages.evaluate_stage();
+  for (const core::Stage* stage : {&decompose, &evaluate}) stages.require_done(*stage);
   const eval::EvaluationParts parts = {
-      .measures = stages.evaluate_stage().result(),
-      .errors = stages.decompose_stage().result(),
-      .maps = [&stages](int64_t row) { return stages.decomposed_row(row).maps; }};
+      .measures = evaluate.result(), .errors = decompose.result(), .maps = [&stages](int64_t row) {
+        return stages.decomposed_row(row).maps;
+      }};
   Json result = eval::report_row(parts, *stages.datasets().valid, recipe.decompose.error, recipe.report);
   result["label"] = stages.label();
   result["settings"] = settings(stages.run(), keys);
-  const std::vector<Json> metrics = core::read_metrics(stages.train_stage().folder() / "metrics.jsonl");
+  const core::Stage& train = stages.train_stage();
+  const std::vector<Json> metrics =
+      train.reading([&train] { return core::read_metrics(train.folder() / "metrics.jsonl"); });
   result["curves"] = curves(metrics);
   Json errors = error_curves(metrics);
   if (!errors.empty()) result["error_curves"] = std::move(errors);

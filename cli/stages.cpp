@@ -25,17 +25,25 @@ constexpr const char* kRecord = "run.json";  // of the last run, in the output f
 constexpr const char* kRecipeHash = "recipe_hash";
 constexpr const char* kRecipeCopy = "recipe.toml";
 
+// Versions of what the stages compute. To be raised with every change after which the same recipe and data
+// give other weights, maps or measures, rounding included, so that no old result is taken for a new one.
+constexpr int kTrainAlgorithm = 1;
+constexpr int kDecomposeAlgorithm = 1;
+constexpr int kEvaluateAlgorithm = 1;
+
 using Inputs = std::vector<std::pair<std::string, std::string>>;
+
+/// config.json and weights: a training checkpoint also tells how long it took.
+bool is_model_file(const std::string& name) {
+  return name == "config.json" || name == "pytorch_model.bin" || name.starts_with("model");
+}
 
 /// Of the files of a model folder.
 std::string model_fingerprint(const fs::path& folder) {
   std::error_code error;
   std::vector<fs::path> files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    const std::string extension = entry.path().extension();
-    if (extension == ".json" || extension == ".safetensors" || extension == ".bin")
-      files.push_back(entry.path());
-  }
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error))
+    if (entry.is_regular_file() && is_model_file(entry.path().filename())) files.push_back(entry.path());
   core::require<core::IoError>(!error, "model.from: {}: {}", folder.string(), error.message());
   std::sort(files.begin(), files.end());
   std::string hashes;
@@ -51,12 +59,25 @@ core::Stage train_stage_of(const RecipeRun& run, const data::Datasets& datasets)
     inputs.emplace_back("starting model", model_fingerprint(run.recipe.model.checkpoint()));
   if (const auto names = run.recipe.model.names_file())
     inputs.emplace_back("tensor names", core::hash_file_hex(*names));
-  return {run.recipe.run.output, "train", run.schema.canonical({"run", "data", "model", "train"}),
-          std::move(inputs)};
+  return {run.recipe.run.output, "train", kTrainAlgorithm,
+          run.schema.canonical({"run", "data", "model", "train"}), std::move(inputs)};
 }
 
-core::Stage later_stage_of(const RecipeRun& run, const std::string& kind, const core::Stage& train) {
-  return {run.recipe.run.output, kind, run.schema.canonical({kind}), {{"train", train.name()}}};
+/// Of the weights that a finished training ended with.
+std::string trained_checksum(const core::Stage& train) {
+  return train.result().at("model_checksum").get<std::string>();
+}
+
+Json run_record(const fs::path& file) {
+  Json record;
+  try {
+    record = core::read_json(file);
+  } catch (const core::InputError& error) {
+    throw core::InputError(fmt::format("{}; give --overwrite to write it anew", error.what()));
+  }
+  core::require(record.is_object() && record.contains(kRecipeHash),
+                "{}: not the record of a run; choose another run.output or give --overwrite", file.string());
+  return record;
 }
 
 /// Refuses a folder that no run made, and a copy of the recipe that somebody changed.
@@ -66,10 +87,11 @@ void refuse_foreign(const fs::path& output, const std::string& recipe) {
   core::require<core::IoError>(fs::is_directory(output), "{}: is a file; choose another run.output",
                                output.string());
   if (fs::is_empty(output)) return;
-  const Json record = fs::is_regular_file(output / kRecord) ? core::read_json(output / kRecord) : Json();
-  core::require<core::IoError>(record.is_object() && record.contains(kRecipeHash),
+  const fs::path record_file = output / kRecord;
+  core::require<core::IoError>(fs::is_regular_file(record_file),
                                "{}: holds other files; choose another run.output or give --overwrite",
                                output.string());
+  const Json record = run_record(record_file);
   const fs::path copy = output / kRecipeCopy;
   if (!fs::exists(copy)) return;
   const std::string there = core::read_file(copy);
@@ -102,11 +124,7 @@ std::optional<decomp::ErrorTable> finished_errors(const fs::path& file, const de
 }  // namespace
 
 RunStages::RunStages(const RecipeRun& run, data::Datasets datasets)
-    : run_(run),
-      datasets_(std::move(datasets)),
-      train_(train_stage_of(run, datasets_)),
-      decompose_(later_stage_of(run, "decompose", train_)),
-      evaluate_(later_stage_of(run, "evaluate", train_)) {}
+    : run_(run), datasets_(std::move(datasets)), train_(train_stage_of(run, datasets_)) {}
 
 std::string RunStages::label() const { return run_.label.empty() ? run_.recipe.run.name : run_.label; }
 
@@ -125,18 +143,38 @@ void RunStages::require_done(const core::Stage& stage) const {
                 label(), stage.folder().string());
 }
 
+/// Named by the training and by its weights: the same training on another machine rounds differently.
+core::Stage RunStages::later_stage(const std::string& kind, int algorithm) const {
+  require_done(train_);
+  return {run_.recipe.run.output, kind, algorithm, run_.schema.canonical({kind}),
+          Inputs{{"train", train_.name()}, {"trained weights", trained_checksum(train_)}}};
+}
+
+core::Stage RunStages::decompose_stage() const { return later_stage("decompose", kDecomposeAlgorithm); }
+core::Stage RunStages::evaluate_stage() const { return later_stage("evaluate", kEvaluateAlgorithm); }
+
 fs::path RunStages::checkpoint() const {
-  const auto checkpoint = train::last_checkpoint(train_.folder());
-  core::require(checkpoint.has_value(), "{}: the checkpoints are gone; delete this folder to train again",
-                train_.folder().string());
-  return *checkpoint;
+  return train_.reading([this] {
+    const int64_t step = train_.result().at("training").at("step").get<int64_t>();
+    fs::path checkpoint = train::checkpoint_path(train_.folder(), step);
+    core::require(fs::is_directory(checkpoint), "{}: the last checkpoint is gone", checkpoint.string());
+    return checkpoint;
+  });
 }
 
 models::MambaLM RunStages::trained_model(at::ScalarType dtype) const {
   require_done(train_);
-  models::LoadOptions options;
-  options.dtype = dtype;
-  return models::load_model(checkpoint(), options);
+  const fs::path folder = checkpoint();
+  return train_.reading([&] {
+    models::LoadOptions options;
+    options.dtype = train::training_dtype(run_.recipe.train);
+    const models::MambaLM model = models::load_model(folder, options);
+    const std::string found = model.parameters().checksum(), expected = trained_checksum(train_);
+    core::require(found == expected,
+                  "{}: damaged: the weights have the checksum {}, but training ended with {}",
+                  folder.string(), found, expected);
+    return model.to(dtype);
+  });
 }
 
 void RunStages::train() {
@@ -144,11 +182,11 @@ void RunStages::train() {
 }
 
 void RunStages::decompose() {
-  complete(decompose_, [this] { return run_decomposition(); });
+  complete(decompose_stage(), [this] { return run_decomposition(); });
 }
 
 void RunStages::evaluate() {
-  complete(evaluate_, [this] { return run_evaluation(); });
+  complete(evaluate_stage(), [this] { return run_evaluation(); });
 }
 
 Json RunStages::run_decomposition() const {
@@ -191,7 +229,7 @@ decomp::DecomposedRow RunStages::decomposed_row(int64_t index) const {
     return decomp::load_row(row_path(index));
   } catch (const core::Error& error) {
     throw core::Error(error.exit_code(), fmt::format("{}; delete {} and run again: whole rows are kept",
-                                                     error.what(), decompose_.record().string()));
+                                                     error.what(), decompose_stage().record().string()));
   }
 }
 

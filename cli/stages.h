@@ -35,14 +35,15 @@ class RunStages {
   const RecipeRun& run() const { return run_; }
   const data::Datasets& datasets() const { return datasets_; }
   const core::Stage& train_stage() const { return train_; }
-  const core::Stage& decompose_stage() const { return decompose_; }
-  const core::Stage& evaluate_stage() const { return evaluate_; }
+  /// Known when the training is done: they are named by its weights. @throws InputError before
+  core::Stage decompose_stage() const;
+  core::Stage evaluate_stage() const;
   /// The label in the sweep, or the run's name.
   std::string label() const;
-  /// The last checkpoint of the finished training. @throws InputError when it is gone
+  /// The last checkpoint of the finished training. @throws InputError, saying what to delete, when it is gone
   std::filesystem::path checkpoint() const;
   /// Where the decompose stage keeps its rows, each in a file of its own (decomp/row_file.h).
-  std::filesystem::path row_folder() const { return decompose_.folder() / "maps"; }
+  std::filesystem::path row_folder() const { return decompose_stage().folder() / "maps"; }
   /// A row of the finished decomposition. @throws IoError, InputError (with what to delete) when it is gone
   /// or damaged
   decomp::DecomposedRow decomposed_row(int64_t index) const;
@@ -52,6 +53,8 @@ class RunStages {
   /// stage's result. @throws Interrupted
   template <class Work>
   void complete(const core::Stage& stage, const Work& work) const;
+  core::Stage later_stage(const std::string& kind, int algorithm) const;
+  /// @throws InputError, IoError, saying what to delete, when its files are damaged
   models::MambaLM trained_model(at::ScalarType dtype) const;
   core::Json run_training() const;
   core::Json run_decomposition() const;
@@ -63,7 +66,7 @@ class RunStages {
 
   const RecipeRun& run_;
   data::Datasets datasets_;
-  core::Stage train_, decompose_, evaluate_;
+  core::Stage train_;
 };
 
 /// The stages of every run; runs with the same data share it. Reads the data. @throws IoError, InputError

@@ -38,12 +38,20 @@ std::string lines_until(std::string_view text, const std::filesystem::path& file
   return kept;
 }
 
+std::string lines_to_keep(std::string_view text, const std::filesystem::path& file, int64_t last_step) {
+  try {
+    return lines_until(text, file, last_step);
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}; delete this file to go on without the lines so far", error.what()));
+  }
+}
+
 }  // namespace
 
 MetricsLog::MetricsLog(const std::filesystem::path& file, int64_t last_step) : path_(file), file_(nullptr) {
   if (std::filesystem::is_regular_file(file)) {
     const std::string text = read_file(file);
-    const std::string kept = lines_until(text, file, last_step);
+    const std::string kept = lines_to_keep(text, file, last_step);
     if (kept != text) write_file(file, kept);
   }
   file_ = std::fopen(file.c_str(), "ae");

@@ -12,7 +12,7 @@ namespace exactmamba::core {
 class MetricsLog {
  public:
   /// Keeps the whole lines whose "step" is ≤ `last_step`, drops the others (and a torn last line). @throws
-  /// IoError
+  /// IoError; InputError for a damaged line, saying what to delete
   MetricsLog(const std::filesystem::path& file, int64_t last_step);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;

@@ -2,7 +2,6 @@
 
 #include <system_error>
 
-#include "core/error.h"
 #include "core/hash.h"
 #include "core/version.h"
 
@@ -12,6 +11,12 @@ namespace {
 constexpr size_t kNameDigits = 12;
 constexpr const char* kFile = "stage.json";
 constexpr const char* kLock = ".lock";
+constexpr const char* kChecksum = "checksum";  // of all other keys of stage.json
+
+std::string checksum_of(Json record) {
+  record.erase(kChecksum);
+  return hash_hex(json_text(record));
+}
 
 Json inputs_json(const std::vector<std::pair<std::string, std::string>>& inputs) {
   Json result = Json::object();
@@ -21,11 +26,15 @@ Json inputs_json(const std::vector<std::pair<std::string, std::string>>& inputs)
 
 }  // namespace
 
-Stage::Stage(const std::filesystem::path& output, std::string kind, Json options,
+Stage::Stage(const std::filesystem::path& output, std::string kind, int algorithm, Json options,
              std::vector<std::pair<std::string, std::string>> inputs)
-    : kind_(std::move(kind)), options_(std::move(options)), inputs_(std::move(inputs)) {
+    : kind_(std::move(kind)),
+      algorithm_(algorithm),
+      options_(std::move(options)),
+      inputs_(std::move(inputs)) {
   const Json identity = {{"format_version", kFormatVersion},
                          {"kind", kind_},
+                         {"algorithm", algorithm_},
                          {"options", options_},
                          {"inputs", inputs_json(inputs_)}};
   name_ = kind_ + "-" + hash_hex(identity.dump()).substr(0, kNameDigits);
@@ -34,22 +43,36 @@ Stage::Stage(const std::filesystem::path& output, std::string kind, Json options
 
 std::filesystem::path Stage::record() const { return folder_ / kFile; }
 
-Json Stage::read() const {
+Json Stage::read_record() const {
   const std::filesystem::path file = record();
-  Json stage = read_json(file);
-  const Json version = stage.is_object() ? stage.value("format_version", Json()) : Json();
-  require(version.is_number_integer() && stage.value("name", Json()) == name_,
-          "{}: not the record of stage {}; delete the folder to run it again", file.string(), name_);
+  const auto damaged = [&](const std::string& problem) {
+    return InputError(fmt::format("{}; delete this file to complete the stage again", problem));
+  };
+  Json content;
+  try {
+    content = read_json(file);
+  } catch (const InputError& error) {
+    throw damaged(error.what());
+  }
+  const Json version = content.is_object() ? content.value("format_version", Json()) : Json();
+  if (!version.is_number_integer() || content.value("name", Json()) != name_)
+    throw damaged(fmt::format("{}: not the record of stage {}", file.string(), name_));
   require(version.get<int64_t>() <= kFormatVersion,
           "{}: format_version {} is newer than this program reads ({})", file.string(),
           version.get<int64_t>(), kFormatVersion);
-  return stage;
+  if (content.value(kChecksum, Json()) != checksum_of(content))
+    throw damaged(fmt::format("{}: its checksum does not fit its content", file.string()));
+  return content;
+}
+
+std::string Stage::advice(const Error& error) const {
+  return fmt::format("{}; delete {} to run this stage again", error.what(), folder_.string());
 }
 
 bool Stage::done() const {
   std::error_code ignored;
   if (!std::filesystem::exists(record(), ignored)) return false;
-  read();
+  read_record();
   return true;
 }
 
@@ -64,18 +87,21 @@ FileLock Stage::prepare() const {
   return std::move(*lock);
 }
 
-std::string Stage::program_version() const { return read_json(folder_ / kFile).value("program_version", ""); }
+std::string Stage::program_version() const { return read_record().value("program_version", ""); }
 
 void Stage::finish(const Json& result) const {
-  write_json(record(), {{"format_version", kFormatVersion},
-                        {"name", name_},
-                        {"kind", kind_},
-                        {"program_version", version()},
-                        {"options", options_},
-                        {"inputs", inputs_json(inputs_)},
-                        {"result", result}});
+  Json content = {{"format_version", kFormatVersion},
+                  {"name", name_},
+                  {"kind", kind_},
+                  {"algorithm", algorithm_},
+                  {"program_version", version()},
+                  {"options", options_},
+                  {"inputs", inputs_json(inputs_)},
+                  {"result", result}};
+  content[kChecksum] = checksum_of(content);
+  write_json(record(), content);
 }
 
-Json Stage::result() const { return read().value("result", Json()); }
+Json Stage::result() const { return read_record().value("result", Json()); }
 
 }  // namespace exactmamba::core

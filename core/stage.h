@@ -1,6 +1,6 @@
 // A step of a run ("train", "decompose", …), named by the hash of the options and inputs that affect its
 // result: editing a report option never retrains, editing the learning rate does. Its folder lies under the
-// run's output; stage.json is written last.
+// run's output; stage.json is written last and carries a checksum of itself.
 #pragma once
 
 #include <filesystem>
@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/error.h"
 #include "core/file_lock.h"
 #include "core/json.h"
 
@@ -15,17 +16,18 @@ namespace exactmamba::core {
 
 class Stage {
  public:
-  /// `options`: canonical values (Schema::canonical). `inputs`: what the stage reads, as (name, fingerprint):
-  /// data, checkpoints, earlier stages.
-  Stage(const std::filesystem::path& output, std::string kind, Json options,
+  /// `algorithm`: version of what this kind of stage computes, to be raised when the same options and inputs
+  /// give another result. `options`: canonical values (Schema::canonical). `inputs`: what the stage reads, as
+  /// (name, fingerprint): data, checkpoints, earlier stages.
+  Stage(const std::filesystem::path& output, std::string kind, int algorithm, Json options,
         std::vector<std::pair<std::string, std::string>> inputs);
 
   const std::string& name() const { return name_; }                // "train-0123456789ab"
   const std::filesystem::path& folder() const { return folder_; }  // OUTPUT/stages/NAME
   /// What finish() writes; without it, the stage is not done.
   std::filesystem::path record() const;
-  /// True when a finished stage of this name is there. @throws InputError when its stage.json is of a newer
-  /// format or not of this stage
+  /// True when a finished stage of this name is there. @throws InputError when its stage.json is damaged, of
+  /// a newer format or not of this stage
   bool done() const;
   /// Makes the folder and keeps other processes off it as long as the lock lives; what an interrupted attempt
   /// left there stays, for resuming. @throws IoError, also when another process works on the stage
@@ -37,13 +39,31 @@ class Stage {
   std::string program_version() const;
   /// What finish() was given. @throws IoError, InputError
   Json result() const;
+  /// What `read` returns, which reads files of the finished stage; an error of it also says which folder to
+  /// delete. @throws IoError, InputError
+  template <class Read>
+  auto reading(const Read& read) const;
 
  private:
-  Json read() const;
+  Json read_record() const;
+  std::string advice(const Error& error) const;
   std::string kind_, name_;
+  int algorithm_;
   Json options_;
   std::vector<std::pair<std::string, std::string>> inputs_;
   std::filesystem::path folder_;
 };
+
+template <class Read>
+auto Stage::reading(const Read& read) const {
+  try {
+    return read();
+  } catch (const IoError& error) {
+    throw IoError(advice(error));
+  } catch (
+      const Error& error) {  // damaged weights may hold NaN too: still the file's fault, not the numbers'
+    throw InputError(advice(error));
+  }
+}
 
 }  // namespace exactmamba::core

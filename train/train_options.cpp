@@ -60,6 +60,8 @@ void bind_optimizer(core::Schema& schema, TrainOptions& o) {
           "run without SiLU.");
 }
 
+/// Not cosmetic, though without effect on the weights: curves and best checkpoint are results of the training
+/// too, and updates already made cannot be evaluated afterwards.
 void bind_evaluation(core::Schema& schema, TrainOptions& o) {
   schema.option("train.eval_every", &o.eval_every)
       .range(0, kManySteps)
@@ -96,7 +98,10 @@ void add_rules(core::Schema& schema, const TrainOptions& o) {
 }  // namespace
 
 void bind(core::Schema& schema, TrainOptions& options) {
-  schema.table("train", "How the weights change: length, optimizer, evaluation, checkpoints.");
+  schema.table(
+      "train",
+      "How the weights change: length, optimizer, evaluation, checkpoints. What is measured on the way "
+      "belongs to the result: changing eval_* or best_* trains anew.");
   bind_loop(schema, options);
   bind_optimizer(schema, options);
   bind_evaluation(schema, options);

@@ -7,9 +7,9 @@
 #include <ATen/ops/full.h>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/stop_signal.h"
 #include "models/checkpoint.h"
-#include "train/training_checkpoint.h"
 #include "train/validation.h"
 
 namespace exactmamba::train {
@@ -79,23 +79,23 @@ std::string names_of(const core::Json& measures) {
 Trainer::Trainer(TrainSetup setup, core::Communicator& communicator)
     : setup_(std::move(setup)),
       communicator_(communicator),
-      resumed_from_(last_checkpoint(setup_.folder)),
-      state_(initial_state(setup_, resumed_from_)),
-      model_(initial_model(setup_, resumed_from_)),
+      resume_(resume_point(setup_.folder)),
+      state_(initial_state(setup_, resume_.checkpoint)),
+      model_(initial_model(setup_, resume_.checkpoint)),
       optimizer_(model_.parameters(), {setup_.options.beta1, setup_.options.beta2, setup_.options.eps,
                                        setup_.options.weight_decay}),
       schedule_(schedule_of(setup_.options)),
       annealing_(annealing_from_name(setup_.options.annealing)),
       loader_(setup_.training, loader_options(setup_, communicator)) {
   loader_.seek(state_.loader_position);
-  if (!resumed_from_) return;
-  load_moments(*resumed_from_, state_, optimizer_);
+  if (!resume_.checkpoint) return;
+  load_moments(*resume_.checkpoint, state_, optimizer_);
   saved_step_ = state_.step;
 }
 
 void Trainer::run() {
-  stop_if_diverged();  // an earlier run stopped there
-  if (finished()) return;
+  stop_if_diverged();              // an earlier run stopped there
+  if (finished()) return prune();  // it may have been killed before it could
   begin();
   while (!finished()) {
     stop_if_asked();
@@ -107,19 +107,32 @@ void Trainer::run() {
 }
 
 void Trainer::begin() {
+  remove_damaged_checkpoints();
   if (is_writer()) open_log();
   if (setup_.validation) validation_ = validation_batches(setup_);
   anneal();
-  if (resumed_from_ || setup_.options.eval_every == 0) return;
+  if (resume_.checkpoint || setup_.options.eval_every == 0) return;
   evaluate();
   checkpoint_if_due();
+}
+
+/// They stand where new checkpoints will, and would count among the newest.
+void Trainer::remove_damaged_checkpoints() {
+  if (resume_.damaged.empty()) return;
+  communicator_.barrier();  // all ranks have looked at them
+  if (!is_writer()) return;
+  for (const DamagedCheckpoint& damaged : resume_.damaged) {
+    core::log_warning(
+        fmt::format("{}; removing it and continuing from {}", damaged.problem, resume_.checkpoint->string()));
+    remove_checkpoint(damaged.folder);
+  }
 }
 
 void Trainer::open_log() {
   std::error_code error;
   fs::create_directories(setup_.folder, error);
   core::require<core::IoError>(!error, "cannot create {}: {}", setup_.folder.string(), error.message());
-  log_ = std::make_unique<TrainingLog>(setup_.folder, setup_.options, state_, resumed_from_.has_value());
+  log_ = std::make_unique<TrainingLog>(setup_.folder, setup_.options, state_, resume_.checkpoint.has_value());
 }
 
 /// All ranks stop after the same update, whichever of them got the signal.
@@ -220,10 +233,14 @@ void Trainer::checkpoint() {
   if (is_writer()) {
     state_.elapsed_seconds = log_->elapsed_seconds();
     save_checkpoint(setup_.folder, model_, optimizer_, state_);
-    prune_checkpoints(setup_.folder, setup_.options.keep_checkpoints, state_.best);
   }
+  prune();
   saved_step_ = state_.step;
   communicator_.barrier();
+}
+
+void Trainer::prune() {
+  if (is_writer()) prune_checkpoints(setup_.folder, setup_.options.keep_checkpoints, state_.best);
 }
 
 }  // namespace exactmamba::train

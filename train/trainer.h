@@ -19,6 +19,7 @@
 #include "train/schedule.h"
 #include "train/train_options.h"
 #include "train/train_state.h"
+#include "train/training_checkpoint.h"
 #include "train/training_log.h"
 #include "train/update.h"
 
@@ -49,8 +50,10 @@ struct TrainSetup {
 
 class Trainer {
  public:
-  /// Loads the newest checkpoint in the folder, or starts. `communicator` must outlive the trainer.
-  /// @throws InputError when the checkpoint was made with other options; IoError
+  /// Loads the newest checkpoint in the folder, or starts. When that one is damaged (core/checksums.h), the
+  /// newest that is whole; run() then warns and removes the damaged ones, whose updates it makes again.
+  /// `communicator` must outlive the trainer.
+  /// @throws InputError when the checkpoint was made with other options, or none is whole; IoError
   Trainer(TrainSetup setup, core::Communicator& communicator);
 
   /// Trains to the end, where the last checkpoint is; returns at once when an earlier run got there.
@@ -69,6 +72,7 @@ class Trainer {
   double alpha() const { return model_.config().activation.alpha; }
 
   void begin();
+  void remove_damaged_checkpoints();
   void open_log();
   void stop_if_asked();
   void update();
@@ -81,10 +85,11 @@ class Trainer {
   void choose_best(const core::Json& measures);
   void checkpoint_if_due();
   void checkpoint();
+  void prune();
 
   TrainSetup setup_;
   core::Communicator& communicator_;
-  std::optional<std::filesystem::path> resumed_from_;
+  ResumePoint resume_;
   TrainState state_;
   models::MambaLM model_;
   AdamW optimizer_;

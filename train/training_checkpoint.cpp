@@ -4,6 +4,7 @@
 #include <charconv>
 #include <vector>
 
+#include "core/checksums.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "models/checkpoint.h"
@@ -82,12 +83,36 @@ std::optional<fs::path> best_checkpoint(const fs::path& run) {
   return checkpoint_path(run, best->step);
 }
 
+ResumePoint resume_point(const fs::path& run) {
+  ResumePoint point;
+  const std::vector<int64_t> steps = checkpoint_steps(run);
+  for (auto step = steps.rbegin(); step != steps.rend() && !point.checkpoint; ++step) {
+    const fs::path folder = checkpoint_path(run, *step);
+    const std::optional<std::string> problem = core::find_damage(folder);
+    if (problem) {
+      point.damaged.push_back({folder, *problem});
+    } else {
+      point.checkpoint = folder;
+    }
+  }
+  core::require(point.damaged.empty() || point.checkpoint,
+                "{}; no other checkpoint is whole: delete {} to train again",
+                point.damaged.empty() ? "" : point.damaged.front().problem, run.string());
+  return point;
+}
+
+void remove_checkpoint(const fs::path& checkpoint) {
+  doom(checkpoint);
+  remove_doomed(checkpoint.parent_path());
+}
+
 void save_checkpoint(const fs::path& run, const models::MambaLM& model, const AdamW& optimizer,
                      const TrainState& state) {
   core::AtomicFolder folder(checkpoint_path(run, state.step));
   models::save_model(model, folder.path(), model.parameters().dtype());
   core::write_safetensors(folder.path() / kMoments, optimizer.moments());
   core::write_json(folder.path() / kState, to_json(state));
+  core::write_checksums(folder.path());
   folder.commit();
 }
 

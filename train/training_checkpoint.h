@@ -2,11 +2,15 @@
 //   config.json, model.safetensors   the model, loadable as any model folder, in the training dtype
 //   optimizer.safetensors            Adam's moments: exp_avg.NAME, exp_avg_sq.NAME
 //   trainer.json                     TrainState
-// A folder of that name is always whole: it appears and disappears by one rename.
+//   checksums.json                   of these files
+// A folder of that name is always whole: it appears and disappears by one rename. What a disk or a person
+// does to it later shows in the checksums.
 #pragma once
 
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "models/mamba_lm.h"
 #include "train/optimizer.h"
@@ -20,6 +24,20 @@ std::filesystem::path checkpoint_path(const std::filesystem::path& run, int64_t 
 std::optional<std::filesystem::path> last_checkpoint(const std::filesystem::path& run);
 /// The one with the best evaluation, as the newest one knows it. @throws IoError, InputError
 std::optional<std::filesystem::path> best_checkpoint(const std::filesystem::path& run);
+
+struct DamagedCheckpoint {
+  std::filesystem::path folder;
+  std::string problem;  // names the file
+};
+/// Where a training continues.
+struct ResumePoint {
+  std::optional<std::filesystem::path> checkpoint;  // the newest that is whole; none: from the start
+  std::vector<DamagedCheckpoint> damaged;           // newer than it
+};
+/// @throws InputError when all checkpoints are damaged, saying what to delete; IoError
+ResumePoint resume_point(const std::filesystem::path& run);
+/// @throws IoError
+void remove_checkpoint(const std::filesystem::path& checkpoint);
 
 /// @throws IoError (no space left, read-only, …); earlier checkpoints stay as they are
 void save_checkpoint(const std::filesystem::path& run, const models::MambaLM& model, const AdamW& optimizer,

@@ -13,6 +13,7 @@
 
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "tests/cli/tiny_recipe.h"
 #include "tests/support/program.h"
 #include "tests/support/tensors.h"
 
@@ -25,33 +26,10 @@ using testing::ProgramOutcome;
 using testing::run_program;
 using testing::TemporaryFolder;
 
-constexpr const char* kRecipe = R"(
-[run]
-output = "out"
-[data]
-min_length = 2
-max_length = 4
-context = 24
-held_out = 20
-[model]
-d_model = 16
-n_layer = 2
-d_state = 8
-headdim = 8
-[train]
-steps = 6
-batch_size = 2
-checkpoint_every = 2
-eval_every = 3
-log_every = 1
-[decompose]
-max_rows = 3
-)";
-
 class RunTest : public ::testing::Test {
  protected:
   void write_recipe(const std::string& more = "") const {
-    std::ofstream(folder_ / "r.toml") << kRecipe << more;
+    std::ofstream(folder_ / "r.toml") << kTinyRecipe << more;
   }
 
   ProgramOutcome program(std::vector<std::string> arguments,
@@ -405,7 +383,7 @@ TEST_F(RunTest, DoesNotReplaceARecipeThatWasChangedInTheOutput) {
 
 TEST_F(RunTest, ReadsARecipeFromStdin) {
   const ProgramOutcome outcome =
-      run_program({"validate", "-", "--json"}, {.folder = folder_.path(), .input = kRecipe});
+      run_program({"validate", "-", "--json"}, {.folder = folder_.path(), .input = kTinyRecipe});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const Json result = Json::parse(outcome.out);
   EXPECT_EQ(result["options"]["train.steps"]["value"], 6);

@@ -1,9 +1,7 @@
 // kill -9 at random moments of a training, writing of checkpoints included: run again, it ends with the
 // weights and moments of the undisturbed run, bit by bit.
 #include <chrono>
-#include <csignal>
 #include <sys/wait.h>
-#include <thread>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -12,6 +10,7 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "tests/support/files.h"
+#include "tests/support/kill.h"
 #include "tests/train/tiny_training.h"
 #include "train/training_checkpoint.h"
 
@@ -51,24 +50,10 @@ pid_t start(const TrainSetup& training) {
   ::_exit(status);
 }
 
-int wait_for(pid_t child) {
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return status;
-}
-
 void train_to_the_end(const TrainSetup& training) {
-  const int status = wait_for(start(training));
+  int status = 0;
+  ::waitpid(start(training), &status, 0);
   ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
-/// True when the child was killed before it ended by itself.
-bool killed_after(const TrainSetup& training, std::chrono::duration<double> delay) {
-  const pid_t child = start(training);
-  std::this_thread::sleep_for(delay);
-  ::kill(child, SIGKILL);
-  const int status = wait_for(child);
-  return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
 std::string weights_and_moments(const fs::path& run) {
@@ -88,7 +73,8 @@ TEST(KillAndResume, EndsWithTheWeightsOfTheUndisturbedRun) {
   for (int round = 0; killed < kKills; ++round) {
     ASSERT_LT(round, 4 * kKills) << "the training ends before it can be killed";
     const TrainSetup training = setup(folder / fmt::format("run-{}", round), 1 + round % 3);
-    killed += killed_after(training, std::chrono::duration<double>(random.uniform(0.0, seconds)));
+    killed +=
+        testing::killed_after(start(training), std::chrono::duration<double>(random.uniform(0.0, seconds)));
     train_to_the_end(training);
     ASSERT_EQ(weights_and_moments(training.folder), expected) << "round " << round;
     fs::remove_all(training.folder);
@@ -99,7 +85,7 @@ TEST(KillAndResume, SurvivesOneKillAfterAnother) {
   const testing::TemporaryFolder folder;
   const TrainSetup training = setup(folder / "run", 1);
   train_to_the_end(setup(folder / "undisturbed", 3));
-  for (int i = 0; i < 8; ++i) killed_after(training, std::chrono::milliseconds(20 + 15 * i));
+  for (int i = 0; i < 8; ++i) testing::killed_after(start(training), std::chrono::milliseconds(20 + 15 * i));
   train_to_the_end(training);
   EXPECT_EQ(weights_and_moments(folder / "run"), weights_and_moments(folder / "undisturbed"));
 }

@@ -7,7 +7,9 @@
 
 #include <gtest/gtest.h>
 
+#include "core/checksums.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "core/stop_signal.h"
 #include "models/checkpoint.h"
 #include "tests/support/files.h"
@@ -123,6 +125,8 @@ TEST(Checkpoint, OfANewerFormatIsRefusedByName) {
   core::Json json = core::read_json(file);
   json["format_version"] = 99;
   core::write_json(file, json);
+  fs::remove(file.parent_path() / "checksums.json");
+  core::write_checksums(file.parent_path());
   const std::string message = error_of<core::InputError>([&] { train_tiny(tiny_setup(folder.path())); });
   EXPECT_CONTAINS(message, "trainer.json");
   EXPECT_CONTAINS(message, "99");
@@ -168,6 +172,80 @@ TEST(Checkpoint, HalfDeletedAndForeignNamesAreNotCheckpoints) {
   prune_checkpoints(folder.path(), 1, std::nullopt);
   EXPECT_TRUE(fs::exists(checkpoint_path(folder.path(), 3)));
   EXPECT_FALSE(fs::exists(folder.path() / "checkpoints/.deleted-step-00000009"));
+}
+
+void cut(const fs::path& file) { fs::resize_file(file, fs::file_size(file) / 2); }
+void flip_a_bit(const fs::path& file) {
+  std::string bytes = core::read_file(file);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 4);
+  testing::put_file(file, bytes);
+}
+void empty(const fs::path& file) { fs::resize_file(file, 0); }
+void remove(const fs::path& file) { fs::remove(file); }
+
+struct Damage {
+  std::string file, problem;
+  void (*make)(const fs::path& file);
+};
+const std::vector<Damage> kDamages = {{"model.safetensors", "is damaged", cut},
+                                      {"model.safetensors", "is damaged", flip_a_bit},
+                                      {"config.json", "is damaged", flip_a_bit},
+                                      {"optimizer.safetensors", "is missing", remove},
+                                      {"optimizer.safetensors", "is damaged", flip_a_bit},
+                                      {"trainer.json", "is damaged", flip_a_bit},
+                                      {"trainer.json", "is damaged", empty},
+                                      {"checksums.json", "", cut},
+                                      {"checksums.json", "is missing", remove}};
+
+/// What `run` writes on stderr.
+template <class Run>
+std::string stderr_of(const Run& run) {
+  ::testing::internal::CaptureStderr();
+  run();
+  return ::testing::internal::GetCapturedStderr();
+}
+
+TEST(DamagedCheckpoint, IsRemovedAndTheOneBeforeContinuesBitByBit) {
+  const TemporaryFolder folder;
+  const std::string expected = train_tiny(tiny_setup(folder / "straight"));
+  for (const Damage& damage : kDamages) {
+    SCOPED_TRACE(damage.file + " " + damage.problem);
+    const TrainSetup setup = tiny_setup(folder / "run");
+    fs::remove_all(setup.folder);
+    stopped_at(setup, 18, SIGTERM);  // leaves updates 16 and 18
+    const fs::path newest = checkpoint_path(setup.folder, 18);
+    damage.make(newest / damage.file);
+    const std::string messages = stderr_of([&] { EXPECT_EQ(train_tiny(setup), expected); });
+    EXPECT_CONTAINS(messages, "warning: " + (newest / damage.file).string());
+    EXPECT_CONTAINS(messages, damage.problem);
+    EXPECT_CONTAINS(messages,
+                    "removing it and continuing from " + checkpoint_path(setup.folder, 16).string() + "\n");
+    EXPECT_EQ(steps_of(setup.folder, "train"), steps_of(folder / "straight", "train"));
+  }
+}
+
+TEST(DamagedCheckpoint, OfAllSaysWhatToDelete) {
+  const TemporaryFolder folder;
+  const TrainSetup setup = tiny_setup(folder.path());
+  train_tiny(setup);
+  const fs::path file = checkpoint_path(folder.path(), 24) / "model.safetensors";
+  for (const auto& entry : fs::directory_iterator(folder / "checkpoints"))
+    flip_a_bit(entry.path() / "model.safetensors");
+  const std::string message = error_of<core::InputError>([&] { train_tiny(setup); });
+  EXPECT_TRUE(message.starts_with(file.string() + " is damaged: ")) << message;
+  EXPECT_TRUE(message.ends_with("delete " + folder.path().string() + " to train again")) << message;
+  EXPECT_TRUE(fs::exists(file));
+}
+
+TEST(FinishedTraining, RemovesWhatAKilledRunCouldNot) {
+  const TemporaryFolder folder;
+  const TrainSetup setup = tiny_setup(folder.path());
+  train_tiny(setup);
+  for (const char* name : {"step-00000001", ".deleted-step-00000002"})
+    fs::create_directories(folder / "checkpoints" / name);
+  train_tiny(setup);
+  EXPECT_FALSE(fs::exists(folder / "checkpoints/step-00000001"));
+  EXPECT_FALSE(fs::exists(folder / "checkpoints/.deleted-step-00000002"));
 }
 
 /// No file may grow beyond `bytes`, as on a full disk.
