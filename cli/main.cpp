@@ -1,3 +1,4 @@
+#include <csignal>
 #include <malloc.h>
 
 #include "cli/arguments.h"
@@ -17,6 +18,7 @@ void keep_freed_memory() {
 
 int main(int argc, char** argv) {
   keep_freed_memory();
+  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit of a file's size then fails, and says so
   try {
     exactmamba::cli::parse_arguments(argc, argv)();
     return 0;

@@ -13,9 +13,9 @@ namespace exactmamba::cli {
 namespace fs = std::filesystem;
 
 void write_result(const std::string& text) {
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-  core::require<core::IoError>(written && std::fflush(stdout) == 0, "stdout: cannot write: {}",
-                               std::strerror(errno));
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  core::require<core::IoError>(written, "stdout: cannot write: {}", std::strerror(errno));
 }
 
 void write_json_result(const core::Json& document) {

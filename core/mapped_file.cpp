@@ -16,8 +16,8 @@ MappedFile::MappedFile(const std::filesystem::path& file) {
   require<IoError>(descriptor >= 0, "cannot read {}: {}", file.string(), std::strerror(errno));
   const std::shared_ptr<void> closer(nullptr, [descriptor](void*) { ::close(descriptor); });
   struct stat status = {};
-  require<IoError>(::fstat(descriptor, &status) == 0, "cannot read {}: {}", file.string(),
-                   std::strerror(errno));
+  const bool known = ::fstat(descriptor, &status) == 0;
+  require<IoError>(known, "cannot read {}: {}", file.string(), std::strerror(errno));
   require<IoError>(S_ISREG(status.st_mode), "cannot read {}: it is no regular file", file.string());
   if (status.st_size == 0) return;
   const size_t size = static_cast<size_t>(status.st_size);

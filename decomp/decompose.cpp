@@ -305,6 +305,10 @@ std::vector<std::pair<std::string, at::Tensor>> full_contributions(const models:
     for (const std::string& name : options.approximations) {
       FullContributions full(trace, bias);
       produce_tiles(trace, approximation_from_name(name, "decompose.approximations"), bias, {&full});
+      core::require<core::NumericalError>(
+          full.contributions().isfinite().all().item<bool>(),
+          "row {}, layer {}: the contributions of {} hold a number that is not finite", row.index,
+          trace.layer, name);
       if (tensors.empty()) tensors.emplace_back("pairs", full.pairs());
       tensors.emplace_back(fmt::format("layer{}.{}", trace.layer, name), full.contributions());
       if (full.bias().defined())

@@ -48,7 +48,8 @@ void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& v
   }
   core::require(targets > 0, "the validation data '{}' has no target tokens", valid.name());
   const double loss = nats / static_cast<double>(targets);
-  core::require<core::NumericalError>(std::isfinite(loss), "the validation loss is not finite ({})", loss);
+  core::require<core::NumericalError>(std::isfinite(loss),
+                                      "the validation loss is {}: the model's logits are not finite", loss);
   values["loss"] = loss;
   values["perplexity"] = std::exp(loss);
   if (bytes > 0) values["bits_per_byte"] = nats / std::numbers::ln2 / static_cast<double>(bytes);

@@ -4,7 +4,7 @@
 
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/isnan.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/tensor.h>
 
 #include "core/error.h"
@@ -15,8 +15,10 @@ namespace {
 /// The most likely token of every row, pad rows left out.
 std::vector<int64_t> most_likely(const at::Tensor& logits, int64_t vocab_size) {
   const at::Tensor real = logits.narrow(1, 0, vocab_size);
-  core::require<core::NumericalError>(!real.isnan().any().item<bool>(),
-                                      "generation: the model's logits are not numbers (NaN)");
+  core::require<core::NumericalError>(
+      real.isfinite().all().item<bool>(),
+      "generation: the model's logits are not finite (infinity or NaN): its weights overflow in {}",
+      c10::toString(real.scalar_type()));
   const at::Tensor ids = real.argmax(1);
   const int64_t* first = ids.const_data_ptr<int64_t>();
   return {first, first + ids.numel()};

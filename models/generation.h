@@ -20,7 +20,7 @@ using TokenCallback = std::function<void(size_t prompt, int64_t token)>;
 
 /// What follows each prompt; prompts of any lengths run together. Pad rows of the vocabulary are never
 /// emitted; of equal logits the lowest id wins. @throws InputError for an empty prompt or an unknown token,
-/// NumericalError when a logit is not a number.
+/// NumericalError when a logit is not finite.
 std::vector<std::vector<int64_t>> generate(const MambaLM& model,
                                            const std::vector<std::vector<int64_t>>& prompts,
                                            const GenerationOptions& options,

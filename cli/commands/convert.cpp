@@ -13,18 +13,40 @@
 #include "models/checkpoint.h"
 
 namespace exactmamba::cli {
+namespace fs = std::filesystem;
+
 namespace {
 
 /// What a folder may hold that --overwrite replaces: a model in either form, and its card.
 const std::vector<std::string> kModelFiles = {
     "config.json", "model*.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "README.md"};
 
+bool keeps_training(const fs::path& folder) {
+  const auto has = [&folder](const char* name) { return fs::exists(folder / name); };
+  return has("stage.json") || has("trainer.json") || (has("metrics.jsonl") && has("checkpoints"));
+}
+
+/// A new model must not replace the one that it is made from, nor anything of a run, nor lie among them.
+void refuse_place(const fs::path& output, const fs::path& model) {
+  const fs::path target = fs::weakly_canonical(output), source = fs::weakly_canonical(model);
+  core::require<core::IoError>(!fs::exists(target / "run.json") || !fs::exists(target / "stages"),
+                               "{}: holds the stages of a run; choose another --output", output.string());
+  for (fs::path folder = target; folder.has_relative_path(); folder = folder.parent_path()) {
+    core::require<core::IoError>(folder != source,
+                                 "{}: is, or lies in, the model that is read, {}; choose another --output",
+                                 output.string(), model.string());
+    core::require<core::IoError>(!keeps_training(folder),
+                                 "{}: is, or lies in, the folder of a training, {}; choose another --output",
+                                 output.string(), folder.string());
+  }
+}
+
 }  // namespace
 
 void convert(const ConvertArguments& arguments) {
-  namespace fs = std::filesystem;
   core::require<core::UsageError>(arguments.output != "-", "--output must be a folder");
   refuse_existing(arguments.output, arguments.overwrite);
+  refuse_place(arguments.output, arguments.model);
   const at::ScalarType storage = dtype_from_name(arguments.dtype);
   models::LoadOptions options;
   options.dtype = storage == at::kDouble ? at::kDouble : at::kFloat;

@@ -7,8 +7,21 @@
 #include "cli/output.h"
 #include "cli/tokens.h"
 #include "models/checkpoint.h"
+#include "models/stored_weights.h"
 
 namespace exactmamba::cli {
+namespace {
+
+/// The weights are finite, but what is computed from them may be too large for the dtype.
+void refuse_overflow(const at::Tensor& values, const std::string& what, const ModelArguments& in) {
+  models::require_finite(values, fmt::format("{}: {} overflows in {}: element ", in.model, what, in.dtype));
+}
+
+std::string block_name(int64_t layer) {
+  return layer < 0 ? "the embedding" : fmt::format("the residual stream after layer {}", layer);
+}
+
+}  // namespace
 
 void forward(const ForwardArguments& arguments) {
   const ModelArguments& in = arguments.model;
@@ -20,13 +33,14 @@ void forward(const ForwardArguments& arguments) {
   const models::MambaLM model = models::load_model(in.model, options);
 
   core::NamedTensors blocks;
-  const auto keep = [&](int64_t layer, const at::Tensor& r) {
-    blocks.emplace_back(fmt::format("hidden.{}", layer + 1), r.clone());  // hidden.0: the embedding
+  const auto visit = [&](int64_t layer, const at::Tensor& r) {
+    refuse_overflow(r, block_name(layer), in);
+    if (arguments.blocks)
+      blocks.emplace_back(fmt::format("hidden.{}", layer + 1), r.clone());  // hidden.0: the embedding
   };
   core::NamedTensors result = {{"input_ids", tokens.input_ids}, {"cu_seqlens", tokens.cu_seqlens}};
-  result.emplace_back("logits",
-                      model.logits(tokens.input_ids, tokens.cu_seqlens,
-                                   arguments.blocks ? models::MambaLM::BlockVisitor(keep) : nullptr));
+  result.emplace_back("logits", model.logits(tokens.input_ids, tokens.cu_seqlens, visit));
+  refuse_overflow(result.back().second, "logits", in);
   result.insert(result.end(), blocks.begin(), blocks.end());
   const std::string checksum = model.parameters().checksum();
   save_tensors(in.output, in.overwrite, result, {{"model_checksum", checksum}, {"dtype", in.dtype}});

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <map>
 
 #include <gtest/gtest.h>
@@ -108,15 +109,30 @@ void replace_in(const fs::path& file, const std::string& from, const std::string
 
 void truncate_weights(const fs::path& folder) { fs::resize_file(folder / "model.safetensors", 5000); }
 
-void poison_weights(const fs::path& folder) {
+core::NamedTensors weights_of(const fs::path& folder) {
   core::NamedTensors tensors;
-  {
-    const core::SafetensorsFile file(folder / "model.safetensors");
-    for (const std::string& name : file.names()) tensors.emplace_back(name, file.tensor(name).clone());
-  }
+  const core::SafetensorsFile file(folder / "model.safetensors");
+  for (const std::string& name : file.names()) tensors.emplace_back(name, file.tensor(name).clone());
+  return tensors;
+}
+
+void poison_weights(const fs::path& folder) {
+  core::NamedTensors tensors = weights_of(folder);
   tensors[3].second.view(-1)[1] = std::nan("");
   core::write_safetensors(folder / "model.safetensors", tensors);
 }
+
+/// Every element of the weight `name` becomes the largest number of its dtype: finite, but no sum of them is.
+std::function<void(const fs::path&)> overflow_of(const std::string& name) {
+  return [name](const fs::path& folder) {
+    core::NamedTensors tensors = weights_of(folder);
+    for (auto& [tensor_name, values] : tensors)
+      if (tensor_name == name) values.fill_(std::numeric_limits<float>::max());
+    core::write_safetensors(folder / "model.safetensors", tensors);
+  };
+}
+const auto overflowing_layer = overflow_of("backbone.layers.1.mixer.out_proj.weight");
+const auto overflowing_logits = overflow_of("backbone.norm_f.weight");
 
 /// A golden identity model in `m`; `more` goes into its config.json.
 std::function<void(const fs::path&)> identity_model(const std::string& more) {
@@ -515,7 +531,7 @@ INSTANTIATE_TEST_SUITE_P(
              model("mamba2-hf")},
         Case{"no_space_left",
              kIo,
-             "o",
+             "cannot write o: File too large",
              {"forward", "m", "--ids", "1,2,3", "--output", "o"},
              model("mamba2-hf"),
              {},
@@ -529,9 +545,21 @@ INSTANTIATE_TEST_SUITE_P(
              50000},
         Case{"full_stdout",
              kIo,
-             "stdout: cannot write",
+             "stdout: cannot write: No space left on device",
              {"validate", "--reference"},
              [](const fs::path&) {},
+             "/dev/full"},
+        Case{"full_stdout_for_help",
+             kIo,
+             "stdout: cannot write: No space left on device",
+             {"run", "--help"},
+             [](const fs::path&) {},
+             "/dev/full"},
+        Case{"full_stdout_for_a_short_result",
+             kIo,
+             "stdout: cannot write: No space left on device",
+             {"generate", "m", "--ids", "1", "--max-new-tokens", "1"},
+             model("mamba2-hf"),
              "/dev/full"},
         Case{"report_without_run", kInput, "there is no finished stage", {"report", "r.toml"}, recipe("")},
         Case{"evaluate_without_training",
@@ -623,6 +651,117 @@ INSTANTIATE_TEST_SUITE_P(
                    [](const fs::path& m) {
                      replace_in(m / "config.json", "{", "{\"conv_activation\": \"relu\",");
                    })}),
+    test_name);
+
+// ---- finite weights, results that are not ----
+
+/// The model beside a recipe whose data fit its vocabulary.
+std::function<void(const fs::path&)> evaluated(const std::function<void(const fs::path&)>& edit) {
+  return both(model("mamba2-hf", edit), recipe("data.held_out = 4"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Overflow, BadInput,
+    ::testing::Values(
+        Case{"forward_layer",
+             kNumerical,
+             "m: the residual stream after layer 1 overflows in float32: element [0, ",
+             {"forward", "m", "--ids", "1,2,3", "--output", "o"},
+             model("mamba2-hf", overflowing_layer)},
+        Case{"forward_logits",
+             kNumerical,
+             "m: logits overflows in float32: element [0, ",
+             {"forward", "m", "--ids", "1,2,3", "--blocks", "--output", "o"},
+             model("mamba2-hf", overflowing_logits)},
+        Case{"forward_logits_to_stdout",
+             kNumerical,
+             "logits",
+             {"forward", "m", "--ids", "1,2,3", "--output", "-"},
+             model("mamba2-hf", overflowing_logits)},
+        Case{"generate",
+             kNumerical,
+             "the model's logits are not finite",
+             {"generate", "m", "--ids", "1,2,3"},
+             model("mamba2-hf", overflowing_logits)},
+        Case{"evaluate",
+             kNumerical,
+             "generation: the model's logits are not finite",
+             {"evaluate", "r.toml", "--model", "m"},
+             evaluated(overflowing_logits)},
+        Case{"evaluate_teacher_forced",
+             kNumerical,
+             "the validation loss is nan: the model's logits are not finite",
+             {"evaluate", "r.toml", "--model", "m", "--set", "evaluate.free_running=false"},
+             evaluated(overflowing_layer)},
+        Case{"decompose",
+             kNumerical,
+             "row 0, layer 1: ",
+             {"decompose", "m", "--ids", "1,2,3", "--output", "o"},
+             model("mamba2-hf", overflowing_layer)},
+        Case{"decompose_logits",
+             kNumerical,
+             "row 0, layer 0: the map alti_logit of activation holds a number that is not finite",
+             {"decompose", "m", "--ids", "1,2,3", "--output", "o", "--set",
+              "decompose.methods=[\"alti_logit\"]"},
+             model("mamba2-hf", overflowing_logits)},
+        Case{"decompose_full",
+             kNumerical,
+             "row 0, layer 1: the contributions of activation hold a number that is not finite",
+             {"decompose", "m", "--ids", "1,2,3", "--full", "--output", "o"},
+             model("mamba2-hf", overflowing_layer)}),
+    test_name);
+
+// ---- places where a converted model would do harm ----
+
+std::function<void(const fs::path&)> model_and(const std::vector<std::string>& files) {
+  return both(model("mamba2-hf"), [files](const fs::path& folder) {
+    for (const std::string& file : files) {
+      fs::create_directories((folder / file).parent_path());
+      write(folder / file, "{}");
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    ConvertPlace, BadInput,
+    ::testing::Values(Case{"the_model_itself",
+                           kIo,
+                           "./m/: is, or lies in, the model that is read, m",
+                           {"convert", "m", "--output", "./m/", "--overwrite"},
+                           model("mamba2-hf")},
+                      Case{"through_a_link",
+                           kIo,
+                           "link: is, or lies in, the model that is read, m",
+                           {"convert", "m", "--output", "link", "--overwrite"},
+                           both(model("mamba2-hf"),
+                                [](const fs::path& folder) {
+                                  fs::create_directory_symlink("m", folder / "link");
+                                })},
+                      Case{"inside_the_model",
+                           kIo,
+                           "m/sub/o: is, or lies in, the model that is read, m",
+                           {"convert", "m", "--output", "m/sub/o"},
+                           model("mamba2-hf")},
+                      Case{"a_run",
+                           kIo,
+                           "out: holds the stages of a run",
+                           {"convert", "m", "--output", "out", "--overwrite"},
+                           model_and({"out/run.json", "out/stages/train-0/stage.json"})},
+                      Case{"a_stage",
+                           kIo,
+                           "is, or lies in, the folder of a training, ",
+                           {"convert", "m", "--output", "out/stages/train-0", "--overwrite"},
+                           model_and({"out/run.json", "out/stages/train-0/stage.json"})},
+                      Case{"among_checkpoints",
+                           kIo,
+                           "is, or lies in, the folder of a training, ",
+                           {"convert", "m", "--output", "t/checkpoints/step-00000009"},
+                           model_and({"t/metrics.jsonl", "t/checkpoints/step-00000003/trainer.json"})},
+                      Case{"a_checkpoint",
+                           kIo,
+                           "is, or lies in, the folder of a training, ",
+                           {"convert", "m", "--output", "c", "--overwrite"},
+                           model_and({"c/trainer.json"})}),
     test_name);
 
 }  // namespace

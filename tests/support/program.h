@@ -60,7 +60,7 @@ inline pid_t start_program(const std::vector<std::string>& arguments, const Prog
   redirect(out, O_WRONLY | O_CREAT | O_TRUNC, 1);
   redirect(err, O_WRONLY | O_CREAT | O_TRUNC, 2);
   const rlimit limit{setting.file_limit, setting.file_limit};
-  ::signal(SIGXFSZ, SIG_IGN);  // so that a write beyond the limit fails
+  ::signal(SIGXFSZ, SIG_DFL);  // as a shell starts it
   if (::chdir(setting.folder.c_str()) != 0 || ::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(126);
   ::execv(argv[0], argv.data());
   ::_exit(127);
