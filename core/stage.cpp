@@ -87,7 +87,7 @@ FileLock Stage::prepare() const {
   return std::move(*lock);
 }
 
-std::string Stage::program_version() const { return read_record().value("program_version", ""); }
+std::string Stage::program_version() const { return read_json(record()).value("program_version", ""); }
 
 void Stage::finish(const Json& result) const {
   Json content = {{"format_version", kFormatVersion},
