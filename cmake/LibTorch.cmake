@@ -39,4 +39,3 @@ if(NOT EXACTMAMBA_BUILD_FUZZERS)
 endif()
 # torch/lib comes first in the rpath, so that one libgomp serves LibTorch and us.
 set(CMAKE_BUILD_RPATH ${torch_root}/lib)
-set(CMAKE_INSTALL_RPATH ${torch_root}/lib)
