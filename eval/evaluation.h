@@ -1,13 +1,13 @@
 // What one trained and decomposed model is worth, as JSON: the parts `values`, `layers` and `maps` of a
 // report's row (report.h).
 //
-// values  loss [nats/target], perplexity, bits_per_byte (byte-level text); character_accuracy,
-// string_accuracy and the same with
-//         free_ (copy task) [fractions]; error.APPROXIMATION.FIRST-LAST per layer range;
+// values  loss [nats/target], perplexity, bits_per_byte (byte-level text);
+//         character_accuracy, string_accuracy and the same with free_ (copy task) [fractions];
+//         error.APPROXIMATION.FIRST-LAST per layer range;
 //         attribution.METHOD.{auc, ap, r_at_k, layer}: the layer with the highest AP (copy task);
 //         attribution_whole_model.METHOD.{auc, ap, r_at_k}: maps of all layers together
-// layers  "approximation error (MEASURE)": {approximation: […]}; "copy attribution AUC" and so on: {method:
-// […]}
+// layers  "approximation error (MEASURE)": {approximation: […]};
+//         "copy attribution AUC" and so on: {method: […]}
 #pragma once
 
 #include <functional>

@@ -1,11 +1,10 @@
 // What a training says while it runs: a progress line on stderr and metrics.jsonl. Lines of metrics.jsonl
 // (absent value: null):
 //   {"kind": "train", "step", "loss" [nats/target], "grad_norm" (before clipping), "lr", "alpha",
-//   "tokens_per_second",
-//    "target_tokens" [of the update], "total_tokens", "elapsed_seconds"}                     every log_every
-//    updates
-//   {"kind": "skipped", "step", "reason": "no target" | "not finite", "loss", "grad_norm"}   every skipped
-//   update
+//    "tokens_per_second", "target_tokens" [of the update], "total_tokens", "elapsed_seconds"}
+//                                                                                every log_every updates
+//   {"kind": "skipped", "step", "reason": "no target"}                           every skipped update
+//   {"kind": "skipped", "step", "reason": "not finite", "loss", "grad_norm"}
 //   {"kind": "evaluation", "step", "alpha", "elapsed_seconds", measures…}
 #pragma once
 

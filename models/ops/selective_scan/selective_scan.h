@@ -1,8 +1,8 @@
 // The Mamba-1 scan, with Δ's bias and softplus, the D skip and the gate fused:
-//   Δ_t = softplus(delta_t + delta_bias)  (or delta_t + delta_bias without softplus; softplus is linear above
-//   20) s_t[c,n] = exp(Δ_t[c] A[c,n]) s_{t-1}[c,n] + Δ_t[c] B_t[g(c),n] u_t[c],   g(c) = c // (D/G) out_t[c]
-//   = (Σ_n C_t[g(c),n] s_t[c,n] + D[c] u_t[c]) · SiLU(z_t[c])             (Gu & Dao 2023; mamba_ssm
-//   selective_scan_ref)
+//   Δ_t      = softplus(delta_t + delta_bias), linear above 20; without softplus: delta_t + delta_bias
+//   s_t[c,n] = exp(Δ_t[c] A[c,n]) s_{t-1}[c,n] + Δ_t[c] B_t[g(c),n] u_t[c],   g(c) = c // (D/G)
+//   out_t[c] = (Σ_n C_t[g(c),n] s_t[c,n] + D[c] u_t[c]) · SiLU(z_t[c])
+// (Gu & Dao 2023; mamba_ssm's selective_scan_ref)
 // float and double. Last dimensions contiguous; u, delta, z, B, C may have any stride between tokens.
 #pragma once
 
