@@ -108,11 +108,6 @@ int64_t RandomStream::uniform_int(int64_t low, int64_t high) {
   return static_cast<int64_t>(static_cast<uint64_t>(low) + value % span);
 }
 
-double RandomStream::normal() {
-  const double first = uniform();
-  return normal_pair({first, uniform()}).first;
-}
-
 /// Element 2k and 2k+1 come from block k, so any thread can make any part. `draw` turns a block into two
 /// numbers.
 template <class Draw>

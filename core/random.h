@@ -27,7 +27,6 @@ class RandomStream {
   double uniform();                                // [0, 1), 53 bits
   double uniform(double low, double high);         // [low, high)
   int64_t uniform_int(int64_t low, int64_t high);  // [low, high], without bias
-  double normal();                                 // N(0, 1), Box–Muller
   /// Both are drawn in double, rounded to the tensor's dtype, and use every thread.
   void fill_uniform(at::Tensor& tensor, double low, double high);
   void fill_normal(at::Tensor& tensor, double mean, double standard_deviation);

@@ -6,13 +6,13 @@
 //   columns [{key, title, unit ("%": values are fractions), better ("higher" | "lower" | ""), digits, help}]
 //   rows    [{label, settings {name: text},
 //             values  {column key: number | null},
-//             curves  {name: {x: [steps], y: [numbers]}},            e.g. "loss", "validation loss"
-//             error_curves {approximation: {measure, steps, alpha: [one per evaluation of the training],
+//             curves  {name: {x: [steps], y: [numbers]}},            e.g. "loss", "string accuracy"
+//             error_curves {approximation: {measure, steps,
+//                                           alpha: [one per evaluation of the training],
 //                                           layers: [one list per layer]}}, with train.eval_error only
-//             layers  {measure: {series: [one number per layer]}},   e.g. "approximation error":
-//             {"activation": […]} maps    [{title, method, text, layer, rows [labels], columns [labels],
-//             values
-//             [[numbers]]}]}]
+//             layers  {measure: {series: [one number per layer]}},
+//                     e.g. "approximation error (l2_mean)": {"activation": […]}
+//             maps    [{title, method, text, layer, rows [labels], columns [labels], values [[numbers]]}]}]
 // rows[i] without label and settings is what evaluation (evaluation.h) returns for one model.
 #pragma once
 
@@ -38,6 +38,5 @@ std::string report_html(const core::Json& report);
 
 /// report.json, report.md and report.html in `folder`, each atomic. @throws IoError
 void write_report(const std::filesystem::path& folder, const core::Json& report);
-core::Json read_report(const std::filesystem::path& file);
 
 }  // namespace exactmamba::eval

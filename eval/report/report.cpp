@@ -6,7 +6,6 @@
 
 namespace exactmamba::eval {
 
-using core::InputError;
 using core::Json;
 using core::require;
 
@@ -49,16 +48,6 @@ void check_report(const Json& report, const std::string& where) {
             "{}: a column lacks 'key' or 'title'", where);
   }
   for (const Json& row : report["rows"]) check_row(row, where);
-}
-
-Json read_report(const std::filesystem::path& file) {
-  const Json report = core::read_json(file);
-  try {
-    check_report(report, file.string());
-  } catch (const Json::exception& problem) {  // a value of another type than the format says
-    throw InputError(fmt::format("{}: malformed report: {}", file.string(), problem.what()));
-  }
-  return report;
 }
 
 void write_report(const std::filesystem::path& folder, const Json& report) {

@@ -194,6 +194,9 @@ std::string report_markdown(const Json& report) {
       out += fmt::format("- **{}**: {}\n", markdown_escaped(column.title), markdown_escaped(column.help));
   }
   out += layer_markdown(report);
+  const auto has_curves = [](const Json& row) { return row.contains("curves"); };
+  if (std::any_of(report["rows"].begin(), report["rows"].end(), has_curves))
+    out += "\nCurves of the training are in report.html, their numbers in report.json.\n";
   out += "\n## How it was made\n\n";
   const Json provenance = report.value("provenance", Json::object());
   for (const auto& [name, value] : provenance.items()) {

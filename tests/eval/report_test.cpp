@@ -47,6 +47,13 @@ TEST(ReportMarkdown, EscapesCellsAndFencesTheRecipe) {
   EXPECT_NE(text.find("````toml\nx = '```'\n````"), std::string::npos) << text;
 }
 
+TEST(ReportMarkdown, SaysWhereCurvesAre) {
+  Json report = small_report();
+  EXPECT_EQ(report_markdown(report).find("Curves"), std::string::npos);
+  report["rows"][1]["curves"] = {{"loss", {{"x", {1}}, {"y", {0.5}}}}};
+  EXPECT_NE(report_markdown(report).find("\nCurves of the training are in report.html"), std::string::npos);
+}
+
 TEST(ReportHtml, HostileTextStaysText) {
   Json report = small_report();
   report["title"] = report["recipe"] = kHostile;
@@ -124,7 +131,7 @@ TEST(ReportFiles, WriteAndReadBack) {
   const std::filesystem::path folder = std::filesystem::temp_directory_path() / "exactmamba-report-test";
   std::filesystem::create_directories(folder);
   write_report(folder, small_report());
-  EXPECT_EQ(read_report(folder / "report.json"), small_report());
+  EXPECT_EQ(core::read_json(folder / "report.json"), small_report());
   EXPECT_EQ(core::read_file(folder / "report.html"), report_html(small_report()));
   EXPECT_EQ(core::read_file(folder / "report.md"), report_markdown(small_report()));
   std::filesystem::remove_all(folder);
