@@ -25,7 +25,7 @@ class TokenRows final : public Dataset {
   int64_t size() const override { return static_cast<int64_t>(row_begins_.size()) - 1; }
   Row row(int64_t index) const override;
   int64_t vocab_size() const override { return vocab_size_; }
-  std::string token_text(int64_t) const override { return ""; }
+  std::string token_text(int64_t id) const override { return std::to_string(id); }
   std::string fingerprint() const override;
 
  private:

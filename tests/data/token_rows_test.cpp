@@ -37,6 +37,7 @@ TEST_F(TokenRowsTest, LabelsAreShiftedHere) {
   EXPECT_EQ(data.row(0).starts, (Ids{0}));
   EXPECT_EQ(data.row(1).targets, (Ids{2, -100}));
   EXPECT_EQ(data.vocab_size(), 100);
+  EXPECT_EQ(data.token_text(42), "42");  // labels of maps
   EXPECT_THROW(data.row(2), core::InputError);
 }
 
