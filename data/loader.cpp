@@ -14,11 +14,6 @@
 namespace exactmamba::data {
 namespace {
 
-struct RowRange {
-  int64_t begin, end;
-  bool empty() const { return begin == end; }
-};
-
 void check_options(const LoaderOptions& o) {
   core::require(o.batch_size > 0, "batch_size is {}; it must be at least 1", o.batch_size);
   core::require(o.prefetch >= 0, "prefetch is {}; it must be 0 (none) or more", o.prefetch);
@@ -37,7 +32,7 @@ class Loader::State {
     check_options(options_);
     rows_ = dataset_->size();
     global_batch_ = options_.batch_size * options_.ranks;
-    batches_per_epoch_ = (options_.drop_last ? rows_ : rows_ + global_batch_ - 1) / global_batch_;
+    batches_per_epoch_ = rows_ / global_batch_;
     core::require(
         batches_per_epoch_ > 0,
         "{} has {} rows, too few for one batch of {} rows; make the batch or the context smaller, or "
@@ -49,7 +44,6 @@ class Loader::State {
   State& operator=(const State&) = delete;
 
   int64_t position() const { return position_; }
-  int64_t batches_per_epoch() const { return batches_per_epoch_; }
 
   void seek(int64_t position) {
     core::require(position >= 0, "the position of the data is {}; it cannot be negative", position);
@@ -69,14 +63,6 @@ class Loader::State {
     std::exception_ptr error;
   };
 
-  /// The rows of the epoch's order that this rank reads for batch `index` of an epoch.
-  RowRange slice(int64_t index) const {
-    const int64_t begin = index * global_batch_;
-    const int64_t count = std::min(global_batch_, rows_ - begin);
-    return {begin + count * options_.rank / options_.ranks,
-            begin + count * (options_.rank + 1) / options_.ranks};
-  }
-
   int64_t shuffled(int64_t epoch, int64_t index) {
     if (!options_.shuffle || dataset_->endless()) return index;
     if (epoch != order_epoch_) {
@@ -87,18 +73,12 @@ class Loader::State {
     return order_[index];
   }
 
-  Row row_without_targets(int64_t index) const {
-    Row row = dataset_->row(index);
-    std::fill(row.targets.begin(), row.targets.end(), kIgnoredTarget);
-    return row;
-  }
-
   Batch make(int64_t position) {
     const int64_t epoch = position / batches_per_epoch_, index = position % batches_per_epoch_;
-    const RowRange range = slice(index);
+    const int64_t begin = index * global_batch_ + options_.rank * options_.batch_size;
     std::vector<Row> rows;
-    for (int64_t i = range.begin; i < range.end; ++i) rows.push_back(dataset_->row(shuffled(epoch, i)));
-    if (range.empty()) rows.push_back(row_without_targets(shuffled(epoch, index * global_batch_)));
+    for (int64_t i = begin; i < begin + options_.batch_size; ++i)
+      rows.push_back(dataset_->row(shuffled(epoch, i)));
     return collate(rows, options_.pad_id);
   }
 
@@ -170,21 +150,20 @@ Loader::~Loader() = default;
 Batch Loader::next() { return state_->next(); }
 int64_t Loader::position() const { return state_->position(); }
 void Loader::seek(int64_t position) { state_->seek(position); }
-int64_t Loader::batches_per_epoch() const { return state_->batches_per_epoch(); }
 
-std::vector<Batch> batches_in_order(const Dataset& dataset, int64_t batch_size, int64_t max_rows,
-                                    int64_t pad_id) {
+BatchesInOrder::BatchesInOrder(const Dataset& dataset, int64_t batch_size, int64_t max_rows, int64_t pad_id)
+    : dataset_(dataset), batch_size_(batch_size), rows_(dataset.size()), pad_id_(pad_id) {
   core::require(batch_size > 0, "batch_size is {}; it must be at least 1", batch_size);
   core::require(max_rows > 0 || !dataset.endless(), "{} has no end: say how many of its rows to take",
                 dataset.name());
-  const int64_t rows = max_rows > 0 ? std::min(max_rows, dataset.size()) : dataset.size();
-  std::vector<Batch> batches;
-  for (int64_t begin = 0; begin < rows; begin += batch_size) {
-    std::vector<Row> chunk;
-    for (int64_t i = begin; i < std::min(begin + batch_size, rows); ++i) chunk.push_back(dataset.row(i));
-    batches.push_back(collate(chunk, pad_id));
-  }
-  return batches;
+  if (max_rows > 0) rows_ = std::min(max_rows, rows_);
+}
+
+Batch BatchesInOrder::operator[](int64_t index) const {
+  const int64_t begin = index * batch_size_, end = std::min(begin + batch_size_, rows_);
+  std::vector<Row> rows;
+  for (int64_t i = begin; i < end; ++i) rows.push_back(dataset_.row(i));
+  return collate(rows, pad_id_);
 }
 
 }  // namespace exactmamba::data

@@ -41,12 +41,13 @@ int64_t rows_of(const CopyTask& task, int64_t max_rows) {
 }  // namespace
 
 CopyAccuracy teacher_forced_accuracy(const models::MambaLM& model, const CopyTask& task, int64_t batch_size,
-                                     int64_t max_rows) {
+                                     int64_t max_rows, bool stoppable) {
   CopyAccuracy accuracy;
   int64_t row = 0;
-  for (const data::Batch& batch :
-       data::batches_in_order(task, batch_size, max_rows, data::CopyTokenizer::kPad)) {
-    core::stop_if_asked("evaluating");
+  const data::BatchesInOrder batches(task, batch_size, max_rows, data::CopyTokenizer::kPad);
+  for (int64_t i = 0; i < batches.size(); ++i) {
+    if (stoppable) core::stop_if_asked("evaluating");
+    const data::Batch batch = batches[i];
     const at::Tensor predictions = model.loss(batch).predictions;
     for (int64_t b = 0; b < batch.input_ids.size(0); ++b, ++row) {
       const int64_t* predicted_row = predictions.data_ptr<int64_t>() + b * predictions.size(1);

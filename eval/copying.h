@@ -22,10 +22,10 @@ struct CopyAccuracy {
   }
 };
 
-// Both throw Interrupted when a stop was asked for (core/stop_signal.h).
+// Both throw Interrupted when a stop was asked for (core/stop_signal.h), unless `stoppable` is false.
 /// Each character predicted from the gold characters before it. `max_rows` = 0: all rows of the task.
 CopyAccuracy teacher_forced_accuracy(const models::MambaLM& model, const data::CopyTask& task,
-                                     int64_t batch_size, int64_t max_rows = 0);
+                                     int64_t batch_size, int64_t max_rows = 0, bool stoppable = true);
 /// Each character predicted from the model's own characters before it (greedy).
 CopyAccuracy free_running_accuracy(const models::MambaLM& model, const data::CopyTask& task,
                                    int64_t batch_size, int64_t max_rows = 0);

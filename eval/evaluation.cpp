@@ -39,8 +39,10 @@ void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& v
               const EvaluateOptions& options) {
   double nats = 0;
   int64_t targets = 0, bytes = 0;
-  for (const data::Batch& batch : data::batches_in_order(valid, options.batch_size, options.max_rows)) {
+  const data::BatchesInOrder batches(valid, options.batch_size, options.max_rows);
+  for (int64_t i = 0; i < batches.size(); ++i) {
     core::stop_if_asked("evaluating");
+    const data::Batch batch = batches[i];
     const models::LossOutputs outputs = model.loss(batch);
     nats += outputs.loss_sum;
     targets += outputs.target_count;

@@ -1,6 +1,5 @@
 #include "train/trainer.h"
 
-#include <algorithm>
 #include <cmath>
 #include <csignal>
 
@@ -58,14 +57,16 @@ data::LoaderOptions loader_options(const TrainSetup& setup, const core::Communic
   return options;
 }
 
-std::vector<data::Batch> validation_batches(const TrainSetup& setup) {
-  std::vector<data::Batch> batches = data::batches_in_order(*setup.validation, setup.options.batch_size,
-                                                            setup.validation_rows, setup.pad_id);
-  const bool targets = std::any_of(batches.begin(), batches.end(),
-                                   [](const data::Batch& batch) { return batch.target_count > 0; });
-  core::require(targets, "the validation data '{}' has no target token: its loss is not defined",
-                setup.validation->name());
-  return batches;
+data::BatchesInOrder validation_batches(const TrainSetup& setup) {
+  return {*setup.validation, setup.options.batch_size, setup.validation_rows, setup.pad_id};
+}
+
+void require_validation_targets(const TrainSetup& setup) {
+  const data::BatchesInOrder batches = validation_batches(setup);
+  for (int64_t i = 0; i < batches.size(); ++i)
+    if (batches[i].target_count > 0) return;
+  throw core::InputError(fmt::format("the validation data '{}' has no target token: its loss is not defined",
+                                     setup.validation->name()));
 }
 
 std::string names_of(const core::Json& measures) {
@@ -109,7 +110,7 @@ void Trainer::run() {
 void Trainer::begin() {
   remove_damaged_checkpoints();
   if (is_writer()) open_log();
-  if (setup_.validation) validation_ = validation_batches(setup_);
+  if (setup_.validation) require_validation_targets(setup_);
   anneal();
   if (resume_.checkpoint || setup_.options.eval_every == 0) return;
   evaluate();
@@ -203,7 +204,7 @@ void Trainer::evaluate_if_due() {
 
 void Trainer::evaluate() {
   core::Json measures = core::Json::object();
-  if (setup_.validation) measures = validate(model_, validation_, communicator_);
+  if (setup_.validation) measures = validate(model_, validation_batches(setup_), communicator_);
   if (setup_.evaluation) measures.update(setup_.evaluation(model_, state_.step));
   if (measures.empty()) return;
   choose_best(measures);

@@ -96,9 +96,8 @@ class Trainer {
   Schedule schedule_;
   AnnealingKind annealing_;
   data::Loader loader_;
-  std::vector<data::Batch> validation_;  // read before the first update
-  std::unique_ptr<TrainingLog> log_;     // [null on ranks that do not write]
-  int64_t saved_step_ = -1;              // of the newest checkpoint
+  std::unique_ptr<TrainingLog> log_;  // [null on ranks that do not write]
+  int64_t saved_step_ = -1;           // of the newest checkpoint
 };
 
 }  // namespace exactmamba::train

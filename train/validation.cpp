@@ -8,14 +8,15 @@
 
 namespace exactmamba::train {
 
-core::Json validate(const models::MambaLM& model, const std::vector<data::Batch>& batches,
+core::Json validate(const models::MambaLM& model, const data::BatchesInOrder& batches,
                     core::Communicator& communicator) {
   at::Tensor sums = at::zeros({3}, at::kDouble);  // loss, right predictions, targets
-  for (size_t i = communicator.rank(); i < batches.size(); i += communicator.size()) {
-    if (batches[i].target_count == 0) continue;
-    const models::LossOutputs out = model.loss(batches[i]);
+  for (int64_t i = communicator.rank(); i < batches.size(); i += communicator.size()) {
+    const data::Batch batch = batches[i];
+    if (batch.target_count == 0) continue;
+    const models::LossOutputs out = model.loss(batch);
     sums[0] += out.loss_sum;
-    sums[1] += out.predictions.eq(batches[i].targets).sum();  // never equal where the target is ignored
+    sums[1] += out.predictions.eq(batch.targets).sum();  // never equal where the target is ignored
     sums[2] += out.target_count;
   }
   communicator.all_reduce_sum(sums);

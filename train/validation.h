@@ -1,11 +1,9 @@
 // The built-in measures of an evaluation.
 #pragma once
 
-#include <vector>
-
 #include "core/distributed/communicator.h"
 #include "core/json.h"
-#include "data/batch.h"
+#include "data/loader.h"
 #include "models/mamba_lm.h"
 
 namespace exactmamba::train {
@@ -13,7 +11,7 @@ namespace exactmamba::train {
 /// "validation_loss" [nats per target] and "validation_accuracy" [fraction of targets that are the model's
 /// first choice], over all targets. Each rank takes every size-th batch; every rank gets the same numbers.
 /// @throws InputError without any target
-core::Json validate(const models::MambaLM& model, const std::vector<data::Batch>& batches,
+core::Json validate(const models::MambaLM& model, const data::BatchesInOrder& batches,
                     core::Communicator& communicator);
 
 }  // namespace exactmamba::train

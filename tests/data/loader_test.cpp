@@ -30,15 +30,14 @@ std::vector<Rows> take(Loader& loader, int64_t position, int64_t count) {
 }
 
 TEST(Loader, ShowsEveryRowOncePerEpochInANewOrder) {
-  Loader loader(numbers(23), {.batch_size = 4, .seed = 7, .drop_last = false});
-  ASSERT_EQ(loader.batches_per_epoch(), 6);
+  Loader loader(numbers(24), {.batch_size = 4, .seed = 7});
   std::vector<Rows> epochs;
   for (int epoch = 0; epoch < 3; ++epoch) {
     Rows seen;
     for (const Rows& batch : take(loader, epoch * 6, 6)) seen.insert(seen.end(), batch.begin(), batch.end());
     epochs.push_back(seen);
     std::sort(seen.begin(), seen.end());
-    Rows all(23);
+    Rows all(24);
     std::iota(all.begin(), all.end(), 0);
     EXPECT_EQ(seen, all) << "epoch " << epoch;
   }
@@ -47,13 +46,11 @@ TEST(Loader, ShowsEveryRowOncePerEpochInANewOrder) {
 
 TEST(Loader, KeepsTheOrderWithoutShuffle) {
   Loader loader(numbers(7), {.batch_size = 3, .shuffle = false});
-  EXPECT_EQ(loader.batches_per_epoch(), 2);  // row 6 is dropped
-  EXPECT_EQ(take(loader, 0, 3), (std::vector<Rows>{{0, 1, 2}, {3, 4, 5}, {0, 1, 2}}));
+  EXPECT_EQ(take(loader, 0, 3), (std::vector<Rows>{{0, 1, 2}, {3, 4, 5}, {0, 1, 2}}));  // row 6 is left out
 }
 
 struct Case {
   int64_t ranks, prefetch;
-  bool drop_last;
 };
 
 class Resume : public ::testing::TestWithParam<Case> {
@@ -64,12 +61,9 @@ class Resume : public ::testing::TestWithParam<Case> {
     const Case c = GetParam();
     std::vector<Rows> batches(static_cast<size_t>(count));
     for (int64_t rank = 0; rank < c.ranks; ++rank) {
-      Loader loader(dataset, {.batch_size = 8 / c.ranks,
-                              .seed = 3,
-                              .prefetch = c.prefetch,
-                              .drop_last = c.drop_last,
-                              .rank = rank,
-                              .ranks = c.ranks});
+      Loader loader(
+          dataset,
+          {.batch_size = 8 / c.ranks, .seed = 3, .prefetch = c.prefetch, .rank = rank, .ranks = c.ranks});
       const std::vector<Rows> own = take(loader, position, count);
       EXPECT_EQ(loader.position(), position + count);
       for (int64_t k = 0; k < count; ++k) batches[k].insert(batches[k].end(), own[k].begin(), own[k].end());
@@ -79,14 +73,14 @@ class Resume : public ::testing::TestWithParam<Case> {
 };
 
 /// What one undisturbed rank without prefetch sees.
-std::vector<Rows> undisturbed(const std::shared_ptr<const Dataset>& dataset, int64_t count, bool drop_last) {
-  Loader loader(dataset, {.batch_size = 8, .seed = 3, .prefetch = 0, .drop_last = drop_last});
+std::vector<Rows> undisturbed(const std::shared_ptr<const Dataset>& dataset, int64_t count) {
+  Loader loader(dataset, {.batch_size = 8, .seed = 3, .prefetch = 0});
   return take(loader, 0, count);
 }
 
 TEST_P(Resume, AtAnyPositionGivesTheUndisturbedBatches) {
   const auto dataset = numbers(45);
-  const std::vector<Rows> expected = undisturbed(dataset, 20, GetParam().drop_last);
+  const std::vector<Rows> expected = undisturbed(dataset, 20);
   for (const int64_t position : {0, 1, 4, 5, 6, 13}) {
     const std::vector<Rows> tail(expected.begin() + position, expected.begin() + position + 7);
     EXPECT_EQ(global(dataset, position, 7), tail) << "from " << position;
@@ -96,7 +90,7 @@ TEST_P(Resume, AtAnyPositionGivesTheUndisturbedBatches) {
 TEST_P(Resume, OfTheCopyTaskToo) {
   const auto task = std::make_shared<CopyTask>(CopyOptions{.context = 64, .held_out = 50}, 11,
                                                CopyPart::kTrain, RowLayout::kPacked);
-  const std::vector<Rows> expected = undisturbed(task, 9, GetParam().drop_last);
+  const std::vector<Rows> expected = undisturbed(task, 9);
   for (const int64_t position : {1, 5}) {
     const std::vector<Rows> tail(expected.begin() + position, expected.begin() + position + 4);
     EXPECT_EQ(global(task, position, 4), tail) << "from " << position;
@@ -104,12 +98,9 @@ TEST_P(Resume, OfTheCopyTaskToo) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Resume,
-                         ::testing::Values(Case{1, 0, true}, Case{1, 3, true}, Case{2, 0, true},
-                                           Case{2, 3, true}, Case{1, 3, false}, Case{2, 0, false},
-                                           Case{2, 3, false}, Case{4, 1, true}),
+                         ::testing::Values(Case{1, 0}, Case{1, 3}, Case{2, 0}, Case{2, 3}, Case{4, 1}),
                          [](const auto& test) {
-                           return fmt::format("ranks{}prefetch{}{}", test.param.ranks, test.param.prefetch,
-                                              test.param.drop_last ? "" : "keep_last");
+                           return fmt::format("ranks{}prefetch{}", test.param.ranks, test.param.prefetch);
                          });
 
 TEST(Loader, SeeksBackAndForthWhilePrefetching) {
@@ -119,17 +110,6 @@ TEST(Loader, SeeksBackAndForthWhilePrefetching) {
     EXPECT_EQ(take(loader, position, 1).front(), first[position]);
     EXPECT_EQ(loader.position(), position + 1);
   }
-}
-
-TEST(Loader, GivesRanksWithoutARowABatchWithoutTargets) {
-  Loader first(numbers(5), {.batch_size = 2, .shuffle = false, .drop_last = false, .rank = 0, .ranks = 2});
-  Loader second(numbers(5), {.batch_size = 2, .shuffle = false, .drop_last = false, .rank = 1, .ranks = 2});
-  first.seek(1);
-  second.seek(1);
-  const Batch a = first.next(), b = second.next();  // one row for two ranks
-  EXPECT_EQ(a.target_count + b.target_count, 1);
-  EXPECT_EQ(a.input_ids.sizes(), at::IntArrayRef({1, 1}));
-  EXPECT_EQ(b.input_ids.sizes(), at::IntArrayRef({1, 1}));
 }
 
 TEST(Loader, RethrowsWhatARowThrew) {
@@ -154,19 +134,31 @@ TEST(Loader, RethrowsWhatARowThrew) {
 TEST(Loader, RefusesADatasetBelowOneBatch) {
   EXPECT_THROW(Loader(numbers(7), {.batch_size = 8}), core::InputError);
   EXPECT_THROW(Loader(numbers(7), {.batch_size = 4, .rank = 1, .ranks = 2}), core::InputError);
-  EXPECT_THROW(Loader(numbers(0), {.batch_size = 1, .drop_last = false}), core::InputError);
+  EXPECT_THROW(Loader(numbers(0), {.batch_size = 1}), core::InputError);
   EXPECT_THROW(Loader(numbers(7), {.batch_size = 1, .rank = 2, .ranks = 2}), core::InputError);
-  EXPECT_NO_THROW(Loader(numbers(7), {.batch_size = 8, .drop_last = false}));
+  EXPECT_NO_THROW(Loader(numbers(8), {.batch_size = 8}));
 }
 
 TEST(BatchesInOrder, TakesEveryRowOnce) {
   const NumberedRows rows(7);
   std::vector<Rows> seen;
-  for (const Batch& batch : batches_in_order(rows, 3)) seen.push_back(values(batch.input_ids));
+  const BatchesInOrder batches(rows, 3);
+  for (int64_t i = 0; i < batches.size(); ++i) seen.push_back(values(batches[i].input_ids));
   EXPECT_EQ(seen, (std::vector<Rows>{{0, 1, 2}, {3, 4, 5}, {6}}));
-  EXPECT_EQ(batches_in_order(rows, 3, 4).size(), 2u);
-  EXPECT_EQ(batches_in_order(rows, 3, 4).back().target_count, 1);
-  EXPECT_THROW(batches_in_order(NumberedRows(kEndlessRows), 3), core::InputError);
+  const BatchesInOrder first(rows, 3, 4);
+  EXPECT_EQ(first.size(), 2);
+  EXPECT_EQ(first[1].target_count, 1);
+  EXPECT_EQ(BatchesInOrder(rows, 3, 100).size(), 3);
+  EXPECT_THROW(BatchesInOrder(NumberedRows(kEndlessRows), 3), core::InputError);
+}
+
+/// Data of any size can be evaluated: the row that cannot be read is no trouble before its batch.
+TEST(BatchesInOrder, MakesABatchWhenItIsAskedFor) {
+  const NumberedRows rows(7, 1, 5);
+  const BatchesInOrder batches(rows, 3);
+  EXPECT_EQ(values(batches[0].input_ids), (Rows{0, 1, 2}));
+  EXPECT_EQ(values(batches[2].input_ids), (Rows{6}));
+  EXPECT_THROW(batches[1], core::InputError);
 }
 
 }  // namespace
