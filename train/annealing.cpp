@@ -2,15 +2,10 @@
 
 #include <algorithm>
 
-#include "core/error.h"
-
 namespace exactmamba::train {
 
 AnnealingKind annealing_from_name(const std::string& name) {
-  if (name == "none") return AnnealingKind::kNone;
-  if (name == "linear") return AnnealingKind::kLinear;
-  if (name == "power") return AnnealingKind::kPower;
-  throw core::InputError(fmt::format("train.annealing is '{}', but must be none, linear or power", name));
+  return core::enum_from_name<AnnealingKind>(kAnnealingNames, name, "train.annealing");
 }
 
 double annealing_alpha(AnnealingKind kind, int64_t updates_done, int64_t total) {

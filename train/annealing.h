@@ -5,10 +5,13 @@
 #include <cstdint>
 #include <string>
 
+#include "core/names.h"
+
 namespace exactmamba::train {
 
 enum class AnnealingKind { kNone, kLinear, kPower };
-/// "none" | "linear" | "power". @throws InputError
+inline constexpr core::Names<3> kAnnealingNames = {"none", "linear", "power"};
+/// @throws InputError
 AnnealingKind annealing_from_name(const std::string& name);
 
 /// linear: min(done / (0.9·total), 1); power: its square; none: 1.

@@ -4,17 +4,10 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/error.h"
-
 namespace exactmamba::train {
 
 ScheduleKind schedule_from_name(const std::string& name) {
-  if (name == "cosine") return ScheduleKind::kCosine;
-  if (name == "linear") return ScheduleKind::kLinear;
-  if (name == "inverse_sqrt") return ScheduleKind::kInverseSqrt;
-  if (name == "constant") return ScheduleKind::kConstant;
-  throw core::InputError(
-      fmt::format("train.schedule is '{}', but must be cosine, linear, inverse_sqrt or constant", name));
+  return core::enum_from_name<ScheduleKind>(kScheduleNames, name, "train.schedule");
 }
 
 double Schedule::learning_rate(int64_t update) const {

@@ -5,10 +5,13 @@
 #include <cstdint>
 #include <string>
 
+#include "core/names.h"
+
 namespace exactmamba::train {
 
 enum class ScheduleKind { kCosine, kLinear, kInverseSqrt, kConstant };
-/// "cosine" | "linear" | "inverse_sqrt" | "constant". @throws InputError
+inline constexpr core::Names<4> kScheduleNames = {"cosine", "linear", "inverse_sqrt", "constant"};
+/// @throws InputError
 ScheduleKind schedule_from_name(const std::string& name);
 
 /// With s the update, w the warm-up, S the steps:
