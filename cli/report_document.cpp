@@ -39,17 +39,20 @@ Json curves(const std::vector<Json>& lines) {
   };
   add("loss", curve(lines, "train", "loss"));
   add("validation loss", curve(lines, "evaluation", "validation_loss"));
+  add("validation accuracy", curve(lines, "evaluation", "validation_accuracy"));
+  add("character accuracy", curve(lines, "evaluation", "character_accuracy"));
+  add("string accuracy", curve(lines, "evaluation", "string_accuracy"));
   return result;
 }
 
 /// The approximation error that the training's evaluations measured, by approximation.
-Json error_curves(const std::vector<Json>& lines) {
+Json error_curves(const std::vector<Json>& lines, const std::string& measure) {
   Json result = Json::object();
   for (const Json& line : lines) {
     if (!line.contains(kErrorKey)) continue;
-    for (const auto& [approximation, errors] : line[kErrorKey].items()) {
+    for (const auto& [approximation, errors] : line[kErrorKey].at(measure).items()) {
       Json& curves = result[approximation];
-      curves["measure"] = line.value(kErrorMeasureKey, "");
+      curves["measure"] = measure;
       curves["steps"].push_back(line.at("step"));
       curves["alpha"].push_back(line.at("alpha"));
       for (size_t layer = 0; layer < errors.size(); ++layer) curves["layers"][layer].push_back(errors[layer]);
@@ -94,7 +97,7 @@ Json row(const RunStages& stages, const std::vector<std::string>& keys) {
   const std::vector<Json> metrics =
       train.reading([&train] { return core::read_metrics(train.folder() / "metrics.jsonl"); });
   result["curves"] = curves(metrics);
-  Json errors = error_curves(metrics);
+  Json errors = error_curves(metrics, recipe.decompose.error);
   if (!errors.empty()) result["error_curves"] = std::move(errors);
   return result;
 }

@@ -27,7 +27,7 @@ constexpr const char* kRecipeCopy = "recipe.toml";
 
 // Versions of what the stages compute. To be raised with every change after which the same recipe and data
 // give other weights, maps or measures, rounding included, so that no old result is taken for a new one.
-constexpr int kTrainAlgorithm = 1;
+constexpr int kTrainAlgorithm = 2;
 constexpr int kDecomposeAlgorithm = 1;
 constexpr int kEvaluateAlgorithm = 1;
 
@@ -59,6 +59,10 @@ core::Stage train_stage_of(const RecipeRun& run, const data::Datasets& datasets)
     inputs.emplace_back("starting model", model_fingerprint(run.recipe.model.checkpoint()));
   if (const auto names = run.recipe.model.names_file())
     inputs.emplace_back("tensor names", core::hash_file_hex(*names));
+  if (run.recipe.train.eval_error) {  // its curve is a result of the training
+    for (const char* key : {"decompose.approximations", "decompose.bias", "decompose.dtype"})
+      inputs.emplace_back(key, run.schema.at(key).text());
+  }
   return {run.recipe.run.output, "train", kTrainAlgorithm,
           run.schema.canonical({"run", "data", "model", "train"}), std::move(inputs)};
 }
@@ -160,6 +164,13 @@ fs::path RunStages::checkpoint() const {
     core::require(fs::is_directory(checkpoint), "{}: the last checkpoint is gone", checkpoint.string());
     return checkpoint;
   });
+}
+
+std::optional<RunStages::BestCheckpoint> RunStages::best_checkpoint() const {
+  const Json best = train_.result().at("training").at("best");
+  if (best.is_null()) return {};
+  const auto step = best.at("step").get<int64_t>();
+  return BestCheckpoint{train::checkpoint_path(train_.folder(), step), step, best.at("value").get<double>()};
 }
 
 models::MambaLM RunStages::trained_model(at::ScalarType dtype) const {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,8 @@
 
 namespace exactmamba::cli {
 
-/// In the evaluation lines of metrics.jsonl with train.eval_error: {approximation: [per layer]}, and its
-/// measure.
-inline constexpr const char *kErrorKey = "approximation_error", *kErrorMeasureKey = "error_measure";
+/// In the evaluation lines of metrics.jsonl with train.eval_error: {measure: {approximation: [per layer]}}.
+inline constexpr const char* kErrorKey = "approximation_error";
 
 class RunStages {
  public:
@@ -42,6 +42,13 @@ class RunStages {
   std::string label() const;
   /// The last checkpoint of the finished training. @throws InputError, saying what to delete, when it is gone
   std::filesystem::path checkpoint() const;
+  /// The checkpoint of the training's best evaluation, if there was one that counts (train.best_measure).
+  struct BestCheckpoint {
+    std::filesystem::path folder;
+    int64_t step;
+    double value;  // of train.best_measure
+  };
+  std::optional<BestCheckpoint> best_checkpoint() const;
   /// Where the decompose stage keeps its rows, each in a file of its own (decomp/row_file.h).
   std::filesystem::path row_folder() const { return decompose_stage().folder() / "maps"; }
   /// A row of the finished decomposition. @throws IoError, InputError (with what to delete) when it is gone

@@ -5,6 +5,7 @@
 #include "core/distributed/communicator.h"
 #include "core/json.h"
 #include "decomp/decompose.h"
+#include "eval/copying.h"
 #include "eval/evaluation.h"
 #include "models/model_options.h"
 #include "train/trainer.h"
@@ -14,23 +15,43 @@ namespace {
 
 using core::Json;
 
-constexpr int64_t kErrorRows = 8;  // of the validation data, for the error that is followed during training
-
 std::vector<decomp::Row> first_rows(const data::Dataset& valid) {
   std::vector<decomp::Row> rows;
-  for (int64_t index = 0; index < std::min(kErrorRows, valid.size()); ++index)
+  for (int64_t index = 0; index < std::min(train::kErrorRows, valid.size()); ++index)
     rows.push_back(eval::row_to_decompose(valid, index));
   return rows;
 }
 
-/// The approximation error per layer, for train.eval_error: shows how it falls as α rises.
+/// The approximation error per layer under every measure: shows how it falls as α rises.
 train::EvaluationHook error_hook(const Recipe& recipe, const data::Dataset& valid) {
   decomp::DecomposeOptions options = recipe.decompose;
   options.methods.clear();
   return [options, rows = first_rows(valid)](const models::MambaLM& model, int64_t) {
     const decomp::ErrorTable errors = decomp::decompose(model, rows, options).errors;
-    const Json table = eval::error_json(errors, static_cast<int64_t>(rows.size()));
-    return Json{{kErrorKey, table["measures"][options.error]}, {kErrorMeasureKey, options.error}};
+    return Json{{kErrorKey, eval::error_json(errors, static_cast<int64_t>(rows.size()))["measures"]}};
+  };
+}
+
+/// Characters and strings right, for the copy task. A stop is left to the trainer: it asks for one when the
+/// evaluation is in the log, and saves a checkpoint.
+train::EvaluationHook copy_hook(const Recipe& recipe, const data::CopyTask& task) {
+  return [batch_size = recipe.train.batch_size, rows = recipe.data.max_valid_rows, &task](
+             const models::MambaLM& model, int64_t) {
+    const eval::CopyAccuracy accuracy = eval::teacher_forced_accuracy(model, task, batch_size, rows, false);
+    return Json{{"character_accuracy", accuracy.character()}, {"string_accuracy", accuracy.string()}};
+  };
+}
+
+/// What evaluations measure beside loss and accuracy.
+train::EvaluationHook evaluation_hook(const Recipe& recipe, const data::Dataset& valid) {
+  std::vector<train::EvaluationHook> hooks;
+  if (const auto* task = dynamic_cast<const data::CopyTask*>(&valid))
+    hooks.push_back(copy_hook(recipe, *task));
+  if (recipe.train.eval_error) hooks.push_back(error_hook(recipe, valid));
+  return [hooks](const models::MambaLM& model, int64_t step) {
+    Json measures = Json::object();
+    for (const train::EvaluationHook& hook : hooks) measures.update(hook(model, step));
+    return measures;
   };
 }
 
@@ -50,7 +71,7 @@ train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets,
   setup.shuffle = recipe.data.shuffle;
   setup.seed = static_cast<uint64_t>(recipe.run.seed);
   setup.prefetch = recipe.data.prefetch;
-  if (recipe.train.eval_error && datasets.valid) setup.evaluation = error_hook(recipe, *datasets.valid);
+  if (datasets.valid) setup.evaluation = evaluation_hook(recipe, *datasets.valid);
   return setup;
 }
 

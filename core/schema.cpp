@@ -167,7 +167,8 @@ const Option& Schema::at(const std::string& key) const {
 
 const Option::Condition* Schema::unmet(const Option& option) const {
   for (const Option::Condition& condition : option.conditions_) {
-    if (!at(condition.key).satisfies(condition)) return &condition;
+    const Option& other = at(condition.key);
+    if (unmet(other) == nullptr && !other.satisfies(condition)) return &condition;
   }
   return nullptr;
 }

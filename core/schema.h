@@ -56,7 +56,8 @@ class Option {
   }
   /// Has a meaning only where the option `key` has one of `values`; without values: where it is not empty.
   /// Elsewhere it is not part of hashes, and giving it is a mistake (Schema::unused()). All conditions must
-  /// hold; the first that does not is told.
+  /// hold; the first that does not is told. One on an option that has no meaning itself is void: the task
+  /// "copy" has validation data without data.valid.
   Option& only_with(std::string key, std::vector<std::string> values = {}) {
     conditions_.push_back({std::move(key), std::move(values), false});
     return *this;
@@ -70,7 +71,6 @@ class Option {
   const std::string& key() const { return key_; }
   const Origin& origin() const { return origin_; }
   bool is_set() const { return origin_ != "default"; }
-  bool is_cosmetic() const { return cosmetic_; }
   Json value() const;  // the effective value
   std::string type_name() const;
   std::string text() const;     // the effective value as TOML

@@ -40,8 +40,8 @@ void bind_general(core::Schema& schema, DataOptions& o) {
   schema.option("data.pack", &o.pack)
       .only_with(kTask, {"copy", "tokens"})
       .help(
-          "As many whole training examples in a row as fit; false: one each. Examples never see each other. "
-          "Text is always packed.");
+          "As many whole examples in a row as fit; false: one each. Of the task tokens validation rows are "
+          "packed, too, of copy never. Examples never see each other. Text is always packed.");
   schema.option("data.prefetch", &o.prefetch)
       .range(0, 1024)
       .unit("batches")
@@ -50,6 +50,7 @@ void bind_general(core::Schema& schema, DataOptions& o) {
   schema.option("data.max_valid_rows", &o.max_valid_rows)
       .range(0, 1e15)
       .unit("rows")
+      .only_with("data.valid")
       .help("Validate on the first so many rows; 0: on all.");
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "core/schema.h"
 
@@ -25,10 +26,6 @@ void refuse_repeats(core::Schema& schema, const std::string& key, const std::vec
 at::ScalarType DecomposeOptions::scalar_type() const { return dtype == "float64" ? at::kDouble : at::kFloat; }
 
 BiasRule DecomposeOptions::bias_rule() const { return bias_rule_from_name(bias, "decompose.bias"); }
-
-ErrorMeasure DecomposeOptions::error_measure() const {
-  return error_measure_from_name(error, "decompose.error");
-}
 
 bool DecomposeOptions::wants(const std::string& method) const {
   return std::find(methods.begin(), methods.end(), method) != methods.end();
@@ -61,6 +58,11 @@ void bind(core::Schema& schema, DecomposeOptions& options) {
       .range(1, 1e9)
       .unit("rows")
       .help("At most so many texts are decomposed.");
+  schema.rule({"decompose.approximations"}, [&options]() -> std::string {
+    if (!options.approximations.empty()) return "";
+    return fmt::format("decompose.approximations is empty; name at least one of: {}",
+                       fmt::join(kApproximationNames, ", "));
+  });
   refuse_repeats(schema, "decompose.approximations", options.approximations);
   refuse_repeats(schema, "decompose.methods", options.methods);
   refuse_repeats(schema, "decompose.layers", options.layers);

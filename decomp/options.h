@@ -17,7 +17,7 @@ class Schema;
 namespace exactmamba::decomp {
 
 struct DecomposeOptions {
-  std::vector<std::string> approximations = {"activation"};
+  std::vector<std::string> approximations = {"activation"};  // at least one
   std::string bias = "own";
   std::vector<std::string> methods = {"l2"};  // l1, l2, linf, alti, rollout, alti_logit
   std::string error = "l2_mean";              // the measure that tables show
@@ -27,7 +27,6 @@ struct DecomposeOptions {
 
   at::ScalarType scalar_type() const;  // kFloat or kDouble
   BiasRule bias_rule() const;
-  ErrorMeasure error_measure() const;
   bool wants(const std::string& method) const;
 };
 

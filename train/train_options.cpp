@@ -1,6 +1,10 @@
 #include "train/train_options.h"
 
+#include <fmt/format.h>
+
 #include "core/error.h"
+#include "train/annealing.h"
+#include "train/schedule.h"
 
 namespace exactmamba::train {
 namespace {
@@ -38,7 +42,7 @@ void bind_optimizer(core::Schema& schema, TrainOptions& o) {
       .only_with("train.schedule", {"cosine", "linear", "inverse_sqrt"})
       .help("Floor of the learning rate, as a fraction of train.lr.");
   schema.option("train.schedule", &o.schedule)
-      .choices({"cosine", "linear", "inverse_sqrt", "constant"})
+      .choices(core::choices_of(kScheduleNames))
       .help("Learning rate after the warm-up; cosine and linear end exactly at the floor.");
   schema.option("train.warmup_steps", &o.warmup_steps)
       .range(0, kManySteps)
@@ -54,7 +58,7 @@ void bind_optimizer(core::Schema& schema, TrainOptions& o) {
       .range(0, 1e9)
       .help("Gradients are scaled down to this global norm; 0 = no clipping.");
   schema.option("train.annealing", &o.annealing)
-      .choices({"none", "linear", "power"})
+      .choices(core::choices_of(kAnnealingNames))
       .help(
           "How the activation goes from SiLU to the model's conv_activation; the last 10 % of the updates "
           "run without SiLU.");
@@ -66,17 +70,21 @@ void bind_evaluation(core::Schema& schema, TrainOptions& o) {
   schema.option("train.eval_every", &o.eval_every)
       .range(0, kManySteps)
       .unit("updates")
+      .only_with("data.valid")
       .help("Distance of evaluations, the first before update 1; 0 = only after the last update.");
   schema.option("train.eval_error", &o.eval_error)
-      .help("Evaluations measure the approximation error of every layer too.");
+      .only_with("data.valid")
+      .help(fmt::format(
+          "Evaluations measure the approximation error of every layer too, as [decompose] has it, on the "
+          "first {} validation rows.",
+          kErrorRows));
   schema.option("train.best_measure", &o.best_measure)
       .choices({"validation_loss", "validation_accuracy"})
+      .only_with("data.valid")
       .help(
-          "Measure of the evaluation that chooses the best checkpoint; with annealing, only evaluations at "
-          "alpha = 1 count.");
-  schema.option("train.best_is", &o.best_is)
-      .choices({"lowest", "highest"})
-      .help("Which value of best_measure is best.");
+          "Measure of the evaluation that chooses the best checkpoint: the lowest loss, the highest "
+          "accuracy; "
+          "with annealing, only evaluations at alpha = 1 count.");
   schema.option("train.checkpoint_every", &o.checkpoint_every)
       .range(0, kManySteps)
       .unit("updates")
@@ -101,7 +109,7 @@ void bind(core::Schema& schema, TrainOptions& options) {
   schema.table(
       "train",
       "How the weights change: length, optimizer, evaluation, checkpoints. What is measured on the way "
-      "belongs to the result: changing eval_* or best_* trains anew.");
+      "belongs to the result: changing eval_* or best_measure trains anew.");
   bind_loop(schema, options);
   bind_optimizer(schema, options);
   bind_evaluation(schema, options);

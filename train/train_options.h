@@ -9,6 +9,9 @@
 
 namespace exactmamba::train {
 
+/// Validation rows whose approximation error train.eval_error measures.
+inline constexpr int64_t kErrorRows = 8;
+
 struct TrainOptions {
   int64_t steps = 1000;
   int64_t batch_size = 8;  // rows per micro-batch and rank
@@ -27,12 +30,14 @@ struct TrainOptions {
   int64_t eval_every = 100;
   bool eval_error = false;
   std::string best_measure = "validation_loss";
-  std::string best_is = "lowest";
 
   int64_t checkpoint_every = 100;
   int64_t keep_checkpoints = 2;
   int64_t max_bad_steps = 10;
   int64_t log_every = 10;
+
+  /// Of a loss the lowest value is best, of every other measure the highest.
+  bool lowest_is_best() const { return best_measure == "validation_loss"; }
 };
 
 /// Declares every member under "train." with the rules between them; both arguments must outlive the loading.

@@ -217,7 +217,7 @@ void Trainer::choose_best(const core::Json& measures) {
                 "train.best_measure is '{}', but the evaluation has no such number; it has: {}", name,
                 names_of(measures));
   const double value = measures[name];
-  const bool lowest = setup_.options.best_is == "lowest";
+  const bool lowest = setup_.options.lowest_is_best();
   if (!std::isfinite(value) || alpha() < 1) return;  // a half annealed model is not what was asked for
   if (state_.best && (lowest ? value >= state_.best->value : value <= state_.best->value)) return;
   state_.best = {state_.step, value};

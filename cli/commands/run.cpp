@@ -57,15 +57,13 @@ void require_one_measure(const RecipeFile& file, const Stages& stages) {
 }
 
 /// One line a run, or a JSON list.
-template <class Describe>
-void write_runs(const Stages& stages, bool json, const Describe& describe) {
+void write_measures(const Stages& stages, bool json) {
   Json all = Json::array();
   std::string text;
   for (const auto& run : stages) {
-    const Json description = describe(*run);
-    all.push_back({{"label", run->label()}, {"result", description}});
-    text += fmt::format("{}: {}\n", run->label(),
-                        description.is_string() ? description.get<std::string>() : description.dump());
+    const Json measures = run->evaluate_stage().result();
+    all.push_back({{"label", run->label()}, {"result", measures}});
+    text += fmt::format("{}: {}\n", run->label(), measures.dump());
   }
   json ? write_json_result(all) : write_result(text);
 }
@@ -86,6 +84,26 @@ std::string without_diverged(Stages& stages, const Work& work) {
   }
   stages = std::move(finished);
   return diverged;
+}
+
+/// The last checkpoint, and the best one where the training chose one.
+void write_trained(const Stages& stages, bool json) {
+  Json all = Json::array();
+  std::string text;
+  for (const auto& run : stages) {
+    const std::string last = run->checkpoint().string();
+    Json result = {{"checkpoint", last}, {"best", nullptr}};
+    text += fmt::format("{}: {}\n", run->label(), last);
+    if (const auto best = run->best_checkpoint()) {
+      const std::string folder = best->folder.string(), measure = run->run().recipe.train.best_measure;
+      result["best"] = {
+          {"checkpoint", folder}, {"step", best->step}, {"measure", measure}, {"value", best->value}};
+      text += fmt::format("{}: best {}, {:.4g} after update {}: {}\n", run->label(), measure, best->value,
+                          best->step, folder);
+    }
+    all.push_back({{"label", run->label()}, {"result", result}});
+  }
+  json ? write_json_result(all) : write_result(text);
 }
 
 void throw_if_diverged(const std::string& diverged) {
@@ -113,9 +131,7 @@ void train(const RecipeArguments& arguments) {
   Stages stages = stages_of(file);
   prepare_output(file, arguments.overwrite);
   const std::string diverged = without_diverged(stages, [](RunStages& run) { run.train(); });
-  if (!stages.empty())
-    write_runs(stages, arguments.common.json,
-               [](const RunStages& run) { return Json(run.checkpoint().string()); });
+  if (!stages.empty()) write_trained(stages, arguments.common.json);
   throw_if_diverged(diverged);
 }
 
@@ -133,8 +149,7 @@ void evaluate(const EvaluateArguments& arguments) {
   if (arguments.model.empty()) {
     for (const auto& run : stages) run->require_done(run->train_stage());
     for (const auto& run : stages) run->evaluate();
-    return write_runs(stages, arguments.recipe.common.json,
-                      [](const RunStages& run) { return run.evaluate_stage().result(); });
+    return write_measures(stages, arguments.recipe.common.json);
   }
   require_one_measure(file, stages);
   const data::Dataset& valid = *stages.front()->datasets().valid;

@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "core/json.h"
+#include "core/metrics_log.h"
 #include "core/safetensors.h"
 #include "tests/cli/tiny_recipe.h"
 #include "tests/support/program.h"
@@ -303,6 +304,65 @@ TEST_F(RunTest, TheReportShowsHowTheErrorFallsWithAlpha) {
     EXPECT_LE(layer[3].get<double>(), 1e-5);  // the identity
   }
   EXPECT_FALSE(rows[1].contains("error_curves"));
+}
+
+/// The curve is of the training: where it would be another one, so is the training.
+TEST_F(RunTest, TheErrorThatATrainingFollowedIsTheOneOfItsReport) {
+  write_recipe();
+  const auto run_with = [&](const std::string& set) {
+    succeed({"run", "r.toml"}, {"train.eval_error=true", set});
+    return core::read_json(folder_ / "out/report.json");
+  };
+  succeed({"run", "r.toml"}, {"train.eval_error=true"});
+  EXPECT_EQ(stages("train").size(), 1u);
+  const Json measure = run_with("decompose.error=l1_mean");  // all measures were followed
+  EXPECT_EQ(stages("train").size(), 1u);
+  EXPECT_EQ(measure["rows"][0]["error_curves"]["activation"]["measure"], "l1_mean");
+  EXPECT_EQ(measure["provenance"]["approximation error"], "l1_mean");
+  const Json curves = run_with("decompose.approximations=['ratio']")["rows"][0]["error_curves"];
+  EXPECT_EQ(stages("train").size(), 2u);
+  EXPECT_TRUE(curves.contains("ratio"));
+  EXPECT_FALSE(curves.contains("activation"));
+  run_with("decompose.bias=separate");
+  run_with("decompose.dtype=float64");
+  EXPECT_EQ(stages("train").size(), 4u);
+}
+
+/// The last evaluation of the training is of the model that is evaluated afterwards.
+TEST_F(RunTest, TheReportHasCurvesOfTheCopies) {
+  write_recipe();
+  succeed({"run", "r.toml"}, {"train.steps=60", "train.lr=0.01", "train.eval_every=20"});
+  const Json row = core::read_json(folder_ / "out/report.json")["rows"][0];
+  for (const auto& [curve, value] :
+       {std::pair{"character accuracy", "character_accuracy"}, {"string accuracy", "string_accuracy"}}) {
+    EXPECT_EQ(row["curves"][curve]["x"], Json({0, 20, 40, 60})) << curve;
+    EXPECT_EQ(row["curves"][curve]["y"][3], row["values"][value]) << curve;
+  }
+  EXPECT_EQ(row["curves"]["validation accuracy"]["x"], Json({0, 20, 40, 60}));
+  EXPECT_GT(row["values"]["character_accuracy"].get<double>(), 0);  // or equal numbers would say little
+}
+
+TEST_F(RunTest, ATrainingNamesItsLastAndItsBestCheckpoint) {
+  write_recipe();
+  const std::vector<std::string> sets = {"train.best_measure=validation_accuracy"};
+  const Json result = Json::parse(succeed({"train", "r.toml", "--json"}, sets))[0]["result"];
+  const fs::path stage = folder_ / "out/stages" / *stages("train").begin();
+  EXPECT_EQ(folder_ / result["checkpoint"].get<std::string>(), stage / "checkpoints/step-00000006");
+  const Json& best = result["best"];
+  EXPECT_EQ(best["measure"], "validation_accuracy");
+  EXPECT_TRUE(fs::is_regular_file(folder_ / best["checkpoint"].get<std::string>() / "model.safetensors"));
+  double highest = -1;
+  int64_t step = -1;
+  for (const Json& line : core::read_metrics(stage / "metrics.jsonl")) {
+    if (line["kind"] != "evaluation" || line["validation_accuracy"] <= highest) continue;
+    highest = line["validation_accuracy"];
+    step = line["step"];
+  }
+  EXPECT_EQ(best["value"], highest);
+  EXPECT_EQ(best["step"], step);
+  const std::string text = succeed({"train", "r.toml"}, sets);
+  EXPECT_CONTAINS(text, result["checkpoint"].get<std::string>() + "\n");
+  EXPECT_CONTAINS(text, "best validation_accuracy, ");
 }
 
 TEST_F(RunTest, ADivergedRunNeverLooksFinished) {

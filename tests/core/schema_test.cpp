@@ -274,6 +274,23 @@ TEST(Schema, SaysWhatIsGivenWhereItHasNoMeaning) {
       "remove it, or change data.layers\n");
 }
 
+TEST(Schema, AConditionOnWhatHasNoMeaningItselfIsVoid) {
+  bool generated = false;
+  std::string file;
+  int64_t rows = 0;
+  Schema schema;
+  schema.option("generated", &generated);
+  schema.option("file", &file).only_with("generated", {"false"});
+  schema.option("rows", &rows).only_with("file");
+  for (const auto& [text, applies] : {std::pair{"generated = true", true},
+                                      {"generated = false\nfile = \"a\"", true},
+                                      {"generated = false", false}}) {
+    file.clear();
+    schema.load(text, "r.toml", {});
+    EXPECT_EQ(schema.applies("rows"), applies) << text;
+  }
+}
+
 TEST(Schema, AWrongValueSaysNothingAboutWhatDependsOnIt) {
   Values v;
   Schema schema;

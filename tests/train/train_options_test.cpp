@@ -3,15 +3,18 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "data/data_options.h"
 #include "tests/support/files.h"
 
 namespace exactmamba::train {
 namespace {
 
 struct Loaded {
+  data::DataOptions data;  // for the conditions on data.valid
   TrainOptions options;
   core::Schema schema;
   explicit Loaded(const std::string& toml) {
+    data::bind(schema, data);
     bind(schema, options);
     schema.load(toml, "recipe.toml", {});
     for (const core::Schema::Unused& unused : schema.unused()) throw core::InputError(unused.message);

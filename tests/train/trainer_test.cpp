@@ -231,7 +231,6 @@ TEST(Trainer, TheNewestAndTheBestCheckpointsStay) {
   const TemporaryFolder folder;
   TrainSetup setup = tiny_setup(folder.path());
   setup.options.best_measure = "score";
-  setup.options.best_is = "highest";
   setup.evaluation = [](const models::MambaLM&, int64_t step) {
     return core::Json{{"score", step == 6 ? 2 : 1}};
   };
@@ -256,6 +255,17 @@ TEST(Trainer, TheLowestValidationLossIsTheBest) {
   EXPECT_EQ(best_checkpoint(folder.path()), checkpoint_path(folder.path(), best_step));
 }
 
+TEST(Trainer, TheHighestValidationAccuracyIsTheBest) {
+  const TemporaryFolder folder;
+  TrainSetup setup = tiny_setup(folder.path());
+  setup.options.best_measure = "validation_accuracy";
+  setup.evaluation = [](const models::MambaLM&, int64_t step) {
+    return core::Json{{"validation_accuracy", step == 12 ? 0.9 : 0.01 * static_cast<double>(step)}};
+  };
+  train_tiny(setup);
+  EXPECT_EQ(best_checkpoint(folder.path()), checkpoint_path(folder.path(), 12));
+}
+
 TEST(Trainer, AHalfAnnealedModelIsNeverTheBest) {
   const TemporaryFolder folder;
   TrainSetup setup = tiny_setup(folder.path());
@@ -263,7 +273,6 @@ TEST(Trainer, AHalfAnnealedModelIsNeverTheBest) {
   setup.options.eval_every = 1;
   setup.options.annealing = "linear";
   setup.options.best_measure = "score";
-  setup.options.best_is = "highest";
   setup.start = [] {
     models::ModelConfig config = testing::tiny_config();
     config.activation.kind = models::ActivationKind::kIdentity;
