@@ -4,6 +4,7 @@
 
 #include <c10/core/ScalarType.h>
 
+#include "core/error.h"
 #include "core/torch_file.h"
 #include "models/checkpoint.h"
 
@@ -28,8 +29,16 @@ Json safetensors_json(const fs::path& file) {
   return result;
 }
 
+/// Folders keep other objects beside their weights: arguments of a training, an optimizer's state.
 Json torch_file_json(const fs::path& file) {
-  return {{"file", file.filename().string()}, {"tensors", tensors_json(core::read_torch_state_dict(file))}};
+  const core::PickleValue root = core::read_torch_file(file);
+  Json result = {{"file", file.filename().string()}};
+  try {
+    result["tensors"] = tensors_json(core::state_dict_tensors(root, file.string()));
+  } catch (const core::InputError&) {  // no state dict
+    result["object"] = core::class_name(root);
+  }
+  return result;
 }
 
 Json file_json(const fs::path& file) {

@@ -12,8 +12,8 @@ namespace exactmamba::cli {
 core::Json tensors_json(const core::NamedTensors& tensors);
 
 /// Of a model folder: {config, parameters, files, training (of a run's checkpoint)}; of a file: {files};
-/// files is
-/// [{file, tensors}]. @throws IoError, InputError
+/// files is [{file, tensors}], {file, object: class name} for a file of torch.save that has no state dict.
+/// @throws IoError, InputError
 core::Json contents_of(const std::filesystem::path& path);
 
 }  // namespace exactmamba::cli

@@ -86,14 +86,21 @@ bool is_leftover(const std::string& name) {
   return pid == ::getpid() || (::kill(pid, 0) != 0 && errno == ESRCH);
 }
 
-void remove_leftovers(const fs::path& folder, const std::string& prefix) {
+std::vector<fs::path> entries_of(const fs::path& folder) {
+  std::vector<fs::path> entries;
   std::error_code error;
   fs::directory_iterator entry(folder, error);
-  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (name.starts_with(prefix) && is_leftover(name)) remove_tree(entry->path());
-  }
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error))
+    entries.push_back(entry->path());
   if (error) fail("list", folder, error.value());
+  return entries;
+}
+
+void remove_leftovers(const fs::path& folder, const std::string& prefix) {
+  for (const fs::path& entry : entries_of(folder)) {
+    const std::string name = entry.filename().string();
+    if (name.starts_with(prefix) && is_leftover(name)) remove_tree(entry);
+  }
 }
 
 /// Of earlier writers of `target`.
@@ -161,6 +168,12 @@ void remove_tree(const fs::path& path) {
 }
 
 void remove_leftovers(const fs::path& folder) { remove_leftovers(folder, "."); }
+
+bool is_empty_but_for_leftovers(const fs::path& folder) {
+  const std::vector<fs::path> entries = entries_of(folder);
+  return std::all_of(entries.begin(), entries.end(),
+                     [](const fs::path& entry) { return is_leftover(entry.filename().string()); });
+}
 
 AtomicFile::AtomicFile(fs::path target)
     : target_(without_trailing_slash(std::move(target))), temporary_(temporary_sibling(target_)) {

@@ -22,6 +22,8 @@ void remove_tree(const std::filesystem::path& path);
 /// Removes the temporary files and folders that dead processes of this machine left in `folder`, whatever
 /// their targets, and those of this process: call it where nothing is under construction. @throws IoError
 void remove_leftovers(const std::filesystem::path& folder);
+/// Whether nothing is in `folder` but what remove_leftovers() would remove. @throws IoError
+bool is_empty_but_for_leftovers(const std::filesystem::path& folder);
 
 /// A file under construction, for content that is too large to hold twice. Destroyed without commit(),
 /// nothing is left.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <set>
 #include <string_view>
 #include <unordered_map>
@@ -318,9 +319,8 @@ PickleValue read_torch_file(const std::filesystem::path& file) {
                                mapped.bytes().size()));
 }
 
-std::vector<std::pair<std::string, at::Tensor>> read_torch_state_dict(const std::filesystem::path& file) {
-  const std::string where = file.string();
-  const PickleValue root = read_torch_file(file);
+std::vector<std::pair<std::string, at::Tensor>> state_dict_tensors(const PickleValue& root,
+                                                                   const std::string& where) {
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   for (const auto& [name, value] : state_dict_of(root, where).entries) {
     require(name.kind == PickleValue::Kind::kString, "{}: a key of the state dict is no text", where);
@@ -330,6 +330,19 @@ std::vector<std::pair<std::string, at::Tensor>> read_torch_state_dict(const std:
   }
   require(!tensors.empty(), "{}: the state dict is empty", where);
   return tensors;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> read_torch_state_dict(const std::filesystem::path& file) {
+  return state_dict_tensors(read_torch_file(file), file.string());
+}
+
+std::string class_name(const PickleValue& value) {
+  using Kind = PickleValue::Kind;
+  static const std::map<Kind, const char*> kNames = {
+      {Kind::kNone, "NoneType"}, {Kind::kBool, "bool"},  {Kind::kInt, "int"},
+      {Kind::kFloat, "float"},   {Kind::kString, "str"}, {Kind::kList, "list"},
+      {Kind::kTuple, "tuple"},   {Kind::kDict, "dict"},  {Kind::kTensor, "torch.Tensor"}};
+  return value.kind == Kind::kOpaque ? value.text : kNames.at(value.kind);
 }
 
 }  // namespace exactmamba::core

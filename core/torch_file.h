@@ -41,9 +41,15 @@ struct PickleValue {
 /// @throws IoError, InputError ("file: byte N: …")
 PickleValue read_torch_file(const std::filesystem::path& file);
 
-/// The tensors of a state dict: the file's dict itself, or the dict found under one of `model_state`,
-/// `state_dict`, `model`. Tied tensors share storage. @throws InputError when there is none, or a value is
-/// opaque.
+/// The tensors of a state dict: the dict `root` itself, or the one found under `model_state`, `state_dict` or
+/// `model`. Tied tensors share storage. @throws InputError naming `where` when there is none, or a value is
+/// no tensor
+std::vector<std::pair<std::string, at::Tensor>> state_dict_tensors(const PickleValue& root,
+                                                                   const std::string& where);
+/// Those of a file. @throws IoError, InputError
 std::vector<std::pair<std::string, at::Tensor>> read_torch_state_dict(const std::filesystem::path& file);
+
+/// Python's name for the class of a value: "dict", "torch.Tensor", "transformers.training_args.Arguments".
+std::string class_name(const PickleValue& value);
 
 }  // namespace exactmamba::core

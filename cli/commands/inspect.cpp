@@ -26,6 +26,9 @@ std::string members_text(const std::string& title, const Json& object) {
 
 std::string file_text(const Json& file) {
   std::string text = file["file"].get<std::string>() + "\n";
+  if (file.contains("object"))
+    return text +
+           fmt::format("  no tensors, an object of {}\n", core::printable(file["object"].get<std::string>()));
   int64_t elements = 0;
   for (const Json& tensor : file["tensors"]) {
     text += fmt::format("  {:<52} {:<9} {}\n", core::printable(tensor["name"].get<std::string>()),

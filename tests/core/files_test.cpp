@@ -253,6 +253,16 @@ TEST(Files, RemovesTheLeftoversOfAFolder) {
   EXPECT_CONTAINS(error_of<IoError>([&] { remove_leftovers(folder / "none"); }), "cannot list");
 }
 
+TEST(Files, LeftoversAloneLeaveAFolderEmpty) {
+  const TemporaryFolder folder;
+  EXPECT_TRUE(is_empty_but_for_leftovers(folder.path()));
+  testing::put_file(folder / (".f.json.tmp-" + std::to_string(dead_process())), "x");
+  EXPECT_TRUE(is_empty_but_for_leftovers(folder.path()));
+  testing::put_file(folder / ".f.json.tmp-1", "x");  // of a process that lives
+  EXPECT_FALSE(is_empty_but_for_leftovers(folder.path()));
+  EXPECT_CONTAINS(error_of<IoError>([&] { is_empty_but_for_leftovers(folder / "none"); }), "cannot list");
+}
+
 TEST(AtomicFolder, AReadOnlyParentIsOneClearError) {
   const TemporaryFolder folder;
   fs::create_directory(folder / "locked");
