@@ -60,8 +60,6 @@ Subcommand<Arguments> add_command(Declaration& program, const std::string& name,
   command.footer("Example:\n  " + example);
   command.add_flag("--quiet", shared.quiet, "No progress and messages; warnings and errors stay");
   command.add_flag("--json", shared.json, "The result as JSON");
-  command.add_option("--threads", shared.threads, "Threads to use; default: all cores")
-      ->check(CLI::Range(1, 4096));
   command.callback([&program, arguments, function, &shared] {
     program.selected = [arguments, function, &shared] {
       apply(shared);
@@ -85,6 +83,14 @@ void add_overwrite(CLI::App& command, bool& overwrite) {
   command.add_flag("--overwrite", overwrite, "Replace output that exists already");
 }
 
+/// Of commands that compute.
+template <class Arguments>
+void add_threads(const Subcommand<Arguments>& subcommand) {
+  subcommand.command
+      .add_option("--threads", common_of(subcommand.arguments).threads, "Threads to use; default: all cores")
+      ->check(CLI::Range(1, 4096));
+}
+
 void add_tokens(CLI::App& command, TokenArguments& tokens) {
   auto* ids = command.add_option("--ids", tokens.ids, "Token ids, e.g. 1,2,3; - reads stdin");
   auto* text = command.add_option("--text", tokens.text, "Text for --tokenizer")->excludes(ids);
@@ -100,29 +106,30 @@ void add_model(CLI::App& command, ModelArguments& model) {
       ->check(CLI::IsMember({"float32", "float64"}));
 }
 
-/// A command that takes a recipe and nothing else.
-void add_recipe_command(Declaration& program, const std::string& name, const std::string& help,
-                        const std::string& example, void (*function)(const RecipeArguments&),
-                        bool writes_folder) {
-  auto [command, arguments] = add_command(program, name, help, example, function);
-  add_recipe(command, arguments, true);
-  if (writes_folder) add_overwrite(command, arguments.overwrite);
+/// A command that trains the models of a recipe in run.output.
+void add_training(Declaration& program, const std::string& name, const std::string& help,
+                  const std::string& example, void (*function)(const RecipeArguments&)) {
+  const auto subcommand = add_command(program, name, help, example, function);
+  add_threads(subcommand);
+  add_recipe(subcommand.command, subcommand.arguments, true);
+  subcommand.command.add_flag(
+      "--overwrite", subcommand.arguments.overwrite,
+      "Use run.output although it holds other files or a changed recipe.toml, which is replaced");
 }
 
 void add_run(Declaration& program) {
-  add_recipe_command(
-      program, "run",
-      "Train, decompose, evaluate and report; finished stages are reused, interrupted ones continue",
-      "exactmamba run recipes/quickstart.toml --set train.steps=500", run, true);
+  add_training(program, "run",
+               "Train, decompose, evaluate and report; finished stages are reused, interrupted ones continue",
+               "exactmamba run recipes/quickstart.toml --set train.steps=500", run);
 }
 
 void add_train(Declaration& program) {
-  add_recipe_command(program, "train", "Only the training of a recipe; prints the checkpoints",
-                     "exactmamba train recipe.toml --set train.lr=1e-3", train, true);
+  add_training(program, "train", "Only the training of a recipe; prints the checkpoints",
+               "exactmamba train recipe.toml --set train.lr=1e-3", train);
 }
 
 void add_decompose(Declaration& program) {
-  auto [command, arguments] = add_command(
+  const auto subcommand = add_command(
       program, "decompose",
       "Split outputs over input tokens: of a recipe's trained models, or of one model folder for given "
       "tokens",
@@ -132,6 +139,8 @@ void add_decompose(Declaration& program) {
       "  exactmamba decompose MODEL --ids 5,9,3 --full --set decompose.dtype=float64 --output "
       "contributions.safetensors",
       decompose);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
   add_recipe(command, arguments.recipe, true);
   command.get_option("recipe")->description("Recipe in TOML, or a model folder");
   add_tokens(command, arguments.model.tokens);
@@ -146,17 +155,21 @@ void add_decompose(Declaration& program) {
 }
 
 void add_evaluate(Declaration& program) {
-  auto [command, arguments] = add_command(
+  const auto subcommand = add_command(
       program, "evaluate",
       "Measure a recipe's trained models, or another model on the recipe's validation data",
       "exactmamba evaluate recipe.toml\n  exactmamba evaluate recipe.toml --model MODEL --json", evaluate);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
   add_recipe(command, arguments.recipe, true);
   command.add_option("--model", arguments.model, "Model folder to measure instead");
 }
 
 void add_report(Declaration& program) {
-  add_recipe_command(program, "report", "Write report.json, report.md and report.html from finished stages",
-                     "exactmamba report recipe.toml --set report.map_rows=4", report, false);
+  auto [command, arguments] =
+      add_command(program, "report", "Write report.json, report.md and report.html from finished stages",
+                  "exactmamba report recipe.toml --set report.map_rows=4", report);
+  add_recipe(command, arguments, true);
 }
 
 void add_validate(Declaration& program) {
@@ -179,23 +192,31 @@ void add_inspect(Declaration& program) {
 }
 
 void add_convert(Declaration& program) {
-  auto [command, arguments] =
+  const auto subcommand =
       add_command(program, "convert", "Write a model folder in another form, with a model card",
                   "exactmamba convert MODEL --to state-spaces --dtype float16 --output published", convert);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
   command.add_option("model", arguments.model, "Model folder to read")->required();
   command.add_option("--to", arguments.to, "hf (default) or state-spaces")
       ->check(CLI::IsMember({"hf", "state-spaces"}));
   command.add_option("--names", arguments.names, "TOML table of foreign tensor names");
-  command.add_option("--dtype", arguments.dtype, "float32 (default), float16, bfloat16 or float64")
+  command
+      .add_option("--dtype", arguments.dtype,
+                  "float32, float16, bfloat16 or float64; default: as it is stored, float32 if dtypes differ")
       ->check(CLI::IsMember({"float32", "float16", "bfloat16", "float64"}));
+  command.add_option("--licence", arguments.licence,
+                     "Licence of the weights as model hubs spell it, e.g. apache-2.0; default: not stated");
   command.add_option("--output", arguments.output, "Folder to write")->required();
   add_overwrite(command, arguments.overwrite);
 }
 
 void add_generate(Declaration& program) {
-  auto [command, arguments] =
+  const auto subcommand =
       add_command(program, "generate", "Continue a prompt with the most likely tokens",
                   "exactmamba generate MODEL --text 'Once upon a time' --max-new-tokens 50", generate);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
   add_model(command, arguments.model);
   command.add_option("--max-new-tokens", arguments.max_new_tokens, "Most tokens to add; default 100")
       ->check(CLI::Range(1, 1 << 30));
@@ -204,9 +225,11 @@ void add_generate(Declaration& program) {
 }
 
 void add_forward(Declaration& program) {
-  auto [command, arguments] = add_command(
+  const auto subcommand = add_command(
       program, "forward", "Logits for given tokens, with --blocks every block's output, as safetensors",
       "exactmamba forward MODEL --ids 5,9,3 --blocks --dtype float64 --output out.safetensors", forward);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
   add_model(command, arguments.model);
   command.add_option("--cu-seqlens", arguments.model.tokens.cu_seqlens,
                      "Where packed sequences begin and end, e.g. 0,3,7");

@@ -72,7 +72,9 @@ void inspect(const InspectArguments& arguments);
 
 struct ConvertArguments {
   CommonArguments common;
-  std::string model, to = "hf", names, dtype = "float32", output;
+  std::string model, to = "hf", names, output;
+  std::string dtype;    // "": as the model is stored
+  std::string licence;  // as model hubs spell it; "": not stated
   bool overwrite = false;
 };
 void convert(const ConvertArguments& arguments);

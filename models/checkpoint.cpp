@@ -1,5 +1,7 @@
 #include "models/checkpoint.h"
 
+#include <set>
+
 #include "core/error.h"
 #include "core/json.h"
 #include "core/safetensors.h"
@@ -7,6 +9,15 @@
 #include "models/tensor_names.h"
 
 namespace exactmamba::models {
+namespace {
+
+StoredWeights weights_of(const std::filesystem::path& folder,
+                         const std::optional<std::filesystem::path>& names) {
+  return read_stored_weights(folder, names ? TensorNames(*names) : TensorNames());
+}
+
+}  // namespace
+
 ModelConfig load_config(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / "config.json";
   core::require<core::IoError>(std::filesystem::is_directory(folder), "{} is not a folder with a model",
@@ -14,10 +25,17 @@ ModelConfig load_config(const std::filesystem::path& folder) {
   return config_from_json(core::read_json(file), file.string());
 }
 
+at::ScalarType stored_dtype(const std::filesystem::path& folder,
+                            const std::optional<std::filesystem::path>& names) {
+  load_config(folder);  // a folder without one is no model folder
+  std::set<at::ScalarType> dtypes;
+  for (const auto& [name, stored] : weights_of(folder, names)) dtypes.insert(stored.values.scalar_type());
+  return dtypes.size() == 1 ? *dtypes.begin() : at::kFloat;
+}
+
 MambaLM load_model(const std::filesystem::path& folder, const LoadOptions& options) {
   const ModelConfig config = load_config(folder);
-  const TensorNames names = options.names ? TensorNames(*options.names) : TensorNames();
-  StoredWeights weights = read_stored_weights(folder, names);
+  StoredWeights weights = weights_of(folder, options.names);
   fit_to_config(weights, config, folder);
   for (auto& [name, stored] : weights) {
     require_finite(stored.values.to(options.dtype), fmt::format("{}: {}", stored.file.string(), stored.name));

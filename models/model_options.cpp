@@ -41,7 +41,7 @@ void bind_sizes(core::Schema& schema, ModelOptions& options) {
       .only_without(kFrom)
       .help("The head uses the embedding's weights.");
   schema.option("model.norm_eps", &options.norm_eps)
-      .range(0, 1)
+      .range(1e-30, 1)
       .only_without(kFrom)
       .help("Epsilon of every RMSNorm.");
 }

@@ -99,7 +99,8 @@ std::string data_section(const ModelCard& card) {
 
 std::string recipe_section(const ModelCard& card) {
   return "## Recipe\n\n" +
-         (card.recipe.empty() ? "Not stated.\n\n" : core::fenced_block(card.recipe, "toml") + "\n");
+         (card.recipe.empty() ? "Not stated.\n\n" : core::fenced_block(card.recipe, "toml") + "\n") +
+         (card.progress.empty() ? "" : card.progress + "\n\n");
 }
 
 std::string licence_section(const ModelCard& card) {

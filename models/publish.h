@@ -16,6 +16,7 @@ struct ModelCard {
   ModelConfig config;
   FolderFormat format = FolderFormat::kHuggingFace;
   std::string recipe;             // TOML text of the training recipe; empty: unknown
+  std::string progress;           // how much of the recipe's training the weights have seen; empty: unknown
   std::vector<std::string> data;  // one line for each data set; empty: unknown
   /// Approximation error of the decomposition: the first row holds the column names. Empty: not measured.
   std::vector<std::vector<std::string>> error_table;

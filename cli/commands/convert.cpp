@@ -11,6 +11,7 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "models/checkpoint.h"
+#include "models/stored_weights.h"
 
 namespace exactmamba::cli {
 namespace fs = std::filesystem;
@@ -47,10 +48,12 @@ void convert(const ConvertArguments& arguments) {
   core::require<core::UsageError>(arguments.output != "-", "--output must be a folder");
   refuse_existing(arguments.output, arguments.overwrite);
   refuse_place(arguments.output, arguments.model);
-  const at::ScalarType storage = dtype_from_name(arguments.dtype);
   models::LoadOptions options;
-  options.dtype = storage == at::kDouble ? at::kDouble : at::kFloat;
   if (!arguments.names.empty()) options.names = arguments.names;
+  const at::ScalarType storage = arguments.dtype.empty()
+                                     ? models::stored_dtype(arguments.model, options.names)
+                                     : dtype_from_name(arguments.dtype);
+  options.dtype = storage == at::kDouble ? at::kDouble : at::kFloat;
   const models::MambaLM model = models::load_model(arguments.model, options);
 
   models::ModelCard card;
@@ -58,6 +61,7 @@ void convert(const ConvertArguments& arguments) {
   card.config = model.config();
   card.format =
       arguments.to == "hf" ? models::FolderFormat::kHuggingFace : models::FolderFormat::kStateSpaces;
+  card.licence = arguments.licence;
   describe_origin(arguments.model, card);
 
   core::AtomicFolder folder(arguments.output, arguments.overwrite ? kModelFiles : std::vector<std::string>{});
@@ -71,7 +75,8 @@ void convert(const ConvertArguments& arguments) {
   core::log_info(
       fmt::format("{} parameters", core::human_count(static_cast<double>(model.config().parameter_count()))));
   if (!arguments.common.json) return write_result(arguments.output + "\n");
-  core::Json result = {{"output", arguments.output}, {"format", arguments.to}, {"dtype", arguments.dtype}};
+  core::Json result = {
+      {"output", arguments.output}, {"format", arguments.to}, {"dtype", models::storage_dtype_name(storage)}};
   result.update(contents_of(arguments.output));
   write_json_result(result);
 }
