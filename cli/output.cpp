@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/version.h"
 
 namespace exactmamba::cli {
 namespace fs = std::filesystem;
@@ -47,8 +48,9 @@ void refuse_two_results(const std::string& output, bool json) {
 }
 
 void save_tensors(const std::string& output, bool overwrite, const core::NamedTensors& tensors,
-                  const std::map<std::string, std::string>& metadata) {
+                  std::map<std::string, std::string> metadata) {
   refuse_existing(output, overwrite);
+  metadata["format_version"] = std::to_string(core::kFormatVersion);
   if (output != "-") return core::write_safetensors(output, tensors, metadata);
   core::AtomicFolder folder(fs::temp_directory_path() /
                             fmt::format("exactmamba-{}", getpid()));  // never committed: goes again

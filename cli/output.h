@@ -22,8 +22,8 @@ void refuse_existing(const std::string& output, bool overwrite);
 
 /// @throws UsageError when both the tensors and --json would go to stdout
 void refuse_two_results(const std::string& output, bool json);
-/// @throws IoError
+/// `metadata` and the format_version go into the file's header. @throws IoError
 void save_tensors(const std::string& output, bool overwrite, const core::NamedTensors& tensors,
-                  const std::map<std::string, std::string>& metadata);
+                  std::map<std::string, std::string> metadata);
 
 }  // namespace exactmamba::cli

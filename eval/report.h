@@ -36,7 +36,9 @@ std::string report_markdown(const core::Json& report);
 /// with a nonce).
 std::string report_html(const core::Json& report);
 
-/// report.json, report.md and report.html in `folder`, each atomic. @throws IoError
+/// @throws InputError when `folder` has a report.json of a newer format_version, which must not be replaced
+void refuse_newer_report(const std::filesystem::path& folder);
+/// report.json, report.md and report.html in `folder`, each atomic. @throws IoError; InputError as above
 void write_report(const std::filesystem::path& folder, const core::Json& report);
 
 }  // namespace exactmamba::eval

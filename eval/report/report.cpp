@@ -11,6 +11,8 @@ using core::require;
 
 namespace {
 
+constexpr const char* kReport = "report.json";
+
 void check_map(const Json& map, const std::string& where) {
   for (const char* key : {"title", "rows", "columns", "values"}) {
     require(map.contains(key), "{}: a map lacks '{}'", where, key);
@@ -50,9 +52,25 @@ void check_report(const Json& report, const std::string& where) {
   for (const Json& row : report["rows"]) check_row(row, where);
 }
 
+void refuse_newer_report(const std::filesystem::path& folder) {
+  const std::filesystem::path file = folder / kReport;
+  if (!std::filesystem::is_regular_file(file)) return;
+  Json there;
+  try {
+    there = core::read_json(file);
+  } catch (const core::InputError&) {
+    return;  // damaged: written anew
+  }
+  const Json version = there.is_object() ? there.value("format_version", Json()) : Json();
+  require(!version.is_number_integer() || version.get<int64_t>() <= core::kFormatVersion,
+          "{}: has format_version {}, but this program writes {}; use a newer exactmamba, or move it away",
+          file.string(), version.dump(), core::kFormatVersion);
+}
+
 void write_report(const std::filesystem::path& folder, const Json& report) {
-  check_report(report, (folder / "report.json").string());
-  core::write_json(folder / "report.json", report);
+  check_report(report, (folder / kReport).string());
+  refuse_newer_report(folder);
+  core::write_json(folder / kReport, report);
   core::write_file(folder / "report.md", report_markdown(report));
   core::write_file(folder / "report.html", report_html(report));
 }
