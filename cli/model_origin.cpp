@@ -27,9 +27,22 @@ std::optional<Json> stage_record(const fs::path& folder, const std::string& kind
 void describe_training(const Json& training, models::ModelCard& card) {
   for (const auto& [key, value] : training.at("options").items())
     card.recipe += fmt::format("{} = {}\n", key, value.dump());
-  for (const auto& [name, fingerprint] : training.at("inputs").items()) {
-    card.data.push_back(fmt::format("{}: fingerprint {}", name, fingerprint.get<std::string>()));
+  const Json names = training.at("result").value("data", Json::object());
+  for (const auto& [input, fingerprint] : training.at("inputs").items()) {
+    const std::string name = names.value(input, "");
+    card.data.push_back(fmt::format("{}: {}fingerprint {}", input, name.empty() ? "" : name + ", ",
+                                    fingerprint.get<std::string>()));
   }
+}
+
+/// Says how far the weights in `checkpoint` are trained; true when they are those that training ended with.
+bool describe_progress(const fs::path& checkpoint, const Json& result, models::ModelCard& card) {
+  const fs::path file = checkpoint / "trainer.json";
+  if (!fs::is_regular_file(file)) return false;
+  const auto step = core::read_json(file).at("step").get<int64_t>();
+  const auto last = result.at("training").at("step").get<int64_t>();
+  card.progress = fmt::format("Weights after update {} of {}.", step, last);
+  return step == last;
 }
 
 /// The errors of every decomposition of those weights, which lie beside the training.
@@ -67,7 +80,9 @@ void describe_origin(const fs::path& folder, models::ModelCard& card) {
   if (!training) return;
   try {
     describe_training(*training, card);
-    describe_errors(stage, training->at("result").at("model_checksum"), card);
+    const Json& result = training->at("result");
+    // Only the last weights are decomposed.
+    if (describe_progress(folder, result, card)) describe_errors(stage, result.at("model_checksum"), card);
   } catch (const Json::exception& error) {
     throw core::InputError(
         fmt::format("{}: not the record of a stage: {}", (stage / "stage.json").string(), error.what()));

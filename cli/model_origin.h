@@ -7,8 +7,9 @@
 
 namespace exactmamba::cli {
 
-/// Fills recipe, data and error table of `card` when `folder` is a checkpoint of a run of ours
-/// (STAGE/checkpoints/step-N), from the records of its stages. @throws InputError when a record is malformed
+/// Fills recipe, progress, data and, for the weights that training ended with, error table of `card` when
+/// `folder` is a checkpoint of a run of ours (STAGE/checkpoints/step-N), from the records of its stages.
+/// @throws InputError when a record is malformed
 void describe_origin(const std::filesystem::path& folder, models::ModelCard& card);
 
 }  // namespace exactmamba::cli

@@ -59,9 +59,9 @@ Need need_of(const Recipe& recipe) {
   const auto tokenizer = data::make_tokenizer(recipe.data);
   Need need;
   need.vocabulary = tokenizer ? tokenizer->vocab_size() : recipe.data.vocab_size;
-  const models::ModelConfig config = config_of(recipe, need.vocabulary);
-  check_layers(recipe, config);
-  need.parameters = config.parameter_count();
+  need.config = config_of(recipe, need.vocabulary);
+  check_layers(recipe, need.config);
+  need.parameters = need.config.parameter_count();
   need.steps = recipe.train.steps;
   const train::TrainOptions& o = recipe.train;
   const double micro_batch = static_cast<double>(o.batch_size) * static_cast<double>(recipe.data.context);
@@ -69,9 +69,10 @@ Need need_of(const Recipe& recipe) {
       countable("train.steps · train.grad_accumulation_steps · train.batch_size · data.context",
                 static_cast<double>(o.steps) * static_cast<double>(o.grad_accumulation_steps) * micro_batch);
   const double bytes = train::training_dtype(o) == at::kDouble ? 8 : 4;
-  need.memory_bytes = countable("the memory to train, in bytes,",
-                                bytes * (4.0 * static_cast<double>(need.parameters) +
-                                         micro_batch * static_cast<double>(activations_per_token(config))));
+  need.memory_bytes =
+      countable("the memory to train, in bytes,",
+                bytes * (4.0 * static_cast<double>(need.parameters) +
+                         micro_batch * static_cast<double>(activations_per_token(need.config))));
   return need;
 }
 

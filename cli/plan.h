@@ -10,7 +10,8 @@
 namespace exactmamba::cli {
 
 struct Need {
-  int64_t vocabulary = 0;  // token ids of the data
+  int64_t vocabulary = 0;      // token ids of the data
+  models::ModelConfig config;  // of the new model, or of the one to continue from
   int64_t parameters = 0;
   int64_t steps = 0;
   int64_t tokens = 0;  // positions fed to the model at most: steps · batch · accumulation · context

@@ -87,8 +87,8 @@ Json row(const RunStages& stages, const std::vector<std::string>& keys) {
   const core::Stage decompose = stages.decompose_stage(), evaluate = stages.evaluate_stage();
   for (const core::Stage* stage : {&decompose, &evaluate}) stages.require_done(*stage);
   const eval::EvaluationParts parts = {
-      .measures = evaluate.result(), .errors = decompose.result(), .maps = [&stages](int64_t row) {
-        return stages.decomposed_row(row).maps;
+      .measures = evaluate.result(), .errors = decompose.result(), .maps = [&decompose](int64_t row) {
+        return decomposed_row(decompose, row).maps;
       }};
   Json result = eval::report_row(parts, *stages.datasets().valid, recipe.decompose.error, recipe.report);
   result["label"] = stages.label();

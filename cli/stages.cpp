@@ -13,6 +13,7 @@
 #include "core/version.h"
 #include "eval/evaluation.h"
 #include "models/checkpoint.h"
+#include "train/trainer.h"
 #include "train/training_checkpoint.h"
 
 namespace exactmamba::cli {
@@ -22,7 +23,8 @@ using core::Json;
 namespace {
 
 constexpr const char* kRecord = "run.json";  // of the last run, in the output folder
-constexpr const char* kRecipeHash = "recipe_hash";
+// Of recipe.toml, which is written after the record: what it will be, and what it was before if that differs.
+constexpr const char *kRecipeHash = "recipe_hash", *kReplacedHash = "replaced_recipe_hash";
 constexpr const char* kRecipeCopy = "recipe.toml";
 
 // Versions of what the stages compute. To be raised with every change after which the same recipe and data
@@ -53,8 +55,8 @@ std::string model_fingerprint(const fs::path& folder) {
 }
 
 core::Stage train_stage_of(const RecipeRun& run, const data::Datasets& datasets) {
-  Inputs inputs = {{"training data", datasets.train->fingerprint()}};
-  if (datasets.valid) inputs.emplace_back("validation data", datasets.valid->fingerprint());
+  Inputs inputs = {{kTrainingData, datasets.train->fingerprint()}};
+  if (datasets.valid) inputs.emplace_back(kValidationData, datasets.valid->fingerprint());
   if (!run.recipe.model.from.empty())
     inputs.emplace_back("starting model", model_fingerprint(run.recipe.model.checkpoint()));
   if (const auto names = run.recipe.model.names_file())
@@ -90,7 +92,7 @@ void refuse_foreign(const fs::path& output, const std::string& recipe) {
   if (!fs::exists(output, ignored)) return;
   core::require<core::IoError>(fs::is_directory(output), "{}: is a file; choose another run.output",
                                output.string());
-  if (fs::is_empty(output)) return;
+  if (core::is_empty_but_for_leftovers(output)) return;
   const fs::path record_file = output / kRecord;
   core::require<core::IoError>(fs::is_regular_file(record_file),
                                "{}: holds other files; choose another run.output or give --overwrite",
@@ -98,8 +100,9 @@ void refuse_foreign(const fs::path& output, const std::string& recipe) {
   const Json record = run_record(record_file);
   const fs::path copy = output / kRecipeCopy;
   if (!fs::exists(copy)) return;
-  const std::string there = core::read_file(copy);
-  core::require<core::IoError>(there == recipe || core::hash_hex(there) == record[kRecipeHash],
+  const std::string there = core::read_file(copy), hash = core::hash_hex(there);
+  const bool ours = hash == record[kRecipeHash] || hash == record.value(kReplacedHash, Json());
+  core::require<core::IoError>(there == recipe || ours,
                                "{}: was changed since a run put it there; move it away, or give --overwrite "
                                "to replace it",
                                copy.string());
@@ -109,6 +112,10 @@ void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   core::require<core::IoError>(!error, "{}: cannot make the folder: {}", folder.string(), error.message());
+}
+
+fs::path row_path(const core::Stage& decompose, int64_t index) {
+  return row_folder(decompose) / fmt::format("row-{:08}.safetensors", index);
 }
 
 /// The errors of the row that an earlier attempt left in `file`, if it is there, whole and of `origin`.
@@ -145,6 +152,13 @@ void RunStages::complete(const core::Stage& stage, const Work& work) const {
 void RunStages::require_done(const core::Stage& stage) const {
   core::require(stage.done(), "{}: there is no finished stage {}; run exactmamba run with this recipe first",
                 label(), stage.folder().string());
+}
+
+void RunStages::require_trained() const {
+  const auto newest = train_.done() ? std::nullopt : train::last_checkpoint(train_.folder());
+  if (newest)
+    train::require_not_diverged(train::load_train_state(*newest), run_.recipe.train, train_.folder());
+  require_done(train_);
 }
 
 /// Named by the training and by its weights: the same training on another machine rounds differently.
@@ -193,61 +207,61 @@ void RunStages::train() {
 }
 
 void RunStages::decompose() {
-  complete(decompose_stage(), [this] { return run_decomposition(); });
+  const core::Stage stage = decompose_stage();
+  complete(stage, [this, &stage] { return run_decomposition(stage); });
 }
 
 void RunStages::evaluate() {
   complete(evaluate_stage(), [this] { return run_evaluation(); });
 }
 
-Json RunStages::run_decomposition() const {
+Json RunStages::run_decomposition(const core::Stage& stage) const {
   const decomp::DecomposeOptions& options = run_.recipe.decompose;
   core::require(datasets_.valid != nullptr, "decompose reads validation data, and data.valid is empty");
   const models::MambaLM model = trained_model(options.scalar_type());
   const std::string checksum = model.parameters().checksum();
   const int64_t rows = std::min(options.max_rows, datasets_.valid->size());
-  make_folder(row_folder());
+  make_folder(row_folder(stage));
   decomp::ErrorTable errors;
   core::Progress progress("decompose", rows, "row");
   for (int64_t index = 0; index < rows; ++index) {
     core::stop_if_asked("decomposing");
-    errors += decompose_row(model, checksum, eval::row_to_decompose(*datasets_.valid, index));
+    errors += decompose_row(model, checksum, eval::row_to_decompose(*datasets_.valid, index),
+                            row_path(stage, index));
     progress.update(index + 1, static_cast<double>(index + 1));
   }
   return eval::error_json(errors, rows);
 }
 
 decomp::ErrorTable RunStages::decompose_row(const models::MambaLM& model, const std::string& checksum,
-                                            const decomp::Row& row) const {
+                                            const decomp::Row& row, const fs::path& file) const {
   decomp::DecomposedRow result{.origin = decomp::origin_of(row, checksum), .maps = {}, .errors = {}};
-  if (auto errors = finished_errors(row_path(row.index), result.origin)) return *std::move(errors);
+  if (auto errors = finished_errors(file, result.origin)) return *std::move(errors);
   result.errors = decomp::decompose_row(model, checksum, row, run_.recipe.decompose,
                                         [&result](const decomp::InteractionMap& map) {
                                           core::stop_if_asked("decomposing");
                                           result.maps.push_back(map);
                                         });
-  const decomp::RowFile file = decomp::row_file(result);
-  core::write_safetensors(row_path(row.index), file.tensors, file.metadata);
+  const decomp::RowFile content = decomp::row_file(result);
+  core::write_safetensors(file, content.tensors, content.metadata);
   return result.errors;
-}
-
-fs::path RunStages::row_path(int64_t index) const {
-  return row_folder() / fmt::format("row-{:08}.safetensors", index);
-}
-
-decomp::DecomposedRow RunStages::decomposed_row(int64_t index) const {
-  try {
-    return decomp::load_row(row_path(index));
-  } catch (const core::Error& error) {
-    throw core::Error(error.exit_code(), fmt::format("{}; delete {} and run again: whole rows are kept",
-                                                     error.what(), decompose_stage().record().string()));
-  }
 }
 
 Json RunStages::run_evaluation() const {
   core::require(datasets_.valid != nullptr, "evaluate reads validation data, and data.valid is empty");
   return eval::model_measures(trained_model(train::training_dtype(run_.recipe.train)), *datasets_.valid,
                               run_.recipe.evaluate);
+}
+
+fs::path row_folder(const core::Stage& decompose) { return decompose.folder() / "maps"; }
+
+decomp::DecomposedRow decomposed_row(const core::Stage& decompose, int64_t index) {
+  try {
+    return decomp::load_row(row_path(decompose, index));
+  } catch (const core::Error& error) {
+    throw core::Error(error.exit_code(), fmt::format("{}; delete {} and run again: whole rows are kept",
+                                                     error.what(), decompose.record().string()));
+  }
 }
 
 std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
@@ -266,15 +280,20 @@ std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
 }
 
 void prepare_output(const RecipeFile& file, bool overwrite) {
-  const fs::path output = file.first().run.output;
+  const fs::path output = file.first().run.output, copy = output / kRecipeCopy;
   if (!overwrite) refuse_foreign(output, file.text);
   make_folder(output);
-  core::write_json(output / kRecord, {{"format_version", core::kFormatVersion},
-                                      {"program", fmt::format("exactmamba {}", core::version())},
-                                      {"recipe", file.name},
-                                      {kRecipeHash, core::hash_hex(file.text)},
-                                      {"set", file.sets}});
-  core::write_file(output / kRecipeCopy, file.text);
+  Json record = {{"format_version", core::kFormatVersion},
+                 {"program", fmt::format("exactmamba {}", core::version())},
+                 {"recipe", file.name},
+                 {kRecipeHash, core::hash_hex(file.text)},
+                 {"set", file.sets}};
+  if (fs::exists(copy)) {
+    const std::string replaced = core::hash_file_hex(copy);
+    if (replaced != record[kRecipeHash]) record[kReplacedHash] = replaced;
+  }
+  core::write_json(output / kRecord, record);
+  core::write_file(copy, file.text);
 }
 
 }  // namespace exactmamba::cli

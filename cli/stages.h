@@ -20,12 +20,17 @@ namespace exactmamba::cli {
 /// In the evaluation lines of metrics.jsonl with train.eval_error: {measure: {approximation: [per layer]}}.
 inline constexpr const char* kErrorKey = "approximation_error";
 
+/// Inputs of the train stage, which its result calls by the names of the data sets: data {input: name}.
+inline constexpr const char *kTrainingData = "training data", *kValidationData = "validation data";
+
 class RunStages {
  public:
   /// `run` must outlive this.
   RunStages(const RecipeRun& run, data::Datasets datasets);
 
   void train();
+  /// @throws InputError with what to do first; NumericalError when the training ended because it diverged
+  void require_trained() const;
   void decompose();  // needs the trained model
   void evaluate();   // needs the trained model
 
@@ -49,11 +54,6 @@ class RunStages {
     double value;  // of train.best_measure
   };
   std::optional<BestCheckpoint> best_checkpoint() const;
-  /// Where the decompose stage keeps its rows, each in a file of its own (decomp/row_file.h).
-  std::filesystem::path row_folder() const { return decompose_stage().folder() / "maps"; }
-  /// A row of the finished decomposition. @throws IoError, InputError (with what to delete) when it is gone
-  /// or damaged
-  decomp::DecomposedRow decomposed_row(int64_t index) const;
 
  private:
   /// Does the work of a stage unless it is done; `work` looks at core::stop_requested() and returns the
@@ -64,17 +64,22 @@ class RunStages {
   /// @throws InputError, IoError, saying what to delete, when its files are damaged
   models::MambaLM trained_model(at::ScalarType dtype) const;
   core::Json run_training() const;
-  core::Json run_decomposition() const;
-  std::filesystem::path row_path(int64_t index) const;
-  /// From the file of an earlier attempt if it has one of this row, else by decomposing it into that file.
+  core::Json run_decomposition(const core::Stage& stage) const;
+  /// From `file` of an earlier attempt if it has this row, else by decomposing it into that file.
   decomp::ErrorTable decompose_row(const models::MambaLM& model, const std::string& checksum,
-                                   const decomp::Row& row) const;
+                                   const decomp::Row& row, const std::filesystem::path& file) const;
   core::Json run_evaluation() const;
 
   const RecipeRun& run_;
   data::Datasets datasets_;
   core::Stage train_;
 };
+
+/// Where a decompose stage keeps its rows, each in a file of its own (decomp/row_file.h).
+std::filesystem::path row_folder(const core::Stage& decompose);
+/// A row of a finished decomposition. @throws IoError, InputError (with what to delete) when it is gone or
+/// damaged
+decomp::DecomposedRow decomposed_row(const core::Stage& decompose, int64_t index);
 
 /// The stages of every run; runs with the same data share it. Reads the data. @throws IoError, InputError
 std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file);

@@ -91,6 +91,12 @@ std::shared_ptr<const data::Tokenizer> tokenizer_from_name(const std::string& na
   return std::make_shared<data::ByteTokenizer>();
 }
 
+void fit_vocabulary(models::MambaLM& model, const TokenArguments& arguments) {
+  if (!arguments.ids.empty()) return;
+  const int64_t tokens = tokenizer_from_name(arguments.tokenizer)->vocab_size();
+  model.set_vocab_size(std::min(tokens, model.config().vocab_size));
+}
+
 at::ScalarType dtype_from_name(const std::string& name) {
   if (name == "float64") return at::kDouble;
   if (name == "float16") return at::kHalf;

@@ -7,7 +7,7 @@
 
 #include "cli/commands.h"
 #include "data/tokenizer.h"
-#include "models/config.h"
+#include "models/mamba_lm.h"
 
 namespace exactmamba::cli {
 
@@ -23,6 +23,9 @@ Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& c
 at::Tensor read_targets(const std::string& ids, int64_t length, const models::ModelConfig& config);
 
 std::shared_ptr<const data::Tokenizer> tokenizer_from_name(const std::string& name);
+
+/// For --text: only the tokenizer's tokens may be predicted, and not the rows of padding behind them.
+void fit_vocabulary(models::MambaLM& model, const TokenArguments& arguments);
 
 /// "float32" | "float64" | "float16" | "bfloat16"
 at::ScalarType dtype_from_name(const std::string& name);

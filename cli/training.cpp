@@ -75,6 +75,13 @@ train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets,
   return setup;
 }
 
+/// By the names of the stage's inputs.
+Json data_names(const data::Datasets& datasets) {
+  Json names = {{kTrainingData, datasets.train->name()}};
+  if (datasets.valid) names[kValidationData] = datasets.valid->name();
+  return names;
+}
+
 }  // namespace
 
 Json RunStages::run_training() const {
@@ -82,6 +89,7 @@ Json RunStages::run_training() const {
   train::Trainer trainer(setup_of(run_.recipe, datasets_, train_), *communicator);
   trainer.run();
   return {{"model_checksum", trainer.model().parameters().checksum()},
+          {"data", data_names(datasets_)},
           {"training", train::to_json(trainer.state())}};
 }
 

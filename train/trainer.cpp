@@ -77,6 +77,15 @@ std::string names_of(const core::Json& measures) {
 
 }  // namespace
 
+void require_not_diverged(const TrainState& state, const TrainOptions& options, const fs::path& folder) {
+  core::require<core::NumericalError>(
+      state.bad_updates_in_row < options.max_bad_steps,
+      "loss or gradient was not finite in {} updates in a row, the last of them {}; {} has the weights "
+      "before them. Lower train.lr = {} or train.max_grad_norm = {}, or raise train.max_bad_steps",
+      state.bad_updates_in_row, state.step, checkpoint_path(folder, state.step).string(), options.lr,
+      options.max_grad_norm);
+}
+
 Trainer::Trainer(TrainSetup setup, core::Communicator& communicator)
     : setup_(std::move(setup)),
       communicator_(communicator),
@@ -189,12 +198,7 @@ void Trainer::anneal() {
 void Trainer::stop_if_diverged() {
   if (state_.bad_updates_in_row < setup_.options.max_bad_steps) return;
   if (saved_step_ != state_.step) checkpoint();
-  throw core::NumericalError(fmt::format(
-      "loss or gradient was not finite in {} updates in a row, the last of them {}; {} has the weights "
-      "before them. Lower "
-      "train.lr = {} or train.max_grad_norm = {}, or raise train.max_bad_steps",
-      state_.bad_updates_in_row, state_.step, checkpoint_path(setup_.folder, state_.step).string(),
-      setup_.options.lr, setup_.options.max_grad_norm));
+  require_not_diverged(state_, setup_.options, setup_.folder);
 }
 
 void Trainer::evaluate_if_due() {

@@ -48,6 +48,11 @@ struct TrainSetup {
   EvaluationHook evaluation;  // [nullable]
 };
 
+/// @throws NumericalError, saying what to change, when a training in `folder` that is in `state` has
+/// diverged: its last max_bad_steps updates were not finite
+void require_not_diverged(const TrainState& state, const TrainOptions& options,
+                          const std::filesystem::path& folder);
+
 class Trainer {
  public:
   /// Loads the newest checkpoint in the folder, or starts. When that one is damaged (core/checksums.h), the

@@ -39,8 +39,9 @@ void decompose_recipe(const RecipeArguments& arguments) {
   std::string text;
   for (const auto& run : stages) {
     run->decompose();
-    const Json errors = run->decompose_stage().result();
-    const std::string maps = run->row_folder().string();
+    const core::Stage stage = run->decompose_stage();
+    const Json errors = stage.result();
+    const std::string maps = row_folder(stage).string();
     all.push_back({{"label", run->label()}, {"maps", maps}, {"errors", errors}});
     text += error_text(run->label(), errors, run->run().recipe.decompose.error) +
             fmt::format("{}: maps in {}\n", run->label(), maps);
@@ -115,7 +116,8 @@ void decompose_model(const DecomposeArguments& arguments) {
   row.targets = targets_from(arguments.targets, row, config);
   models::LoadOptions load;
   load.dtype = options.scalar_type();
-  const models::MambaLM model = models::load_model(folder, load);
+  models::MambaLM model = models::load_model(folder, load);
+  fit_vocabulary(model, in.tokens);
   const std::string checksum = model.parameters().checksum();
   if (arguments.full)
     return write_contributions(arguments, decomp::full_contributions(model, row, options), checksum, options);

@@ -26,7 +26,8 @@ void generate(const GenerateArguments& arguments) {
   const auto tokenizer = text ? tokenizer_from_name(in.tokens.tokenizer) : nullptr;
   models::LoadOptions load;
   load.dtype = dtype_from_name(in.dtype);
-  const models::MambaLM model = models::load_model(in.model, load);
+  models::MambaLM model = models::load_model(in.model, load);
+  fit_vocabulary(model, in.tokens);
 
   const int64_t* ids = tokens.input_ids.const_data_ptr<int64_t>();
   const std::vector<int64_t> prompt(ids, ids + tokens.input_ids.numel());

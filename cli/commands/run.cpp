@@ -110,10 +110,18 @@ void throw_if_diverged(const std::string& diverged) {
   if (!diverged.empty()) throw core::NumericalError(diverged);
 }
 
+void evaluate_runs(Stages stages, bool json) {
+  const std::string diverged = without_diverged(stages, [](RunStages& run) { run.require_trained(); });
+  for (const auto& run : stages) run->evaluate();
+  if (!stages.empty()) write_measures(stages, json);
+  throw_if_diverged(diverged);
+}
+
 }  // namespace
 
 void run(const RecipeArguments& arguments) {
   const RecipeFile file = checked_recipe(arguments);
+  eval::refuse_newer_report(file.first().run.output);
   Stages stages = stages_of(file);
   require_validation_data(stages);
   prepare_output(file, arguments.overwrite);
@@ -137,28 +145,28 @@ void train(const RecipeArguments& arguments) {
 
 void report(const RecipeArguments& arguments) {
   const RecipeFile file = checked_recipe(arguments);
-  const Stages stages = stages_of(file);
+  eval::refuse_newer_report(file.first().run.output);
+  Stages stages = stages_of(file);
   require_validation_data(stages);
-  write_report(file, stages, arguments.common.json);
+  const std::string diverged = without_diverged(stages, [](RunStages& run) { run.require_trained(); });
+  if (!stages.empty()) write_report(file, stages, arguments.common.json);
+  throw_if_diverged(diverged);
 }
 
 void evaluate(const EvaluateArguments& arguments) {
   const RecipeFile file = checked_recipe(arguments.recipe);
-  const Stages stages = stages_of(file);
+  Stages stages = stages_of(file);
   require_validation_data(stages);
-  if (arguments.model.empty()) {
-    for (const auto& run : stages) run->require_done(run->train_stage());
-    for (const auto& run : stages) run->evaluate();
-    return write_measures(stages, arguments.recipe.common.json);
-  }
+  if (arguments.model.empty()) return evaluate_runs(std::move(stages), arguments.recipe.common.json);
   require_one_measure(file, stages);
   const data::Dataset& valid = *stages.front()->datasets().valid;
   models::LoadOptions options;
   options.dtype = train::training_dtype(file.first().train);
-  const models::MambaLM model = models::load_model(arguments.model, options);
+  models::MambaLM model = models::load_model(arguments.model, options);
   core::require(valid.vocab_size() <= model.config().vocab_size,
                 "{}: has a vocabulary of {} tokens, but the data has {}", arguments.model,
                 model.config().vocab_size, valid.vocab_size());
+  model.set_vocab_size(valid.vocab_size());  // rows of padding are no predictions
   const Json measures = eval::model_measures(model, valid, file.first().evaluate);
   std::string text;
   for (const auto& [name, value] : measures.items()) text += fmt::format("{:<26} {}\n", name, value.dump());

@@ -1,6 +1,7 @@
 #include <filesystem>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/commands.h"
 #include "cli/output.h"
@@ -23,24 +24,59 @@ Json options_json(const core::Schema& schema) {
   return options;
 }
 
-Json need_json(const RecipeRun& run) {
+Json sizes_json(const models::ModelConfig& config) {
+  return {{"architecture", models::architecture_name(config.architecture)},
+          {"n_layer", config.n_layer},
+          {"d_model", config.d_model},
+          {"d_state", config.d_state},
+          {"vocab_rows", config.vocab_rows}};
+}
+
+/// What the sweep sets for this run.
+Json swept_json(const RecipeRun& run) {
+  Json values = Json::object();
+  for (const core::Schema::Assignment& assignment : run.assignments)
+    values[assignment.key] = run.schema.at(assignment.key).value();
+  return values;
+}
+
+Json run_json(const RecipeRun& run) {
   const Need need = need_of(run.recipe);
-  return {{"label", run.label},  {"parameters", need.parameters}, {"vocabulary", need.vocabulary},
-          {"steps", need.steps}, {"tokens", need.tokens},         {"memory_bytes", need.memory_bytes}};
+  return {{"label", run.label},
+          {"swept", swept_json(run)},
+          {"model", sizes_json(need.config)},
+          {"parameters", need.parameters},
+          {"vocabulary", need.vocabulary},
+          {"steps", need.steps},
+          {"tokens", need.tokens},
+          {"memory_bytes", need.memory_bytes}};
+}
+
+/// "KEY = VALUE" or "KEY VALUE", with commas between.
+std::string members_text(const Json& object, const char* between) {
+  std::vector<std::string> members;
+  for (const auto& [key, value] : object.items()) members.push_back(key + between + value.dump());
+  return fmt::format("{}", fmt::join(members, ", "));
+}
+
+std::string run_text(const Json& run) {
+  const std::string label = run["label"].get<std::string>(), swept = members_text(run["swept"], " = ");
+  Json sizes = run["model"];
+  const std::string architecture = sizes["architecture"].get<std::string>();
+  sizes.erase("architecture");
+  return fmt::format(
+      "  {}{}{}{} with {}: {} parameters, {} token ids, {} steps of together at most {} tokens, about {} of "
+      "memory to train\n",
+      label, swept.empty() ? "" : fmt::format(" ({})", swept), label.empty() ? "" : ": ", architecture,
+      members_text(sizes, " "), core::human_count(run["parameters"].get<double>()), run["vocabulary"].dump(),
+      run["steps"].dump(), core::human_count(run["tokens"].get<double>()),
+      core::human_bytes(run["memory_bytes"].get<double>()));
 }
 
 std::string as_text(const RecipeFile& file, const Json& runs) {
   std::string text = file.runs.front()->schema.listing();
-  text += fmt::format("\n{} {}\n", runs.size(), runs.size() == 1 ? "run" : "runs");
-  for (const Json& run : runs) {
-    const std::string label = run["label"].get<std::string>();
-    text += fmt::format(
-        "  {}{}{} parameters, {} token ids, {} steps of together at most {} tokens, about {} of memory to "
-        "train\n",
-        label, label.empty() ? "" : ": ", core::human_count(run["parameters"].get<double>()),
-        run["vocabulary"].dump(), run["steps"].dump(), core::human_count(run["tokens"].get<double>()),
-        core::human_bytes(run["memory_bytes"].get<double>()));
-  }
+  text += runs.size() == 1 ? "\n1 run\n" : fmt::format("\n{} runs; above: the first\n", runs.size());
+  for (const Json& run : runs) text += run_text(run);
   return text;
 }
 
@@ -52,7 +88,7 @@ void validate(const ValidateArguments& arguments) {
                                   "validate needs a recipe; see exactmamba validate --help");
   const RecipeFile file = load_recipe(arguments.recipe.file, arguments.recipe.sets);
   Json runs = Json::array();
-  for (const auto& run : file.runs) runs.push_back(need_json(*run));
+  for (const auto& run : file.runs) runs.push_back(run_json(*run));
   if (!arguments.recipe.common.json) return write_result(as_text(file, runs));
   write_json_result({{"options", options_json(file.runs.front()->schema)}, {"runs", runs}});
 }
