@@ -27,13 +27,23 @@ confirm() {
   [[ $answer == [yY]* ]]
 }
 
+# What apt would download for these packages, as far as its lists know; needs no root.
+download_size() {
+  local uris
+  uris=$(apt-get install --print-uris -qq --no-install-recommends "$@" 2>/dev/null) || {
+    printf 'a download of unknown size, the package lists being out of date'
+    return
+  }
+  awk '{ bytes += $3 } END { printf "downloads %.1f MB", bytes / 1e6 }' <<< "$uris"
+}
+
 install_packages() {
   local missing=("$@") as_root=() command
   command="apt-get install -y --no-install-recommends ${missing[*]}"
   command -v apt-get >/dev/null || fail "this script knows apt only. Install these by hand, then try again: ${missing[*]}"
   if ((EUID != 0)); then
     command -v sudo >/dev/null || fail "not root and no sudo. Run as root: $command"
-    confirm "setup: run 'sudo $command'?" || fail "stopped. Run this, then try again: sudo $command"
+    confirm "setup: run 'sudo $command' ($(download_size "${missing[@]}"))?" || fail "stopped. Run this, then try again: sudo $command"
     as_root=(sudo)
   fi
   "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the package lists that are there"
