@@ -1,7 +1,9 @@
 // The commands that work on a model folder or on nothing, run as a user would, against golden outputs.
 #include <cmath>
 #include <filesystem>
+#include <map>
 
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include "core/files.h"
@@ -144,6 +146,43 @@ TEST(Inspect, ShowsConfigTensorsAndCount) {
   EXPECT_CONTAINS(result_of({"inspect", folder_of("mamba2-ss-legacy") + "/pytorch_model.bin"}), "Half");
 }
 
+TEST(Inspect, ListsObjectsThatAreNoWeights) {
+  const TemporaryFolder folder;
+  fs::copy(folder_of("mamba1-hf"), folder / "m");
+  fs::copy(golden("torch_files/whole-model.zip"), folder / "m/training_args.bin");
+  fs::copy(golden("torch_files/values-2.zip"), folder / "m/optimizer.bin");
+  const std::string model = (folder / "m").string();
+  const Json files = Json::parse(result_of({"inspect", model, "--json"}))["files"];
+  std::map<std::string, std::string> objects;
+  for (const Json& file : files)
+    if (file.contains("object")) objects[file["file"]] = file["object"];
+  const std::map<std::string, std::string> expected = {
+      {"training_args.bin", "torch.nn.modules.linear.Linear"}, {"optimizer.bin", "dict"}};
+  EXPECT_EQ(objects, expected);
+  EXPECT_CONTAINS(result_of({"inspect", model}), "an object of torch.nn.modules.linear.Linear\n");
+}
+
+TEST(Program, OffersThreadsWhereTheyAreUsed) {
+  for (const std::string command : {"run", "train", "decompose", "evaluate", "forward"})
+    EXPECT_CONTAINS(result_of({command, "--help"}), "--threads");
+  for (const std::string command : {"validate", "inspect", "report"})
+    EXPECT_EQ(run_program({command, "x", "--threads", "1"}).code, 2) << command;
+}
+
+TEST(Convert, KeepsTheStoredDtypeUnlessTold) {
+  const TemporaryFolder folder;
+  const std::string wide = (folder / "wide").string(), again = (folder / "again").string(),
+                    half = (folder / "half").string();
+  result_of({"convert", folder_of("mamba1-hf"), "--dtype", "float64", "--output", wide});
+  const Json result = Json::parse(result_of({"convert", wide, "--output", again, "--json"}));
+  EXPECT_EQ(result["dtype"], "float64");
+  EXPECT_EQ(testing::content_of(folder / "again/model.safetensors"),
+            testing::content_of(folder / "wide/model.safetensors"));
+  result_of({"convert", folder_of("mamba1-hf-bf16"), "--output", half});
+  EXPECT_EQ(SafetensorsFile(folder / "half/model.safetensors").tensor("backbone.norm_f.weight").scalar_type(),
+            at::kBFloat16);
+}
+
 TEST(Convert, KeepsTheFunction) {
   const TemporaryFolder folder;
   const std::string there = (folder / "there").string(), back = (folder / "back").string();
@@ -198,6 +237,31 @@ TEST(Generate, GivesGoldenTokens) {
                          std::to_string(example.at("new_tokens").size()), "--stop", "-1"}),
               expected + "\n");
   }
+}
+
+/// Rows behind the tokenizer's tokens hold padding; here one of them would always win.
+TEST(Generate, TextIsMadeOfTheTokenizersTokens) {
+  const TemporaryFolder folder;
+  fs::copy(golden("models/mamba2-hf"), folder / "m");
+  core::NamedTensors tensors;
+  const SafetensorsFile file(folder / "m/model.safetensors");
+  for (const std::string& name : file.names()) tensors.emplace_back(name, file.tensor(name).clone());
+  for (auto& [name, values] : tensors) {
+    if (name == "backbone.norm_f.weight") values.zero_()[0] = 1;
+    if (name != "backbone.embeddings.weight" && name != "lm_head.weight") continue;
+    values.select(1, 0).zero_();
+    values.narrow(0, 100, 2).select(1, 0).copy_(at::tensor({1e4F, -1e4F}));
+  }
+  core::write_safetensors(folder / "m/model.safetensors", tensors);
+  const std::string model = (folder / "m").string();
+  const auto ids = [&](const std::vector<std::string>& prompt) {
+    std::vector<std::string> arguments = {"generate", model,    "--json", "--max-new-tokens",
+                                          "5",        "--stop", "-1"};
+    arguments.insert(arguments.end(), prompt.begin(), prompt.end());
+    return Json::parse(result_of(arguments))["ids"];
+  };
+  for (const Json& id : ids({"--ids", "1,5"})) EXPECT_GE(id, 100);
+  for (const Json& id : ids({"--text", "$ab|", "--tokenizer", "copy"})) EXPECT_LT(id, 30);
 }
 
 TEST(Decompose, FullContributionsOfAnIdentityModelSumToItsOutput) {

@@ -113,9 +113,22 @@ TEST_F(RunTest, GoesStageByStage) {
   EXPECT_EQ(Json::parse(succeed({"evaluate", "r.toml", "--model", checkpoint, "--json"})),
             measures[0]["result"]);
   EXPECT_CONTAINS(succeed({"inspect", checkpoint}), "training");
-  succeed({"convert", checkpoint, "--output", "published"});
+  succeed({"convert", checkpoint, "--output", "published", "--licence", "cc-by-4.0"});
   const std::string card = testing::content_of(folder_ / "published/README.md");
-  for (const std::string part : {"train.lr = 0.001", "training data", "l2_mean"}) EXPECT_CONTAINS(card, part);
+  for (const std::string part : {"train.lr = 0.001", "- training data: the copy task, fingerprint ",
+                                 "l2_mean", "cc-by-4.0", "Weights after update 6 of 6."})
+    EXPECT_CONTAINS(card, part);
+}
+
+TEST_F(RunTest, TheCardOfAnEarlierCheckpointHasNoErrorsOfTheLast) {
+  write_recipe();
+  succeed({"run", "r.toml"}, {"train.keep_checkpoints=3"});
+  const std::string earlier = "out/stages/" + *stages("train").begin() + "/checkpoints/step-00000004";
+  succeed({"convert", earlier, "--output", "published"});
+  const std::string card = testing::content_of(folder_ / "published/README.md");
+  EXPECT_CONTAINS(card, "Not measured.");
+  EXPECT_CONTAINS(card, "Weights after update 4 of 6.");
+  EXPECT_EQ(card.find("l2_mean"), std::string::npos);
 }
 
 TEST_F(RunTest, EveryCommandGivesOneJsonDocument) {
@@ -390,6 +403,29 @@ TEST_F(RunTest, ADivergedRunOfASweepDoesNotBlockTheOthers) {
   const Json report = core::read_json(folder_ / "out/report.json");
   EXPECT_EQ(report["rows"].size(), 1u);
   EXPECT_EQ(report["provenance"]["diverged runs, not shown"], "lr=10");
+
+  for (const std::string command : {"report", "evaluate"}) {
+    const ProgramOutcome later = program(
+        {command, "r.toml"},
+        {"train.steps=60", "train.max_grad_norm=0", "train.weight_decay=10", "train.max_bad_steps=1"});
+    EXPECT_EQ(later.code, 4);
+    EXPECT_CONTAINS(later.err, outcome.err.substr(outcome.err.find("exactmamba: error: ")));
+    EXPECT_CONTAINS(later.out, "lr=0.001");
+  }
+  EXPECT_EQ(core::read_json(folder_ / "out/report.json"), report);
+}
+
+TEST_F(RunTest, DoesNotReplaceTheReportOfANewerProgram) {
+  write_recipe();
+  succeed({"run", "r.toml"});
+  const std::string newer = R"({"format_version": 1000, "plots": []})";
+  testing::put_file(folder_ / "out/report.json", newer);
+  for (const std::string command : {"run", "report"}) {
+    const ProgramOutcome refused = program({command, "r.toml"});
+    EXPECT_EQ(refused.code, 1);
+    EXPECT_CONTAINS(refused.err, "out/report.json: has format_version 1000, but this program writes 1");
+  }
+  EXPECT_EQ(testing::content_of(folder_ / "out/report.json"), newer);
 }
 
 TEST_F(RunTest, TwoProcessesDoNotShareAStage) {
@@ -441,6 +477,34 @@ TEST_F(RunTest, DoesNotReplaceARecipeThatWasChangedInTheOutput) {
   succeed({"train", "r.toml", "--overwrite"});
 }
 
+/// The id of a process that is gone.
+pid_t dead_process() {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  ::waitpid(child, nullptr, 0);
+  return child;
+}
+
+TEST_F(RunTest, GoesOnWhereItWasKilledBeforeItsRecordWasWhole) {
+  write_recipe();
+  fs::create_directory(folder_ / "out");
+  const fs::path leftover = folder_ / fmt::format("out/.run.json.tmp-{}", dead_process());
+  testing::put_file(leftover, "{");
+  succeed({"train", "r.toml"});
+  EXPECT_FALSE(fs::exists(leftover));
+}
+
+TEST_F(RunTest, GoesOnWhereItWasKilledBeforeTheCopyOfItsRecipe) {
+  write_recipe();
+  succeed({"train", "r.toml"});
+  const std::string earlier = testing::content_of(folder_ / "out/recipe.toml");
+  write_recipe("[report]\ntitle = \"new\"\n");
+  succeed({"train", "r.toml"});
+  testing::put_file(folder_ / "out/recipe.toml", earlier);  // run.json is already of the new one
+  succeed({"train", "r.toml"});
+  EXPECT_EQ(testing::content_of(folder_ / "out/recipe.toml"), testing::content_of(folder_ / "r.toml"));
+}
+
 TEST_F(RunTest, ReadsARecipeFromStdin) {
   const ProgramOutcome outcome =
       run_program({"validate", "-", "--json"}, {.folder = folder_.path(), .input = kTinyRecipe});
@@ -462,7 +526,23 @@ TEST_F(RunTest, ValidateShowsWhatRunsWillNeed) {
   // norms and out_proj.
   const int64_t block = 16 + (32 + 32 + 16 + 4) * 16 + (32 + 16) * 5 + 3 * 4 + 32 + 16 * 32;
   EXPECT_EQ(result["runs"][0]["parameters"], 32 * 16 + 16 + 2 * block);
-  EXPECT_CONTAINS(succeed({"validate", "r.toml"}), "train.steps = 6");
+  EXPECT_EQ(result["runs"][1]["swept"], Json({{"model.d_model", 32}}));
+  EXPECT_EQ(result["runs"][1]["model"]["d_model"], 32);
+  const std::string text = succeed({"validate", "r.toml"});
+  EXPECT_CONTAINS(text, "train.steps = 6");
+  EXPECT_CONTAINS(text, "d_model=32 (model.d_model = 32): mamba2 with ");
+}
+
+TEST_F(RunTest, ValidateShowsTheSizesOfTheModelToContinueFrom) {
+  const fs::path model = testing::golden("models/mamba1-hf");
+  const Json config = core::read_json(model / "config.json");
+  std::ofstream(folder_ / "r.toml") << "model.from = \"" << model.string() << "\"\n";
+  const Json run = Json::parse(succeed({"validate", "r.toml", "--json"}))["runs"][0];
+  EXPECT_EQ(run["swept"], Json::object());
+  EXPECT_EQ(run["model"]["architecture"], "mamba1");
+  for (const auto& [size, key] : {std::pair{"d_model", "hidden_size"}, {"n_layer", "num_hidden_layers"}})
+    EXPECT_EQ(run["model"][size], config[key]) << size;
+  EXPECT_CONTAINS(succeed({"validate", "r.toml"}), fmt::format("d_model {}", config["hidden_size"].dump()));
 }
 
 TEST_F(RunTest, ListsTheProblemsOfABadSweepAndOfTheRest) {
