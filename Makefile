@@ -32,7 +32,9 @@ bench: setup
 	cmake --preset bench
 	cmake --build --preset bench
 
-install: build
+# sudo make install puts in place what was built before, so that root neither builds nor downloads.
+install:
+	@[ $$(id -u) = 0 -a -x $(BUILD)/bin/exactmamba ] || $(MAKE) --no-print-directory build
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 uninstall:
