@@ -4,6 +4,11 @@
 // an operation rounds by at most ε/2 of its result, and a relative error of ε is at most 2 ulp.
 #pragma once
 
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
+
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -79,13 +84,29 @@ inline Lane<P> sum_of_lanes(const P& pack) {
   return sum;
 }
 
+/// a b + c rounded once, whatever the compiler does with products and sums: the bounds below rest on it.
+template <class P>
+inline P fused_multiply_add(const P& a, const P& b, const P& c) {
+#ifdef __FMA__
+  if constexpr (std::is_same_v<Lane<P>, float>) {
+    return (P)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+  } else {
+    return (P)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+  }
+#else
+  P result;
+  for (int64_t i = 0; i < kLanes<Lane<P>>; ++i) result[i] = std::fma(a[i], b[i], c[i]);
+  return result;
+#endif
+}
+
 namespace detail {
 
 /// Σ_{k<terms} coefficient(k) x^k.
 template <int kTerms, class P, class Coefficient>
 inline P polynomial(const P& x, Coefficient coefficient) {
   P sum = broadcast(coefficient(kTerms - 1));
-  for (int k = kTerms - 2; k >= 0; --k) sum = sum * x + coefficient(k);
+  for (int k = kTerms - 2; k >= 0; --k) sum = fused_multiply_add(sum, x, broadcast(coefficient(k)));
   return sum;
 }
 
@@ -118,9 +139,10 @@ inline P exp(P x) {
   constexpr detail::InverseFactorials<T, Traits::kExpTerms> kCoefficients;
   x = x < Traits::kExpLowest ? broadcast(Traits::kExpLowest) : x;  // a NaN passes both
   x = x > Traits::kExpHighest ? broadcast(Traits::kExpHighest) : x;
-  const P rounded = x * T(1.442695040888963407L) + Traits::kRound;
+  const P rounded = fused_multiply_add(x, broadcast(T(1.442695040888963407L)), broadcast(Traits::kRound));
   const P n = rounded - Traits::kRound;
-  const P r = (x - n * Traits::kLn2High) - n * Traits::kLn2Low;
+  const P high = fused_multiply_add(-n, broadcast(Traits::kLn2High), x);
+  const P r = fused_multiply_add(-n, broadcast(Traits::kLn2Low), high);
   const P series = detail::polynomial<Traits::kExpTerms>(r, [&](int k) { return kCoefficients.values[k]; });
   // n + 2·bias ≥ 0, split into two biased exponents.
   const Unsigned biased =
