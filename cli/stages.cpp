@@ -230,6 +230,7 @@ Json RunStages::run_decomposition(const core::Stage& stage) const {
                             row_path(stage, index));
     progress.update(index + 1, static_cast<double>(index + 1));
   }
+  core::sync_folder(row_folder(stage));
   return eval::error_json(errors, rows);
 }
 
@@ -243,7 +244,7 @@ decomp::ErrorTable RunStages::decompose_row(const models::MambaLM& model, const 
                                           result.maps.push_back(map);
                                         });
   const decomp::RowFile content = decomp::row_file(result);
-  core::write_safetensors(file, content.tensors, content.metadata);
+  core::write_safetensors(file, content.tensors, content.metadata, core::Durable::kLater);
   return result.errors;
 }
 

@@ -175,8 +175,15 @@ bool is_empty_but_for_leftovers(const fs::path& folder) {
                      [](const fs::path& entry) { return is_leftover(entry.filename().string()); });
 }
 
-AtomicFile::AtomicFile(fs::path target)
-    : target_(without_trailing_slash(std::move(target))), temporary_(temporary_sibling(target_)) {
+void sync_folder(const fs::path& folder) {
+  const Descriptor descriptor(folder, O_RDONLY | O_DIRECTORY, "open");
+  if (::syncfs(descriptor.get()) != 0) fail("write", folder, errno);  // one call for thousands of files
+}
+
+AtomicFile::AtomicFile(fs::path target, Durable durable)
+    : target_(without_trailing_slash(std::move(target))),
+      temporary_(temporary_sibling(target_)),
+      durable_(durable) {
   remove_leftovers_of(target_);
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor_ < 0) fail("write", target_, errno);
@@ -198,10 +205,10 @@ void AtomicFile::write(std::string_view bytes) {
 }
 
 void AtomicFile::commit() {
-  if (::fsync(descriptor_) != 0) fail("write", target_, errno);
+  if (durable_ == Durable::kNow && ::fsync(descriptor_) != 0) fail("write", target_, errno);
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("write", target_, errno);
   ::close(std::exchange(descriptor_, -1));
-  sync(parent_of(target_), true);
+  if (durable_ == Durable::kNow) sync(parent_of(target_), true);
 }
 
 AtomicFolder::AtomicFolder(fs::path target, std::vector<std::string> replaceable)

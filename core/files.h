@@ -25,12 +25,19 @@ void remove_leftovers(const std::filesystem::path& folder);
 /// Whether nothing is in `folder` but what remove_leftovers() would remove. @throws IoError
 bool is_empty_but_for_leftovers(const std::filesystem::path& folder);
 
+/// kLater: the caller makes many files durable at once, by sync_folder(). Until then a power cut may leave a
+/// damaged file under the name, so its reader must notice damage.
+enum class Durable { kNow, kLater };
+
+/// Makes durable what was written in `folder`. @throws IoError
+void sync_folder(const std::filesystem::path& folder);
+
 /// A file under construction, for content that is too large to hold twice. Destroyed without commit(),
 /// nothing is left.
 class AtomicFile {
  public:
   /// @throws IoError when the folder cannot be written.
-  explicit AtomicFile(std::filesystem::path target);
+  explicit AtomicFile(std::filesystem::path target, Durable durable = Durable::kNow);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -41,6 +48,7 @@ class AtomicFile {
 
  private:
   std::filesystem::path target_, temporary_;
+  Durable durable_;
   int descriptor_;  // −1 after commit
 };
 

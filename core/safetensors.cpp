@@ -9,7 +9,6 @@
 #include <ATen/ops/from_blob.h>
 
 #include "core/error.h"
-#include "core/files.h"
 #include "core/json.h"
 #include "core/mapped_file.h"
 
@@ -239,10 +238,10 @@ at::Tensor SafetensorsFile::tensor(const std::string& name) const {
 }
 
 void write_safetensors(const std::filesystem::path& file, const NamedTensors& tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata, Durable durable) {
   const std::string header = make_header(tensors, metadata);
   const uint64_t length = header.size();
-  AtomicFile out(file);
+  AtomicFile out(file, durable);
   out.write({reinterpret_cast<const char*>(&length), sizeof length});
   out.write(header);
   for (const auto& [name, tensor] : tensors) {

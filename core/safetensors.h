@@ -11,6 +11,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/files.h"
+
 namespace exactmamba::core {
 
 class SafetensorsFile {
@@ -50,6 +52,7 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 /// Tensors are written in the given order, contiguous, on the CPU, in their own dtype. Atomic. @throws
 /// IoError
 void write_safetensors(const std::filesystem::path& file, const NamedTensors& tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+                       const std::map<std::string, std::string>& metadata = {},
+                       Durable durable = Durable::kNow);
 
 }  // namespace exactmamba::core

@@ -125,6 +125,20 @@ TEST(AtomicFile, WithoutCommitNothingIsLeft) {
   EXPECT_EQ(entries(folder.path()), 0u);
 }
 
+TEST(AtomicFile, MayBeMadeDurableWithOthers) {
+  const TemporaryFolder folder;
+  for (const char* name : {"a", "b"}) {
+    AtomicFile file(folder / name, Durable::kLater);
+    file.write(name);
+    EXPECT_FALSE(fs::exists(folder / name));
+    file.commit();
+  }
+  sync_folder(folder.path());
+  EXPECT_EQ(read_file(folder / "a") + read_file(folder / "b"), "ab");
+  EXPECT_EQ(entries(folder.path()), 2u);
+  EXPECT_CONTAINS(error_of<IoError>([&] { sync_folder(folder / "none"); }), "none");
+}
+
 TEST(AtomicFolder, CommitsAWholeTree) {
   const TemporaryFolder folder;
   {
