@@ -134,8 +134,7 @@ void add_decompose(Declaration& program) {
       "Split outputs over input tokens: of a recipe's trained models, or of one model folder for given "
       "tokens",
       "exactmamba decompose recipe.toml\n  exactmamba decompose MODEL --ids 5,9,3 --output maps.safetensors "
-      "--set "
-      "decompose.methods=['alti']\n"
+      "--set 'decompose.methods=[\"alti\"]'\n"
       "  exactmamba decompose MODEL --ids 5,9,3 --full --set decompose.dtype=float64 --output "
       "contributions.safetensors",
       decompose);

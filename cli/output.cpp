@@ -13,6 +13,12 @@
 namespace exactmamba::cli {
 namespace fs = std::filesystem;
 
+namespace {
+
+constexpr size_t kLongestInput = size_t{256} << 20;  // of recipes and token ids, against input without end
+
+}  // namespace
+
 void write_result(const std::string& text) {
   const bool written =
       std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
@@ -27,7 +33,10 @@ std::string read_input(const std::string& file) {
   if (file != "-") return core::read_file(file);
   std::string text;
   char chunk[4096];
-  for (size_t n = 0; (n = std::fread(chunk, 1, sizeof chunk, stdin)) > 0;) text.append(chunk, n);
+  for (size_t n = 0; (n = std::fread(chunk, 1, sizeof chunk, stdin)) > 0;) {
+    text.append(chunk, n);
+    core::require(text.size() <= kLongestInput, "stdin: there are more than {} bytes", kLongestInput);
+  }
   core::require<core::IoError>(std::ferror(stdin) == 0, "stdin: cannot read: {}", std::strerror(errno));
   return text;
 }
@@ -40,6 +49,15 @@ void refuse_existing(const std::string& output, bool overwrite) {
                                parent.string(), output);
   if (output == "-" || overwrite || !fs::exists(output, ignored)) return;
   throw core::IoError(fmt::format("{}: exists already; choose another name or give --overwrite", output));
+}
+
+void refuse_inside_model(const std::string& output, const std::string& model) {
+  if (output == "-") return;
+  const fs::path source = fs::weakly_canonical(model);
+  for (fs::path place = fs::weakly_canonical(output); place.has_relative_path(); place = place.parent_path())
+    core::require<core::IoError>(place != source,
+                                 "{}: is, or lies in, the model that is read, {}; choose another --output",
+                                 output, model);
 }
 
 void refuse_two_results(const std::string& output, bool json) {

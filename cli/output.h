@@ -14,12 +14,14 @@ void write_result(const std::string& text);
 /// Indented; bytes that are no UTF-8 (names of files and of foreign tensors may hold them) become U+FFFD.
 void write_json_result(const core::Json& document);
 
-/// The whole file, or stdin for "-". @throws IoError
+/// The whole file, or stdin for "-". @throws IoError; InputError when stdin does not end within 256 MiB
 std::string read_input(const std::string& file);
 
 /// @throws IoError when `output` exists and may not be replaced. For use before long work.
 void refuse_existing(const std::string& output, bool overwrite);
 
+/// @throws IoError when `output` is the folder of the model that is read, or lies in it
+void refuse_inside_model(const std::string& output, const std::string& model);
 /// @throws UsageError when both the tensors and --json would go to stdout
 void refuse_two_results(const std::string& output, bool json);
 /// `metadata` and the format_version go into the file's header. @throws IoError

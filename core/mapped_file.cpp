@@ -12,7 +12,7 @@
 namespace exactmamba::core {
 
 MappedFile::MappedFile(const std::filesystem::path& file) {
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not hang
   require<IoError>(descriptor >= 0, "cannot read {}: {}", file.string(), std::strerror(errno));
   const std::shared_ptr<void> closer(nullptr, [descriptor](void*) { ::close(descriptor); });
   struct stat status = {};

@@ -29,13 +29,11 @@ bool keeps_training(const fs::path& folder) {
 
 /// A new model must not replace the one that it is made from, nor anything of a run, nor lie among them.
 void refuse_place(const fs::path& output, const fs::path& model) {
-  const fs::path target = fs::weakly_canonical(output), source = fs::weakly_canonical(model);
+  refuse_inside_model(output, model);
+  const fs::path target = fs::weakly_canonical(output);
   core::require<core::IoError>(!fs::exists(target / "run.json") || !fs::exists(target / "stages"),
                                "{}: holds the stages of a run; choose another --output", output.string());
   for (fs::path folder = target; folder.has_relative_path(); folder = folder.parent_path()) {
-    core::require<core::IoError>(folder != source,
-                                 "{}: is, or lies in, the model that is read, {}; choose another --output",
-                                 output.string(), model.string());
     core::require<core::IoError>(!keeps_training(folder),
                                  "{}: is, or lies in, the folder of a training, {}; choose another --output",
                                  output.string(), folder.string());

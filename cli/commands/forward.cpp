@@ -27,6 +27,7 @@ void forward(const ForwardArguments& arguments) {
   const ModelArguments& in = arguments.model;
   refuse_two_results(in.output, in.common.json);
   refuse_existing(in.output, in.overwrite);
+  refuse_inside_model(in.output, in.model);
   const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
   models::LoadOptions options;
   options.dtype = dtype_from_name(in.dtype);

@@ -1,6 +1,7 @@
 #include "core/safetensors.h"
 
 #include <cstring>
+#include <sys/stat.h>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
@@ -176,6 +177,9 @@ TEST_F(Safetensors, FilesThatCannotBeRead) {
   };
   EXPECT_CONTAINS(io_message(folder_ / "none"), "No such file or directory");
   EXPECT_CONTAINS(io_message(folder_.path()), "no regular file");
+  const std::filesystem::path pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_CONTAINS(io_message(pipe), "no regular file");
   write_safetensors(file_, {{"x", at::zeros({1})}});
   EXPECT_CONTAINS(error_of<InputError>([&] { SafetensorsFile(file_).tensor("y"); }),
                   "there is no tensor 'y'");
