@@ -39,7 +39,8 @@ class IoError : public Error {
 /// NaN or infinity where a number must be finite.
 class NumericalError : public Error {
  public:
-  explicit NumericalError(const std::string& message) : Error(static_cast<int>(ExitCode::kNumerical), message) {}
+  explicit NumericalError(const std::string& message)
+      : Error(static_cast<int>(ExitCode::kNumerical), message) {}
 };
 /// Another process of the same job failed.
 class PeerError : public Error {

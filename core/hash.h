@@ -7,7 +7,7 @@
 
 namespace exactmamba::core {
 
-std::string hash_hex(std::string_view bytes);                     // 32 hex digits
-std::string hash_file_hex(const std::filesystem::path& file);     // @throws IoError
+std::string hash_hex(std::string_view bytes);                  // 32 hex digits
+std::string hash_file_hex(const std::filesystem::path& file);  // @throws IoError
 
 }  // namespace exactmamba::core

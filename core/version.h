@@ -3,8 +3,8 @@
 
 namespace exactmamba::core {
 
-const char* version();          // semantic version of the program
-const char* torch_version();    // of the LibTorch that it runs with
+const char* version();        // semantic version of the program
+const char* torch_version();  // of the LibTorch that it runs with
 
 /// Version of checkpoints, interaction maps and reports. Files with a newer one are refused by name.
 inline constexpr int kFormatVersion = 1;

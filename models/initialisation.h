@@ -1,4 +1,5 @@
-// Starting weights: standard (as state-spaces/mamba does it) and mimetic (Trockman et al. 2024; design/maths §1).
+// Starting weights: standard (as state-spaces/mamba does it) and mimetic (Trockman et al. 2024; design/maths
+// §1).
 #pragma once
 
 #include <vector>
@@ -11,10 +12,10 @@ namespace exactmamba::models {
 void initialise(MambaLM& model, uint64_t seed);
 
 struct MimeticOptions {
-  bool state = true;        // A_log ← −8 A_log
-  bool step_size = true;    // W_Δ ← 0, b_Δ ← 0.5413
-  bool convolution = true;  // last tap 1, others 0, bias 0
-  bool correlate_BC = true; // B rows ← (B rows + C rows)/2
+  bool state = true;            // A_log ← −8 A_log
+  bool step_size = true;        // W_Δ ← 0, b_Δ ← 0.5413
+  bool convolution = true;      // last tap 1, others 0, bias 0
+  bool correlate_BC = true;     // B rows ← (B rows + C rows)/2
   bool faithful_fork = false;   // Mamba-2: slice with nheads where d_state is meant, as the fork does
   std::vector<int64_t> layers;  // empty: all
 };

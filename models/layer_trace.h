@@ -1,5 +1,6 @@
-// What decomposition needs of one mixer, for one row of L tokens (letters: design/maths). All tensors in the trace's dtype (float or
-// double), contiguous. Frozen coefficients come from the real forward pass; y is the model's own output, never a sum of parts.
+// What decomposition needs of one mixer, for one row of L tokens (letters: design/maths). All tensors in the
+// trace's dtype (float or double), contiguous. Frozen coefficients come from the real forward pass; y is the
+// model's own output, never a sum of parts.
 #pragma once
 
 #include <ATen/core/Tensor.h>

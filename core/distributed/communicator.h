@@ -1,5 +1,5 @@
-// What the processes of one job say to each other. Everything above talks to this interface; a single process looks the same as
-// many, so no caller asks how many there are.
+// What the processes of one job say to each other. Everything above talks to this interface; a single process
+// looks the same as many, so no caller asks how many there are.
 #pragma once
 
 #include <memory>

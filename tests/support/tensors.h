@@ -12,7 +12,9 @@
 
 namespace exactmamba::testing {
 
-inline std::filesystem::path golden(const std::string& relative) { return std::filesystem::path(EXACTMAMBA_GOLDEN) / relative; }
+inline std::filesystem::path golden(const std::string& relative) {
+  return std::filesystem::path(EXACTMAMBA_GOLDEN) / relative;
+}
 
 /// The folder of data sets that are not part of the project, or an empty path.
 inline std::filesystem::path external_data() {
