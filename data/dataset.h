@@ -32,8 +32,8 @@ class Dataset {
   bool endless() const { return size() == kEndlessRows; }
   virtual Row row(int64_t index) const = 0;  // thread-safe
   virtual int64_t vocab_size() const = 0;    // token ids are below it
-  virtual std::string token_text(
-      int64_t id) const = 0;  // for labels in maps; an id without text: "", or the id
+  /// For labels in maps; an id without text: "", or the id.
+  virtual std::string token_text(int64_t id) const = 0;
   /// Hash of content and settings: part of the name of every stage that reads it.
   virtual std::string fingerprint() const = 0;
 };
