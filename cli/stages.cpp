@@ -100,7 +100,8 @@ void refuse_foreign(const fs::path& output, const std::string& recipe) {
   const Json record = run_record(record_file);
   const fs::path copy = output / kRecipeCopy;
   if (!fs::exists(copy)) return;
-  const std::string there = core::read_file(copy), hash = core::hash_hex(there);
+  const std::string there = core::read_file(copy);
+  const Json hash = core::hash_hex(there);
   const bool ours = hash == record[kRecipeHash] || hash == record.value(kReplacedHash, Json());
   core::require<core::IoError>(there == recipe || ours,
                                "{}: was changed since a run put it there; move it away, or give --overwrite "
@@ -290,7 +291,7 @@ void prepare_output(const RecipeFile& file, bool overwrite) {
                  {kRecipeHash, core::hash_hex(file.text)},
                  {"set", file.sets}};
   if (fs::exists(copy)) {
-    const std::string replaced = core::hash_file_hex(copy);
+    const Json replaced = core::hash_file_hex(copy);
     if (replaced != record[kRecipeHash]) record[kReplacedHash] = replaced;
   }
   core::write_json(output / kRecord, record);
