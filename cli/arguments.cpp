@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/completion.h"
 #include "cli/output.h"
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/nearest.h"
@@ -103,7 +104,7 @@ void add_model(CLI::App& command, ModelArguments& model) {
   command.add_option("model", model.model, "Model folder (Hugging Face or state-spaces form)")->required();
   add_tokens(command, model.tokens);
   command.add_option("--dtype", model.dtype, "float32 (default) or float64")
-      ->check(CLI::IsMember({"float32", "float64"}));
+      ->check(CLI::IsMember(core::choices_of(core::kComputeDtypeNames)));
 }
 
 /// A command that trains the models of a recipe in run.output.
@@ -203,7 +204,7 @@ void add_convert(Declaration& program) {
   command
       .add_option("--dtype", arguments.dtype,
                   "float32, float16, bfloat16 or float64; default: as it is stored, float32 if dtypes differ")
-      ->check(CLI::IsMember({"float32", "float16", "bfloat16", "float64"}));
+      ->check(CLI::IsMember(core::choices_of(core::kStorageDtypeNames)));
   command.add_option("--licence", arguments.licence,
                      "Licence of the weights as model hubs spell it, e.g. apache-2.0; default: not stated");
   command.add_option("--output", arguments.output, "Folder to write")->required();

@@ -97,11 +97,4 @@ void fit_vocabulary(models::MambaLM& model, const TokenArguments& arguments) {
   model.set_vocab_size(std::min(tokens, model.config().vocab_size));
 }
 
-at::ScalarType dtype_from_name(const std::string& name) {
-  if (name == "float64") return at::kDouble;
-  if (name == "float16") return at::kHalf;
-  if (name == "bfloat16") return at::kBFloat16;
-  return at::kFloat;
-}
-
 }  // namespace exactmamba::cli

@@ -27,7 +27,4 @@ std::shared_ptr<const data::Tokenizer> tokenizer_from_name(const std::string& na
 /// For --text: only the tokenizer's tokens may be predicted, and not the rows of padding behind them.
 void fit_vocabulary(models::MambaLM& model, const TokenArguments& arguments);
 
-/// "float32" | "float64" | "float16" | "bfloat16"
-at::ScalarType dtype_from_name(const std::string& name);
-
 }  // namespace exactmamba::cli

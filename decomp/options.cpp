@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "core/dtype.h"
 #include "core/schema.h"
 
 namespace exactmamba::decomp {
@@ -23,7 +24,9 @@ void refuse_repeats(core::Schema& schema, const std::string& key, const std::vec
 
 }  // namespace
 
-at::ScalarType DecomposeOptions::scalar_type() const { return dtype == "float64" ? at::kDouble : at::kFloat; }
+at::ScalarType DecomposeOptions::scalar_type() const {
+  return core::dtype_from_name(dtype, "decompose.dtype");
+}
 
 BiasRule DecomposeOptions::bias_rule() const { return bias_rule_from_name(bias, "decompose.bias"); }
 
@@ -49,7 +52,7 @@ void bind(core::Schema& schema, DecomposeOptions& options) {
       .cosmetic()
       .help("Measure of the approximation error that tables show.");
   schema.option("decompose.dtype", &options.dtype)
-      .choices({"float32", "float64"})
+      .choices(core::choices_of(core::kComputeDtypeNames))
       .help("Precision of the forward pass, the sums and the maps, whatever the model was trained in.");
   schema.option("decompose.layers", &options.layers)
       .range(0, 1e6)

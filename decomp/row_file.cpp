@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/json.h"
@@ -32,7 +33,7 @@ Json map_json(const InteractionMap& map) {
           {"method", map.method},
           {"approximation", map.approximation},
           {"bias", map.bias},
-          {"dtype", map.values.scalar_type() == at::kDouble ? "float64" : "float32"}};
+          {"dtype", core::dtype_name(map.values.scalar_type())}};
 }
 
 InteractionMap read_map(const std::string& name, const Json& json, const RowOrigin& origin,

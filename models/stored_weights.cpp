@@ -7,6 +7,7 @@
 #include <ATen/ops/isfinite.h>
 #include <fmt/ranges.h>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/safetensors.h"
@@ -77,21 +78,6 @@ void add_shards(Collector& collector, const std::filesystem::path& index_file) {
 
 std::string shape_text(at::IntArrayRef shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
-struct DtypeName {
-  at::ScalarType dtype;
-  const char* name;
-};
-constexpr DtypeName kStorageDtypes[] = {
-    {at::kFloat, "float32"}, {at::kHalf, "float16"}, {at::kBFloat16, "bfloat16"}, {at::kDouble, "float64"}};
-
-/// [nullable]
-const char* find_dtype_name(at::ScalarType dtype) {
-  for (const DtypeName& known : kStorageDtypes) {
-    if (known.dtype == dtype) return known.name;
-  }
-  return nullptr;
-}
-
 /// What is wrong with one tensor, or "".
 std::string misfit(const StoredTensor& stored, const ParameterSpec& spec, const ModelConfig& config) {
   const at::IntArrayRef shape = stored.values.sizes(), wanted = spec.shape;
@@ -107,7 +93,7 @@ std::string misfit(const StoredTensor& stored, const ParameterSpec& spec, const 
     return fmt::format("{} has shape {}, but config.json makes it {}", stored.name, shape_text(shape),
                        shape_text(wanted));
   }
-  if (!find_dtype_name(stored.values.scalar_type())) {
+  if (!core::dtype_name(stored.values.scalar_type())) {
     return fmt::format("{} has dtype {}, but weights are float16, bfloat16, float32 or float64", stored.name,
                        at::toString(stored.values.scalar_type()));
   }
@@ -157,7 +143,7 @@ void refuse(const Misfits& misfits, const std::filesystem::path& folder) {
 }  // namespace
 
 const char* storage_dtype_name(at::ScalarType dtype) {
-  const char* name = find_dtype_name(dtype);
+  const char* name = core::dtype_name(dtype);
   require(name != nullptr, "weights cannot be stored as {}: choose float32, float16, bfloat16 or float64",
           at::toString(dtype));
   return name;

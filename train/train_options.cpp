@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "core/error.h"
+#include "core/dtype.h"
 #include "train/annealing.h"
 #include "train/schedule.h"
 
@@ -19,7 +19,7 @@ void bind_loop(core::Schema& schema, TrainOptions& o) {
       .unit("micro-batches")
       .help("Micro-batches of one update; the loss is the mean over the targets of all of them.");
   schema.option("train.dtype", &o.dtype)
-      .choices({"float32", "float64"})
+      .choices(core::choices_of(core::kComputeDtypeNames))
       .help("Type of weights, gradients and moments.");
   schema.option("train.max_bad_steps", &o.max_bad_steps)
       .range(1, kManySteps)
@@ -117,9 +117,7 @@ void bind(core::Schema& schema, TrainOptions& options) {
 }
 
 at::ScalarType training_dtype(const TrainOptions& options) {
-  if (options.dtype == "float32") return at::kFloat;
-  if (options.dtype == "float64") return at::kDouble;
-  throw core::InputError(fmt::format("train.dtype is '{}', but must be float32 or float64", options.dtype));
+  return core::dtype_from_name(options.dtype, "train.dtype");
 }
 
 }  // namespace exactmamba::train

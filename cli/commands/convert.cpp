@@ -7,6 +7,7 @@
 #include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
@@ -50,7 +51,7 @@ void convert(const ConvertArguments& arguments) {
   if (!arguments.names.empty()) options.names = arguments.names;
   const at::ScalarType storage = arguments.dtype.empty()
                                      ? models::stored_dtype(arguments.model, options.names)
-                                     : dtype_from_name(arguments.dtype);
+                                     : core::dtype_from_name(arguments.dtype, "--dtype");
   options.dtype = storage == at::kDouble ? at::kDouble : at::kFloat;
   const models::MambaLM model = models::load_model(arguments.model, options);
 

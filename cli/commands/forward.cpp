@@ -6,6 +6,7 @@
 #include "cli/contents.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
+#include "core/dtype.h"
 #include "models/checkpoint.h"
 #include "models/stored_weights.h"
 
@@ -30,7 +31,7 @@ void forward(const ForwardArguments& arguments) {
   refuse_inside_model(in.output, in.model);
   const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
   models::LoadOptions options;
-  options.dtype = dtype_from_name(in.dtype);
+  options.dtype = core::dtype_from_name(in.dtype, "--dtype");
   const models::MambaLM model = models::load_model(in.model, options);
 
   core::NamedTensors blocks;

@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
+#include "core/dtype.h"
 #include "core/json.h"
 #include "models/checkpoint.h"
 #include "models/generation.h"
@@ -25,7 +26,7 @@ void generate(const GenerateArguments& arguments) {
   const bool text = in.tokens.ids.empty();
   const auto tokenizer = text ? tokenizer_from_name(in.tokens.tokenizer) : nullptr;
   models::LoadOptions load;
-  load.dtype = dtype_from_name(in.dtype);
+  load.dtype = core::dtype_from_name(in.dtype, "--dtype");
   models::MambaLM model = models::load_model(in.model, load);
   fit_vocabulary(model, in.tokens);
 
