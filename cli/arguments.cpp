@@ -100,6 +100,10 @@ void add_tokens(CLI::App& command, TokenArguments& tokens) {
       ->needs(text);
 }
 
+void add_cu_seqlens(CLI::App& command, TokenArguments& tokens) {
+  command.add_option("--cu-seqlens", tokens.cu_seqlens, "Where packed sequences begin and end, e.g. 0,3,7");
+}
+
 void add_model(CLI::App& command, ModelArguments& model) {
   command.add_option("model", model.model, "Model folder (Hugging Face or state-spaces form)")->required();
   add_tokens(command, model.tokens);
@@ -144,8 +148,7 @@ void add_decompose(Declaration& program) {
   add_recipe(command, arguments.recipe, true);
   command.get_option("recipe")->description("Recipe in TOML, or a model folder");
   add_tokens(command, arguments.model.tokens);
-  command.add_option("--cu-seqlens", arguments.model.tokens.cu_seqlens,
-                     "Where packed sequences begin and end, e.g. 0,3,7");
+  add_cu_seqlens(command, arguments.model.tokens);
   command.add_option(
       "--targets", arguments.targets,
       "Whose logit alti_logit splits at each position: predicted (default), next, or token ids");
@@ -231,8 +234,7 @@ void add_forward(Declaration& program) {
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_model(command, arguments.model);
-  command.add_option("--cu-seqlens", arguments.model.tokens.cu_seqlens,
-                     "Where packed sequences begin and end, e.g. 0,3,7");
+  add_cu_seqlens(command, arguments.model.tokens);
   command.add_flag("--blocks", arguments.blocks,
                    "Also the residual stream: hidden.0 is the embedding, hidden.k what block k leaves");
   command.add_option("--output", arguments.model.output, "File to write; - for stdout")->required();

@@ -51,10 +51,17 @@ void refuse_existing(const std::string& output, bool overwrite) {
   throw core::IoError(fmt::format("{}: exists already; choose another name or give --overwrite", output));
 }
 
+std::vector<fs::path> enclosing(const fs::path& place) {
+  std::vector<fs::path> places;
+  for (fs::path each = fs::weakly_canonical(place); each.has_relative_path(); each = each.parent_path())
+    places.push_back(each);
+  return places;
+}
+
 void refuse_inside_model(const std::string& output, const std::string& model) {
   if (output == "-") return;
   const fs::path source = fs::weakly_canonical(model);
-  for (fs::path place = fs::weakly_canonical(output); place.has_relative_path(); place = place.parent_path())
+  for (const fs::path& place : enclosing(output))
     core::require<core::IoError>(place != source,
                                  "{}: is, or lies in, the model that is read, {}; choose another --output",
                                  output, model);

@@ -1,8 +1,10 @@
 // Where results go and input comes from; "-" is stdout or stdin.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/json.h"
 #include "core/safetensors.h"
@@ -20,6 +22,8 @@ std::string read_input(const std::string& file);
 /// @throws IoError when `output` exists and may not be replaced. For use before long work.
 void refuse_existing(const std::string& output, bool overwrite);
 
+/// `place` and every folder that it lies in, from the inside out; links are followed.
+std::vector<std::filesystem::path> enclosing(const std::filesystem::path& place);
 /// @throws IoError when `output` is the folder of the model that is read, or lies in it
 void refuse_inside_model(const std::string& output, const std::string& model);
 /// @throws UsageError when both the tensors and --json would go to stdout

@@ -31,14 +31,12 @@ bool keeps_training(const fs::path& folder) {
 /// A new model must not replace the one that it is made from, nor anything of a run, nor lie among them.
 void refuse_place(const fs::path& output, const fs::path& model) {
   refuse_inside_model(output, model);
-  const fs::path target = fs::weakly_canonical(output);
-  core::require<core::IoError>(!fs::exists(target / "run.json") || !fs::exists(target / "stages"),
+  core::require<core::IoError>(!fs::exists(output / "run.json") || !fs::exists(output / "stages"),
                                "{}: holds the stages of a run; choose another --output", output.string());
-  for (fs::path folder = target; folder.has_relative_path(); folder = folder.parent_path()) {
+  for (const fs::path& folder : enclosing(output))
     core::require<core::IoError>(!keeps_training(folder),
                                  "{}: is, or lies in, the folder of a training, {}; choose another --output",
                                  output.string(), folder.string());
-  }
 }
 
 }  // namespace
