@@ -70,7 +70,7 @@ int64_t layer_parameters(const ModelConfig& c) {
 }  // namespace
 
 const char* architecture_name(Architecture architecture) {
-  return architecture == Architecture::kMamba1 ? "mamba1" : "mamba2";
+  return kArchitectureNames[static_cast<size_t>(architecture)];
 }
 
 int64_t default_dt_rank(int64_t d_model) { return (d_model + 15) / 16; }

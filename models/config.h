@@ -7,12 +7,14 @@
 #include <string>
 
 #include "core/json.h"
+#include "core/names.h"
 #include "models/ops/conv_activation.h"
 
 namespace exactmamba::models {
 
 enum class Architecture { kMamba1, kMamba2 };
-const char* architecture_name(Architecture architecture);  // "mamba1" | "mamba2"
+inline constexpr core::Names<2> kArchitectureNames = {"mamba1", "mamba2"};
+const char* architecture_name(Architecture architecture);
 
 struct ModelConfig {
   Architecture architecture = Architecture::kMamba1;

@@ -13,7 +13,7 @@ constexpr const char* kArchitecture = "model.architecture";
 
 void bind_sizes(core::Schema& schema, ModelOptions& options) {
   schema.option(kArchitecture, &options.architecture)
-      .choices({"mamba1", "mamba2"})
+      .choices(core::choices_of(kArchitectureNames))
       .only_without(kFrom)
       .help("Kind of mixer.");
   schema.option("model.d_model", &options.d_model)
@@ -161,7 +161,8 @@ void bind(core::Schema& schema, ModelOptions& options) {
 
 ModelConfig config_from_options(const ModelOptions& options, int64_t vocab_size) {
   ModelConfig config;
-  config.architecture = options.architecture == "mamba1" ? Architecture::kMamba1 : Architecture::kMamba2;
+  config.architecture =
+      core::enum_from_name<Architecture>(kArchitectureNames, options.architecture, kArchitecture);
   config.vocab_size = vocab_size;
   config.vocab_rows = padded_vocabulary(vocab_size, config.architecture == Architecture::kMamba1 ? 8 : 16);
   config.d_model = options.d_model;
