@@ -11,73 +11,60 @@ namespace {
 constexpr const char* kFrom = "model.from";  // a checkpoint brings its sizes and weights with it
 constexpr const char* kArchitecture = "model.architecture";
 
+core::Option& of_new_model(core::Option& option) { return option.only_without(kFrom); }
+
 void bind_sizes(core::Schema& schema, ModelOptions& options) {
-  schema.option(kArchitecture, &options.architecture)
+  of_new_model(schema.option(kArchitecture, &options.architecture))
       .choices(core::choices_of(kArchitectureNames))
-      .only_without(kFrom)
       .help("Kind of mixer.");
-  schema.option("model.d_model", &options.d_model)
+  of_new_model(schema.option("model.d_model", &options.d_model))
       .range(1, 65536)
-      .only_without(kFrom)
       .help("Width of the residual stream.");
-  schema.option("model.n_layer", &options.n_layer)
-      .range(1, 1024)
-      .only_without(kFrom)
-      .help("Number of blocks.");
-  schema.option("model.d_state", &options.d_state)
+  of_new_model(schema.option("model.n_layer", &options.n_layer)).range(1, 1024).help("Number of blocks.");
+  of_new_model(schema.option("model.d_state", &options.d_state))
       .range(1, 4096)
-      .only_without(kFrom)
       .help("State size N of the scan.");
-  schema.option("model.d_conv", &options.d_conv)
+  of_new_model(schema.option("model.d_conv", &options.d_conv))
       .range(1, 16)
       .unit("tokens")
-      .only_without(kFrom)
       .help("Width of the causal convolution.");
-  schema.option("model.expand", &options.expand)
+  of_new_model(schema.option("model.expand", &options.expand))
       .range(1, 16)
-      .only_without(kFrom)
       .help("d_inner = expand · d_model.");
-  schema.option("model.tie_embeddings", &options.tie_embeddings)
-      .only_without(kFrom)
+  of_new_model(schema.option("model.tie_embeddings", &options.tie_embeddings))
       .help("The head uses the embedding's weights.");
-  schema.option("model.norm_eps", &options.norm_eps)
+  of_new_model(schema.option("model.norm_eps", &options.norm_eps))
       .range(1e-30, 1)
-      .only_without(kFrom)
       .help("Epsilon of every RMSNorm.");
 }
 
 void bind_mixers(core::Schema& schema, ModelOptions& options) {
-  schema.option("model.dt_rank", &options.dt_rank)
+  of_new_model(schema.option("model.dt_rank", &options.dt_rank))
       .range(0, 65536)
-      .only_without(kFrom)
       .only_with(kArchitecture, {"mamba1"})
       .help("Rank of the step size; 0 = ceil(d_model / 16).");
-  schema.option("model.headdim", &options.headdim)
+  of_new_model(schema.option("model.headdim", &options.headdim))
       .range(1, 65536)
-      .only_without(kFrom)
       .only_with(kArchitecture, {"mamba2"})
       .help("Channels of a head; divides d_inner.");
-  schema.option("model.ngroups", &options.ngroups)
+  of_new_model(schema.option("model.ngroups", &options.ngroups))
       .range(1, 65536)
-      .only_without(kFrom)
       .only_with(kArchitecture, {"mamba2"})
       .help("Groups of heads that share B and C; divides the number of heads.");
-  schema.option("model.chunk_size", &options.chunk_size)
+  of_new_model(schema.option("model.chunk_size", &options.chunk_size))
       .range(1, 65536)
       .unit("tokens")
-      .only_without(kFrom)
       .only_with(kArchitecture, {"mamba2"})
       .help("Chunk of the scan; changes rounding only.");
 }
 
 core::Option& mimetic(core::Option& option) {
-  return option.only_without(kFrom).only_with("model.init", {"mimetic"});
+  return of_new_model(option).only_with("model.init", {"mimetic"});
 }
 
 void bind_initialisation(core::Schema& schema, ModelOptions& options) {
-  schema.option("model.init", &options.init)
+  of_new_model(schema.option("model.init", &options.init))
       .choices({"standard", "mimetic"})
-      .only_without(kFrom)
       .help("Starting weights: as state-spaces/mamba, or mimetic on top of that (Trockman et al. 2024).");
   mimetic(schema.option("model.mimetic_layers", &options.mimetic_layers))
       .range(0, 1023)
