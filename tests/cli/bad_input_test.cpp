@@ -83,6 +83,15 @@ std::function<void(const fs::path&)> text_recipe(const std::string& file, const 
   };
 }
 
+/// `key` asks for something of validation data, and there is none.
+Case without_validation_data(const std::string& name, const std::string& key, const std::string& value) {
+  return {name,
+          kInput,
+          "'" + key + "' = " + value + " has a meaning only with data.valid, but data.valid = []",
+          {"train", "r.toml", "--set", "data.valid=[]", "--set", key + "=" + value},
+          text_recipe("a.txt", std::string(5000, 'a'))};
+}
+
 /// A copy of a golden model in `m`, whose config.json goes through `edit`.
 std::function<void(const fs::path&)> model(const std::string& name,
                                            const std::function<void(const fs::path&)>& edit = {}) {
@@ -391,21 +400,10 @@ INSTANTIATE_TEST_SUITE_P(
              "'evaluate.free_running' = true has a meaning only with data.task = \"copy\"",
              {"run", "r.toml", "--set", "evaluate.free_running=true"},
              text_recipe("a.txt", std::string(5000, 'a'))},
-        Case{"error_without_validation_data",
-             kInput,
-             "'train.eval_error' = true has a meaning only with data.valid, but data.valid = []",
-             {"train", "r.toml", "--set", "data.valid=[]", "--set", "train.eval_error=true"},
-             text_recipe("a.txt", std::string(5000, 'a'))},
-        Case{"best_checkpoint_without_validation_data",
-             kInput,
-             "'train.best_measure' = \"validation_accuracy\" has a meaning only with data.valid",
-             {"train", "r.toml", "--set", "data.valid=[]", "--set", "train.best_measure=validation_accuracy"},
-             text_recipe("a.txt", std::string(5000, 'a'))},
-        Case{"validation_rows_without_validation_data",
-             kInput,
-             "'data.max_valid_rows' = 3 has a meaning only with data.valid",
-             {"train", "r.toml", "--set", "data.valid=[]", "--set", "data.max_valid_rows=3"},
-             text_recipe("a.txt", std::string(5000, 'a'))},
+        without_validation_data("error_without_validation_data", "train.eval_error", "true"),
+        without_validation_data("best_checkpoint_without_validation_data", "train.best_measure",
+                                "\"validation_accuracy\""),
+        without_validation_data("validation_rows_without_validation_data", "data.max_valid_rows", "3"),
         Case{"no_approximation",
              kInput,
              "r.toml:3:28: decompose.approximations is empty; name at least one of: activation, identity",

@@ -56,8 +56,25 @@ class RunTest : public ::testing::Test {
     return names;
   }
 
+  /// Whether the training has begun and has `file` in its folder.
+  bool training_has(const std::string& file) const {
+    return fs::exists(folder_ / "out/stages") && !stages("train").empty() &&
+           fs::exists(folder_ / "out/stages" / *stages("train").begin() / file);
+  }
+
   TemporaryFolder folder_;
 };
+
+/// Until `ready()`; a failure when `child` ends before.
+template <class Ready>
+void wait_for(pid_t child, const Ready& ready) {
+  while (!ready()) {
+    siginfo_t ended = {};
+    ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT), 0);
+    ASSERT_EQ(ended.si_pid, 0) << "it ended, with " << ended.si_status;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
 
 TEST_F(RunTest, EndsInATableAndAReport) {
   write_recipe(
@@ -177,11 +194,7 @@ TEST_F(RunTest, ContinuesAfterASignalWithTheSameWeights) {
   succeed({"run", "r.toml", "--set", "train.steps=400", "--set", "run.output=undisturbed"});
   const TemporaryFolder streams;
   const pid_t child = testing::start_program(run, {.folder = folder_.path()}, streams);
-  while (!fs::exists(folder_ / "out/stages") || stages("train").empty() ||
-         !fs::exists(folder_ / "out/stages" / *stages("train").begin() / "checkpoints/step-00000010")) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    ASSERT_EQ(::kill(child, 0), 0);
-  }
+  wait_for(child, [&] { return training_has("checkpoints/step-00000010"); });
   ::kill(child, SIGINT);
   const ProgramOutcome stopped = testing::finish_program(child, streams);
   EXPECT_EQ(stopped.code, 130) << stopped.err;
@@ -239,10 +252,7 @@ TEST_F(RunTest, ADecompositionContinuesRowByRow) {
   for (const int last : {2, 9, 17}) {  // killed after that row, three times
     const TemporaryFolder streams;
     const pid_t child = testing::start_program(arguments, {.folder = folder_.path()}, streams);
-    while (!has_row(last)) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      ASSERT_EQ(::kill(child, 0), 0);
-    }
+    wait_for(child, [&] { return has_row(last); });
     ::kill(child, SIGKILL);
     EXPECT_EQ(testing::finish_program(child, streams).code, -SIGKILL);
     EXPECT_FALSE(has_row(39)) << "too late for the test";
@@ -286,10 +296,7 @@ TEST_F(RunTest, AnEvaluationStopsWhenAsked) {
   for (const std::string& set : long_evaluation) arguments.insert(arguments.end(), {"--set", set});
   const TemporaryFolder streams;
   const pid_t child = testing::start_program(arguments, {.folder = folder_.path()}, streams);
-  while (stages("evaluate").empty()) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    ASSERT_EQ(::kill(child, 0), 0);
-  }
+  wait_for(child, [&] { return !stages("evaluate").empty(); });
   ::kill(child, SIGINT);
   const ProgramOutcome stopped = testing::finish_program(child, streams);
   EXPECT_EQ(stopped.code, 130) << stopped.err;
@@ -433,11 +440,7 @@ TEST_F(RunTest, TwoProcessesDoNotShareAStage) {
   const std::vector<std::string> run = {"train", "r.toml", "--set", "train.steps=100000"};
   const TemporaryFolder streams;
   const pid_t first = testing::start_program(run, {.folder = folder_.path()}, streams);
-  while (!fs::exists(folder_ / "out/stages") || stages("train").empty() ||
-         !fs::exists(folder_ / "out/stages" / *stages("train").begin() / "metrics.jsonl")) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    ASSERT_EQ(::kill(first, 0), 0);
-  }
+  wait_for(first, [&] { return training_has("metrics.jsonl"); });
   const ProgramOutcome second = program(run);
   EXPECT_EQ(second.code, 3);
   EXPECT_CONTAINS(second.err, "another exactmamba works on this stage: out/stages/train-");
@@ -453,8 +456,10 @@ TEST_F(RunTest, WorkThatKeepsNothingEndsWithTheSignal) {
   for (const int signal : {SIGINT, SIGTERM}) {
     const TemporaryFolder streams;
     const pid_t child = testing::start_program({"validate", "-"}, {.stdin_file = pipe}, streams);
-    for (int waiting = 1; waiting > 0; ::ioctl(writer, FIONREAD, &waiting))  // until it has read the one sign
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    wait_for(child, [writer] {  // until it has read the one sign
+      int waiting = 0;
+      return ::ioctl(writer, FIONREAD, &waiting) == 0 && waiting == 0;
+    });
     ::kill(child, signal);
     EXPECT_EQ(testing::finish_program(child, streams).code, -signal);
     ASSERT_EQ(::write(writer, "#", 1), 1);
