@@ -101,7 +101,8 @@ void add_tokens(CLI::App& command, TokenArguments& tokens) {
 }
 
 void add_cu_seqlens(CLI::App& command, TokenArguments& tokens) {
-  command.add_option("--cu-seqlens", tokens.cu_seqlens, "Where packed sequences begin and end, e.g. 0,3,7");
+  command.add_option("--cu-seqlens", tokens.cu_seqlens, "Where packed sequences begin and end, e.g. 0,3,7")
+      ->check([](const std::string& text) { return text.empty() ? "has no value" : ""; });
 }
 
 void add_model(CLI::App& command, ModelArguments& model) {

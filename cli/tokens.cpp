@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <sstream>
 
 #include <ATen/ops/tensor.h>
 
@@ -13,22 +14,26 @@
 namespace exactmamba::cli {
 namespace {
 
-constexpr const char* kSeparators = ", \t\r\n";
+int64_t read_integer(const std::string& word, size_t number, const std::string& where) {
+  int64_t value = 0;
+  const auto [stop, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+  core::require<core::UsageError>(error == std::errc() && stop == word.data() + word.size() && value >= 0,
+                                  "{}: '{}' (number {}) is not an integer from 0 up", where, word, number);
+  return value;
+}
 
-/// "1, 2,3" → {1, 2, 3}
+/// "1, 2,3" or "1 2 3" → {1, 2, 3}
 std::vector<int64_t> read_integers(const std::string& text, const std::string& where) {
   std::vector<int64_t> numbers;
-  size_t begin = text.find_first_not_of(kSeparators);
-  while (begin != std::string::npos) {
-    const size_t end = std::min(text.find_first_of(kSeparators, begin), text.size());
-    const std::string word = text.substr(begin, end - begin);
-    int64_t number = 0;
-    const auto [stop, error] = std::from_chars(word.data(), word.data() + word.size(), number);
-    core::require<core::UsageError>(error == std::errc() && stop == word.data() + word.size() && number >= 0,
-                                    "{}: '{}' (number {}) is not an integer from 0 up", where, word,
-                                    numbers.size() + 1);
-    numbers.push_back(number);
-    begin = text.find_first_not_of(kSeparators, end);
+  const bool has_commas = text.find(',') != std::string::npos;
+  for (size_t begin = 0, end = 0; end < text.size(); begin = end + 1) {
+    end = std::min(text.find(',', begin), text.size());
+    const size_t before = numbers.size();
+    std::istringstream words(text.substr(begin, end - begin));
+    for (std::string word; words >> word;) numbers.push_back(read_integer(word, numbers.size() + 1, where));
+    core::require<core::UsageError>(!has_commas || numbers.size() > before,
+                                    "{}: number {} is missing: write it, or take a comma away", where,
+                                    before + 1);
   }
   return numbers;
 }
