@@ -9,14 +9,24 @@
 #include "models/checkpoint.h"
 
 namespace exactmamba::cli {
+namespace fs = std::filesystem;
+
 namespace {
 
 void check_files(const std::string& key, const std::vector<std::string>& names) {
   for (const std::string& name : names) {
-    const std::filesystem::path file = core::expand_environment(name);
-    core::require<core::IoError>(std::filesystem::is_regular_file(file), "{}: {}: no such file", key,
-                                 file.string());
+    const fs::path file = core::expand_environment(name);
+    core::require<core::IoError>(fs::is_regular_file(file), "{}: {}: no such file", key, file.string());
   }
+}
+
+/// run.output is a folder or may become one: neither it nor what it lies in is a file.
+void check_output(const RecipeRun& run) {
+  const core::Option& option = run.schema.at("run.output");
+  for (fs::path place = run.recipe.run.output; place.has_relative_path(); place = place.parent_path())
+    core::require<core::IoError>(!fs::exists(place) || fs::is_directory(place),
+                                 "{}run.output: {} is a file; choose another folder",
+                                 option.is_set() ? option.origin() + ": " : "", place.string());
 }
 
 models::ModelConfig config_of(const Recipe& recipe, int64_t vocabulary) {
@@ -53,7 +63,9 @@ int64_t activations_per_token(const models::ModelConfig& config) {
 
 }  // namespace
 
-Need need_of(const Recipe& recipe) {
+Need need_of(const RecipeRun& run) {
+  const Recipe& recipe = run.recipe;
+  check_output(run);
   check_files("data.train", recipe.data.train);
   check_files("data.valid", recipe.data.valid);
   const auto tokenizer = data::make_tokenizer(recipe.data);
@@ -78,7 +90,7 @@ Need need_of(const Recipe& recipe) {
 
 RecipeFile checked_recipe(const RecipeArguments& arguments) {
   RecipeFile file = load_recipe(arguments.file, arguments.sets);
-  for (const auto& run : file.runs) need_of(run->recipe);
+  for (const auto& run : file.runs) need_of(*run);
   const int64_t threads = file.first().run.threads;
   if (arguments.common.threads == 0 && threads > 0) at::set_num_threads(static_cast<int>(threads));
   return file;

@@ -19,9 +19,9 @@ struct Need {
       0;  // estimate for training: weights, gradients, two moments, activations of one micro-batch
 };
 
-/// Checks that the data files, the starting checkpoint and the sizes are there and fit. Opens no data.
-/// @throws IoError, InputError
-Need need_of(const Recipe& recipe);
+/// Checks that the output can be a folder, and that the data files, the starting checkpoint and the sizes are
+/// there and fit. Opens no data. @throws IoError, InputError
+Need need_of(const RecipeRun& run);
 
 /// The recipe with every run's need checked, so that nothing is refused after the first stage; run.threads is
 /// set unless the command line has --threads. @throws IoError, InputError

@@ -148,6 +148,12 @@ void add_unused(const std::vector<std::unique_ptr<RecipeRun>>& runs, Problems& p
   }
 }
 
+/// An empty recipe would train the defaults, which nobody means.
+bool sets_something(const std::unique_ptr<RecipeRun>& run) {
+  const auto& options = run->schema.options();
+  return std::any_of(options.begin(), options.end(), [](const core::Option& o) { return o.is_set(); });
+}
+
 }  // namespace
 
 void bind(Schema& schema, Recipe& recipe) {
@@ -177,6 +183,11 @@ RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& 
   }
   add_unused(result.runs, problems);
   problems.throw_if_any();
+  core::require(
+      std::any_of(result.runs.begin(), result.runs.end(), sets_something),
+      "{}: sets nothing; say at least what is trained, in [model], or on what, in [data]: exactmamba "
+      "validate --reference has all keys",
+      name);
   return result;
 }
 

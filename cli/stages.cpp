@@ -90,8 +90,6 @@ Json run_record(const fs::path& file) {
 void refuse_foreign(const fs::path& output, const std::string& recipe) {
   std::error_code ignored;
   if (!fs::exists(output, ignored)) return;
-  core::require<core::IoError>(fs::is_directory(output), "{}: is a file; choose another run.output",
-                               output.string());
   if (core::is_empty_but_for_leftovers(output)) return;
   const fs::path record_file = output / kRecord;
   core::require<core::IoError>(fs::is_regular_file(record_file),

@@ -41,7 +41,7 @@ Json swept_json(const RecipeRun& run) {
 }
 
 Json run_json(const RecipeRun& run) {
-  const Need need = need_of(run.recipe);
+  const Need need = need_of(run);
   return {{"label", run.label},
           {"swept", swept_json(run)},
           {"model", sizes_json(need.config)},

@@ -299,6 +299,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Case{"missing_recipe", kIo, "no.toml", {"run", "no.toml"}},
         Case{"recipe_is_a_folder", kIo, ".", {"run", "."}},
+        Case{"empty_recipe",
+             kInput,
+             "r.toml: sets nothing; say at least what is trained, in [model], or on what, in [data]",
+             {"validate", "r.toml"},
+             [](const fs::path& folder) { write(folder / "r.toml", "# to be written\n"); }},
         Case{"binary_recipe", kInput, "r.toml:3:", {"run", "r.toml"}, recipe(std::string("\0\1\2", 3))},
         Case{"syntax", kInput, "r.toml:3:", {"run", "r.toml"}, recipe("train.lr = ")},
         Case{"unknown_key",
@@ -530,9 +535,23 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"output_holds_other_files", kIo, "out: holds other files", {"run", "r.toml"}, other_files},
         Case{"output_is_a_file",
              kIo,
-             "out: is a file",
-             {"run", "r.toml"},
+             "r.toml:1:14: run.output: out is a file; choose another folder",
+             {"run", "r.toml", "--overwrite"},
              both(recipe(""), [](const fs::path& folder) { write(folder / "out", "x"); })},
+        Case{"output_in_a_file_of_a_recipe",
+             kIo,
+             "--set run.output=r.toml/a/b: run.output: r.toml is a file",
+             {"validate", "r.toml", "--set", "run.output=r.toml/a/b"},
+             recipe("")},
+        Case{"default_output_is_a_file",
+             kIo,
+             "error: run.output: runs/q is a file",
+             {"validate", "q.toml"},
+             [](const fs::path& folder) {
+               fs::create_directory(folder / "runs");
+               write(folder / "runs/q", "x");
+               write(folder / "q.toml", "train.steps = 2\n");
+             }},
         Case{"read_only_output",
              kIo,
              "/proc/exactmamba",
