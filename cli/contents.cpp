@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/sum.h>
 #include <c10/core/ScalarType.h>
 
 #include "core/error.h"
@@ -14,18 +16,26 @@ namespace {
 namespace fs = std::filesystem;
 using core::Json;
 
-Json tensor_json(const std::string& name, at::ScalarType dtype, const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t n : shape) count *= n;
-  return {{"name", name}, {"dtype", c10::toString(dtype)}, {"shape", shape}, {"elements", count}};
+int64_t count_not_finite(const at::Tensor& values) {
+  if (!at::isFloatingType(values.scalar_type())) return 0;
+  const bool wide = values.scalar_type() == at::kDouble;
+  return values.numel() - at::isfinite(wide ? values : values.to(at::kFloat)).sum().item<int64_t>();
+}
+
+Json tensor_json(const std::string& name, const at::Tensor& tensor) {
+  Json result = {{"name", name},
+                 {"dtype", c10::toString(tensor.scalar_type())},
+                 {"shape", tensor.sizes().vec()},
+                 {"elements", tensor.numel()}};
+  if (const int64_t count = count_not_finite(tensor); count > 0) result["not_finite"] = count;
+  return result;
 }
 
 Json safetensors_json(const fs::path& file) {
   const core::SafetensorsFile tensors(file);
   Json result = {{"file", file.filename().string()}, {"tensors", Json::array()}};
-  for (const std::string& name : tensors.names()) {
-    result["tensors"].push_back(tensor_json(name, tensors.entry(name).dtype, tensors.entry(name).shape));
-  }
+  for (const std::string& name : tensors.names())
+    result["tensors"].push_back(tensor_json(name, tensors.tensor(name)));
   return result;
 }
 
@@ -65,8 +75,7 @@ Json folder_json(const fs::path& folder) {
 
 Json tensors_json(const core::NamedTensors& tensors) {
   Json list = Json::array();
-  for (const auto& [name, tensor] : tensors)
-    list.push_back(tensor_json(name, tensor.scalar_type(), tensor.sizes().vec()));
+  for (const auto& [name, tensor] : tensors) list.push_back(tensor_json(name, tensor));
   return list;
 }
 

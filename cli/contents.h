@@ -8,7 +8,7 @@
 
 namespace exactmamba::cli {
 
-/// [{name, dtype, shape, elements}]
+/// [{name, dtype, shape, elements, not_finite: NaN and infinite values, where there are some}]
 core::Json tensors_json(const core::NamedTensors& tensors);
 
 /// Of a model folder: {config, parameters, files, training (of a run's checkpoint)}; of a file: {files};

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <filesystem>
 
 #include <fmt/format.h>
@@ -34,8 +35,18 @@ std::string file_text(const Json& file) {
     text += fmt::format("  {:<52} {:<9} {}\n", core::printable(tensor["name"].get<std::string>()),
                         tensor["dtype"].get<std::string>(), tensor["shape"].dump());
     elements += tensor["elements"].get<int64_t>();
+    if (tensor.contains("not_finite"))
+      text += fmt::format("    {} of its values are NaN or infinite\n", tensor["not_finite"].dump());
   }
   return text + fmt::format("  {} tensors, {} elements\n", file["tensors"].size(), elements);
+}
+
+bool has_weights(const Json& files) {
+  return std::any_of(files.begin(), files.end(), [](const Json& file) {
+    const std::string name = file["file"].get<std::string>();
+    const bool model = name.starts_with("model") || name == "pytorch_model.bin";
+    return model && file.contains("tensors") && !file["tensors"].empty();
+  });
 }
 
 std::string as_text(const Json& content) {
@@ -46,6 +57,7 @@ std::string as_text(const Json& content) {
     text += fmt::format("parameters {} ({})\n", content["parameters"].dump(), core::human_count(parameters));
   }
   for (const Json& file : content["files"]) text += file_text(file);
+  if (content.contains("config") && !has_weights(content["files"])) text += "no weights\n";
   if (content.contains("training")) text += members_text("training", content["training"]);
   return text;
 }

@@ -12,6 +12,7 @@
 #include "core/safetensors.h"
 #include "tests/support/program.h"
 #include "tests/support/tensors.h"
+#include "tests/support/weights.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -21,6 +22,7 @@ using testing::golden;
 using testing::ProgramOutcome;
 using testing::ProgramSetting;
 using testing::TemporaryFolder;
+using testing::weights_of;
 
 constexpr int kInput = 1, kUsage = 2, kIo = 3, kNumerical = 4;
 
@@ -117,13 +119,6 @@ void replace_in(const fs::path& file, const std::string& from, const std::string
 }
 
 void truncate_weights(const fs::path& folder) { fs::resize_file(folder / "model.safetensors", 5000); }
-
-core::NamedTensors weights_of(const fs::path& folder) {
-  core::NamedTensors tensors;
-  const core::SafetensorsFile file(folder / "model.safetensors");
-  for (const std::string& name : file.names()) tensors.emplace_back(name, file.tensor(name).clone());
-  return tensors;
-}
 
 void poison_weights(const fs::path& folder) {
   core::NamedTensors tensors = weights_of(folder);

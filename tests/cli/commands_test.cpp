@@ -1,6 +1,7 @@
 // The commands that work on a model folder or on nothing, run as a user would, against golden outputs.
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <map>
 
 #include <ATen/ops/tensor.h>
@@ -11,6 +12,7 @@
 #include "core/safetensors.h"
 #include "tests/support/program.h"
 #include "tests/support/tensors.h"
+#include "tests/support/weights.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -22,6 +24,7 @@ using testing::golden;
 using testing::ProgramOutcome;
 using testing::run_program;
 using testing::TemporaryFolder;
+using testing::weights_of;
 
 /// Runs the program and expects success; the result on stdout.
 std::string result_of(const std::vector<std::string>& arguments,
@@ -162,6 +165,31 @@ TEST(Inspect, ListsObjectsThatAreNoWeights) {
   EXPECT_CONTAINS(result_of({"inspect", model}), "an object of torch.nn.modules.linear.Linear\n");
 }
 
+TEST(Inspect, TellsOfWeightsThatAreNotFinite) {
+  const TemporaryFolder folder;
+  fs::copy(folder_of("mamba1-hf"), folder / "m");
+  core::NamedTensors tensors = weights_of(folder / "m");
+  const auto& [name, values] = tensors[3];
+  values.view(-1).narrow(0, 1, 2).fill_(std::numeric_limits<float>::infinity());
+  values.view(-1)[5] = std::nan("");
+  core::write_safetensors(folder / "m/model.safetensors", tensors);
+  const std::string model = (folder / "m").string();
+  EXPECT_CONTAINS(result_of({"inspect", model}), "    3 of its values are NaN or infinite\n");
+  for (const Json& tensor : Json::parse(result_of({"inspect", model, "--json"}))["files"][0]["tensors"])
+    EXPECT_EQ(tensor.value("not_finite", 0), tensor["name"] == name ? 3 : 0) << tensor;
+}
+
+TEST(Inspect, TellsThatThereAreNoWeights) {
+  const TemporaryFolder folder;
+  fs::copy(folder_of("mamba1-hf"), folder / "m");
+  const std::string model = (folder / "m").string();
+  EXPECT_EQ(result_of({"inspect", model}).find("no weights"), std::string::npos);
+  core::write_safetensors(folder / "m/model.safetensors", {});
+  EXPECT_CONTAINS(result_of({"inspect", model}), "\nno weights\n");
+  fs::remove(folder / "m/model.safetensors");
+  EXPECT_CONTAINS(result_of({"inspect", model}), "\nno weights\n");
+}
+
 TEST(Program, OffersThreadsWhereTheyAreUsed) {
   for (const std::string command : {"run", "train", "decompose", "evaluate", "forward"})
     EXPECT_CONTAINS(result_of({command, "--help"}), "--threads");
@@ -243,9 +271,7 @@ TEST(Generate, GivesGoldenTokens) {
 TEST(Generate, TextIsMadeOfTheTokenizersTokens) {
   const TemporaryFolder folder;
   fs::copy(golden("models/mamba2-hf"), folder / "m");
-  core::NamedTensors tensors;
-  const SafetensorsFile file(folder / "m/model.safetensors");
-  for (const std::string& name : file.names()) tensors.emplace_back(name, file.tensor(name).clone());
+  core::NamedTensors tensors = weights_of(folder / "m");
   for (auto& [name, values] : tensors) {
     if (name == "backbone.norm_f.weight") values.zero_()[0] = 1;
     if (name != "backbone.embeddings.weight" && name != "lm_head.weight") continue;
