@@ -6,6 +6,7 @@
 #include <ATen/ops/sum.h>
 #include <c10/core/ScalarType.h>
 
+#include "cli/model_origin.h"
 #include "core/error.h"
 #include "core/torch_file.h"
 #include "models/checkpoint.h"
@@ -56,6 +57,7 @@ Json file_json(const fs::path& file) {
 }
 
 Json folder_json(const fs::path& folder) {
+  refuse_run_folder(folder);
   const models::ModelConfig config = models::load_config(folder);
   Json result = {{"config", core::read_json(folder / "config.json")},
                  {"parameters", config.parameter_count()},

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "train/training_checkpoint.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -35,6 +36,13 @@ void describe_training(const Json& training, models::ModelCard& card) {
   }
 }
 
+std::vector<fs::path> sorted_entries(const fs::path& folder) {
+  std::vector<fs::path> entries;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) entries.push_back(entry.path());
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
 /// Says how far the weights in `checkpoint` are trained; true when they are those that training ended with.
 bool describe_progress(const fs::path& checkpoint, const Json& result, models::ModelCard& card) {
   const fs::path file = checkpoint / "trainer.json";
@@ -47,11 +55,7 @@ bool describe_progress(const fs::path& checkpoint, const Json& result, models::M
 
 /// The errors of every decomposition of those weights, which lie beside the training.
 void describe_errors(const fs::path& stage, const Json& checksum, models::ModelCard& card) {
-  std::vector<fs::path> folders;
-  for (const fs::directory_entry& entry : fs::directory_iterator(stage.parent_path()))
-    folders.push_back(entry.path());
-  std::sort(folders.begin(), folders.end());
-  for (const fs::path& folder : folders) {
+  for (const fs::path& folder : sorted_entries(stage.parent_path())) {
     const std::optional<Json> record = stage_record(folder, "decompose");
     if (!record || record->at("inputs").value("trained weights", Json()) != checksum) continue;
     const Json& errors = record->at("result");
@@ -86,6 +90,18 @@ void describe_origin(const fs::path& folder, models::ModelCard& card) {
   } catch (const Json::exception& error) {
     throw core::InputError(
         fmt::format("{}: not the record of a stage: {}", (stage / "stage.json").string(), error.what()));
+  }
+}
+
+void refuse_run_folder(const fs::path& folder) {
+  if (!fs::is_directory(folder) || fs::exists(folder / "config.json")) return;
+  std::vector<fs::path> trainings = {folder};
+  if (fs::is_directory(folder / "stages")) trainings = sorted_entries(folder / "stages");
+  for (const fs::path& training : trainings) {
+    const std::optional<fs::path> model =
+        fs::is_directory(training) ? train::last_checkpoint(training) : std::nullopt;
+    core::require<core::IoError>(!model, "{}: is no model itself; its checkpoints are, e.g. {}",
+                                 folder.string(), model.value_or("").string());
   }
 }
 

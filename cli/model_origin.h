@@ -1,4 +1,4 @@
-// Where a model folder comes from, for its model card.
+// How model folders and runs belong together.
 #pragma once
 
 #include <filesystem>
@@ -11,5 +11,9 @@ namespace exactmamba::cli {
 /// `folder` is a checkpoint of a run of ours (STAGE/checkpoints/step-N), from the records of its stages.
 /// @throws InputError when a record is malformed
 void describe_origin(const std::filesystem::path& folder, models::ModelCard& card);
+
+/// For every folder that is given as a model: the folder of a run, or of one of its trainings, is none.
+/// @throws IoError with one of the models that are in it
+void refuse_run_folder(const std::filesystem::path& folder);
 
 }  // namespace exactmamba::cli

@@ -4,6 +4,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "cli/model_origin.h"
 #include "core/environment.h"
 #include "core/error.h"
 #include "models/checkpoint.h"
@@ -31,6 +32,7 @@ void check_output(const RecipeRun& run) {
 
 models::ModelConfig config_of(const Recipe& recipe, int64_t vocabulary) {
   if (recipe.model.from.empty()) return models::config_from_options(recipe.model, vocabulary);
+  refuse_run_folder(recipe.model.checkpoint());
   models::ModelConfig config = models::load_config(recipe.model.checkpoint());
   core::require(vocabulary <= config.vocab_size,
                 "model.from: {} has a vocabulary of {} tokens, but the data has {}", recipe.model.from,

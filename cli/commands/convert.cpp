@@ -43,6 +43,7 @@ void refuse_place(const fs::path& output, const fs::path& model) {
 
 void convert(const ConvertArguments& arguments) {
   core::require<core::UsageError>(arguments.output != "-", "--output must be a folder");
+  refuse_run_folder(arguments.model);
   refuse_existing(arguments.output, arguments.overwrite);
   refuse_place(arguments.output, arguments.model);
   models::LoadOptions options;

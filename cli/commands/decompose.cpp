@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/contents.h"
+#include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/stages.h"
@@ -108,6 +109,7 @@ void write_contributions(const DecomposeArguments& arguments, const core::NamedT
 void decompose_model(const DecomposeArguments& arguments) {
   const std::string& folder = arguments.recipe.file;
   const ModelArguments& in = arguments.model;
+  refuse_run_folder(folder);
   const decomp::DecomposeOptions options = options_from(arguments.recipe.sets, arguments.full);
   check_arguments(arguments, options);
   const models::ModelConfig config = models::load_config(folder);
@@ -137,16 +139,19 @@ void decompose_model(const DecomposeArguments& arguments) {
 }  // namespace
 
 void decompose(const DecomposeArguments& arguments) {
-  if (std::filesystem::is_directory(arguments.recipe.file)) return decompose_model(arguments);
+  const std::string& place = arguments.recipe.file;
+  if (std::filesystem::is_directory(place)) return decompose_model(arguments);
   const TokenArguments& tokens = arguments.model.tokens;
   const bool for_model = arguments.full || !arguments.model.output.empty() || !tokens.ids.empty() ||
                          !tokens.text.empty() || !tokens.cu_seqlens.empty() || arguments.model.overwrite ||
                          arguments.targets != "predicted";
-  core::require<core::UsageError>(
-      !for_model,
-      "{}: {}; --full, --ids, --text, --cu-seqlens, --targets, --output and --overwrite go with a model "
-      "folder",
-      arguments.recipe.file, std::filesystem::exists(arguments.recipe.file) ? "is a file" : "no such folder");
+  core::require<core::IoError>(!for_model || std::filesystem::exists(place), "{}: no such model folder",
+                               place);
+  core::require<core::UsageError>(!for_model,
+                                  "{}: is a file; --full, --ids, --text, --cu-seqlens, --targets, --output "
+                                  "and --overwrite go with a model "
+                                  "folder",
+                                  place);
   decompose_recipe(arguments.recipe);
 }
 

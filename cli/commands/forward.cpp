@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/contents.h"
+#include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
 #include "core/dtype.h"
@@ -29,6 +30,7 @@ void forward(const ForwardArguments& arguments) {
   refuse_two_results(in.output, in.common.json);
   refuse_existing(in.output, in.overwrite);
   refuse_inside_model(in.output, in.model);
+  refuse_run_folder(in.model);
   const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
   models::LoadOptions options;
   options.dtype = core::dtype_from_name(in.dtype, "--dtype");

@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include "cli/commands.h"
+#include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
 #include "core/dtype.h"
@@ -22,6 +23,7 @@ int64_t stop_token(const GenerateArguments& arguments, const data::Tokenizer* to
 
 void generate(const GenerateArguments& arguments) {
   const ModelArguments& in = arguments.model;
+  refuse_run_folder(in.model);
   const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
   const bool text = in.tokens.ids.empty();
   const auto tokenizer = text ? tokenizer_from_name(in.tokens.tokenizer) : nullptr;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/report_document.h"
@@ -158,6 +159,7 @@ void evaluate(const EvaluateArguments& arguments) {
   Stages stages = stages_of(file);
   require_validation_data(stages);
   if (arguments.model.empty()) return evaluate_runs(std::move(stages), arguments.recipe.common.json);
+  refuse_run_folder(arguments.model);
   require_one_measure(file, stages);
   const data::Dataset& valid = *stages.front()->datasets().valid;
   models::LoadOptions options;

@@ -385,6 +385,29 @@ TEST_F(RunTest, ATrainingNamesItsLastAndItsBestCheckpoint) {
   EXPECT_CONTAINS(text, "best validation_accuracy, ");
 }
 
+TEST_F(RunTest, TheFolderOfARunIsNoModelButNamesOne) {
+  write_recipe();
+  succeed({"train", "r.toml"});
+  const std::string stage = "out/stages/" + *stages("train").begin();
+  const std::string hint =
+      "is no model itself; its checkpoints are, e.g. " + stage + "/checkpoints/step-00000006\n";
+  for (const std::string& folder : {std::string("out"), stage}) {
+    testing::put_file(folder_ / "continued.toml", "model.from = \"" + folder + "\"\n");
+    for (const std::vector<std::string>& command :
+         {std::vector<std::string>{"generate", folder, "--ids", "1"},
+          {"forward", folder, "--ids", "1", "--output", "o"},
+          {"decompose", folder},
+          {"inspect", folder},
+          {"convert", folder, "--output", "o"},
+          {"evaluate", "r.toml", "--model", folder},
+          {"validate", "continued.toml"}}) {
+      const ProgramOutcome outcome = program(command);
+      EXPECT_EQ(outcome.code, 3) << command[0];
+      EXPECT_CONTAINS(outcome.err, folder + ": " + hint);
+    }
+  }
+}
+
 TEST_F(RunTest, ADivergedRunNeverLooksFinished) {
   write_recipe();
   const std::vector<std::string> run = {"run",   "r.toml",
