@@ -127,6 +127,7 @@ std::string Option::assign(const TomlNode& node, const Origin& origin) {
         return fmt::format("element {} {}", toml_text(item), problem);
     }
     *target = std::move(value);
+    if (is_set()) replaced_ = origin_;
     origin_ = origin;
     return "";
   };

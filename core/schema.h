@@ -71,6 +71,10 @@ class Option {
   const std::string& key() const { return key_; }
   const Origin& origin() const { return origin_; }
   bool is_set() const { return origin_ != "default"; }
+  /// Of the value given before, which this one took the place of: a sweep's, or --set, comes before the
+  /// file's.
+  /// "" without one.
+  const Origin& replaced() const { return replaced_; }
   Json value() const;  // the effective value
   std::string type_name() const;
   std::string text() const;     // the effective value as TOML
@@ -99,7 +103,7 @@ class Option {
   std::vector<Condition> conditions_;
   bool required_ = false, cosmetic_ = false;
   bool undecided_ = false;  // given, but wrong or not known yet: nothing that depends on it is checked
-  Origin origin_ = "default";
+  Origin origin_ = "default", replaced_;
 };
 
 class Schema {

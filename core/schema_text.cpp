@@ -76,8 +76,10 @@ std::string Schema::listing() const {
   }
   std::string result;
   for (size_t i = 0; i < options_.size(); ++i) {
-    const Option::Condition* condition = unmet(options_[i]);
-    result += fmt::format("{:<{}}  # {}{}\n", assignments[i], width, options_[i].origin_,
+    const Option& option = options_[i];
+    const Option::Condition* condition = unmet(option);
+    result += fmt::format("{:<{}}  # {}{}{}\n", assignments[i], width, option.origin_,
+                          option.replaced_.empty() ? "" : ", replaces " + option.replaced_,
                           condition == nullptr ? "" : ", has a meaning only " + condition_text(*condition));
   }
   return result;

@@ -18,9 +18,11 @@ using core::Json;
 
 Json options_json(const core::Schema& schema) {
   Json options = Json::object();
-  for (const core::Option& option : schema.options())
-    options[option.key()] = {
+  for (const core::Option& option : schema.options()) {
+    Json& json = options[option.key()] = {
         {"value", option.value()}, {"origin", option.origin()}, {"applies", schema.applies(option.key())}};
+    if (!option.replaced().empty()) json["replaces"] = option.replaced();
+  }
   return options;
 }
 

@@ -561,6 +561,15 @@ TEST_F(RunTest, ValidateShowsWhatRunsWillNeed) {
   EXPECT_CONTAINS(text, "d_model=32 (model.d_model = 32): mamba2 with ");
 }
 
+TEST_F(RunTest, ValidateShowsWhatASweepReplaces) {
+  write_recipe("[sweep]\nmodel.d_model = [16, 32]\n");
+  const Json options = Json::parse(succeed({"validate", "r.toml", "--json"}))["options"];
+  EXPECT_EQ(options["model.d_model"]["origin"], "r.toml:23:18");
+  EXPECT_EQ(options["model.d_model"]["replaces"], "r.toml:10:11");
+  EXPECT_FALSE(options["model.n_layer"].contains("replaces"));
+  EXPECT_CONTAINS(succeed({"validate", "r.toml"}), "# r.toml:23:18, replaces r.toml:10:11\n");
+}
+
 TEST_F(RunTest, ValidateShowsTheSizesOfTheModelToContinueFrom) {
   const fs::path model = testing::golden("models/mamba1-hf");
   const Json config = core::read_json(model / "config.json");

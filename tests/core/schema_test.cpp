@@ -161,6 +161,19 @@ TEST(Schema, ReadsEveryTypeAndRemembersWhereItCameFrom) {
       << schema.listing();
 }
 
+TEST(Schema, TellsWhichValueWasReplaced) {
+  Values v;
+  Schema schema;
+  declare(schema, v);
+  schema.load("[train]\nlr = 1\nschedule = 'linear'\n[data]\nname = 'n'", "r.toml",
+              {{"train.lr", "2", "r.toml:7:7"}, command_line_assignment("train.steps=30")});
+  EXPECT_EQ(v.lr, 2.0);
+  EXPECT_EQ(schema.at("train.lr").replaced(), "r.toml:2:6");
+  EXPECT_CONTAINS(schema.listing(), "  # r.toml:7:7, replaces r.toml:2:6\n");
+  for (const char* key : {"train.schedule", "train.steps", "data.name"})
+    EXPECT_EQ(schema.at(key).replaced(), "") << key;
+}
+
 TEST(Schema, TakesABareWordAsAString) {
   for (const std::string value : {"some/path.txt", "a b", "", "1.2.3", "x=y", "'quoted'", "\"quoted\""}) {
     Values v;
