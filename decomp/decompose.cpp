@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/number.h"
 #include "decomp/rollout.h"
 #include "decomp/tile_producer.h"
 #include "models/ops/sequences.h"
@@ -149,7 +150,7 @@ void ApproximationRun::check_error(int64_t layer) const {
     const double value = errors_.back().value(measure);
     core::require<core::NumericalError>(std::isfinite(value), "row {}, layer {}: the {} of {} is {}",
                                         description_.row.index, layer, error_measure_name(measure),
-                                        description_.approximation, value);
+                                        description_.approximation, core::shown(value));
   }
 }
 

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/number.h"
 #include "core/stop_signal.h"
 #include "data/loader.h"
 #include "data/packed_text.h"
@@ -50,8 +51,8 @@ void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& v
   }
   core::require(targets > 0, "the validation data '{}' has no target tokens", valid.name());
   const double loss = nats / static_cast<double>(targets);
-  core::require<core::NumericalError>(std::isfinite(loss),
-                                      "the validation loss is {}: the model's logits are not finite", loss);
+  core::require<core::NumericalError>(
+      std::isfinite(loss), "the validation loss is {}: the model's logits are not finite", core::shown(loss));
   values["loss"] = loss;
   values["perplexity"] = std::exp(loss);
   if (bytes > 0) values["bits_per_byte"] = nats / std::numbers::ln2 / static_cast<double>(bytes);

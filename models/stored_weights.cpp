@@ -10,6 +10,7 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/json.h"
+#include "core/number.h"
 #include "core/safetensors.h"
 #include "core/torch_file.h"
 #include "models/mamba_lm.h"
@@ -187,7 +188,8 @@ void require_finite(const at::Tensor& values, const std::string& where) {
   const at::IntArrayRef place(index.const_data_ptr<int64_t>(), static_cast<size_t>(index.numel()));
   at::Tensor element = values;
   for (const int64_t i : place) element = element[i];
-  throw core::NumericalError(fmt::format("{}{} is {}", where, shape_text(place), element.item<double>()));
+  throw core::NumericalError(
+      fmt::format("{}{} is {}", where, shape_text(place), core::shown(element.item<double>())));
 }
 
 at::Tensor parameter_to_store(const MambaLM& model, const std::string& name, at::ScalarType storage) {

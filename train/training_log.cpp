@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "core/number.h"
+
 namespace exactmamba::train {
 
 TrainingLog::TrainingLog(const std::filesystem::path& run, const TrainOptions& options,
@@ -31,7 +33,8 @@ void TrainingLog::update(const TrainState& state, const UpdateResult& result, do
     write_train(state, result, learning_rate, alpha);
   progress_.update(state.step, static_cast<double>(state.tokens - tokens_before_),
                    fmt::format("loss {:.4f}  grad norm {:.3f}  lr {:.2e}  alpha {:.3f}  {} targets",
-                               result.loss, result.grad_norm, learning_rate, alpha, result.target_tokens));
+                               core::shown(result.loss), core::shown(result.grad_norm), learning_rate, alpha,
+                               result.target_tokens));
 }
 
 void TrainingLog::write_skipped(const TrainState& state, const UpdateResult& result) {
@@ -45,7 +48,8 @@ void TrainingLog::write_skipped(const TrainState& state, const UpdateResult& res
                   {"loss", result.loss},
                   {"grad_norm", result.grad_norm}});
   core::log_warning(fmt::format("update {} skipped: loss {}, gradient norm {} ({} in a row)", state.step,
-                                result.loss, result.grad_norm, state.bad_updates_in_row));
+                                core::shown(result.loss), core::shown(result.grad_norm),
+                                state.bad_updates_in_row));
 }
 
 void TrainingLog::write_train(const TrainState& state, const UpdateResult& result, double learning_rate,
