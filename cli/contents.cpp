@@ -7,6 +7,7 @@
 #include <c10/core/ScalarType.h>
 
 #include "cli/model_origin.h"
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/torch_file.h"
 #include "models/checkpoint.h"
@@ -25,7 +26,7 @@ int64_t count_not_finite(const at::Tensor& values) {
 
 Json tensor_json(const std::string& name, const at::Tensor& tensor) {
   Json result = {{"name", name},
-                 {"dtype", c10::toString(tensor.scalar_type())},
+                 {"dtype", core::dtype_text(tensor.scalar_type())},
                  {"shape", tensor.sizes().vec()},
                  {"elements", tensor.numel()}};
   if (const int64_t count = count_not_finite(tensor); count > 0) result["not_finite"] = count;

@@ -19,4 +19,8 @@ at::ScalarType dtype_from_name(const std::string& name, const std::string& where
 /// One of kStorageDtypeNames; null for another dtype.
 const char* dtype_name(at::ScalarType dtype);
 
+/// For messages and listings: the name of any dtype, as Python's libraries have it ("int64"), or LibTorch's
+/// where they have none.
+const char* dtype_text(at::ScalarType dtype);
+
 }  // namespace exactmamba::core

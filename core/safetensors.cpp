@@ -8,6 +8,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/mapped_file.h"
@@ -172,11 +173,11 @@ void check_coverage(const std::filesystem::path& file,
           file.string(), position, file_size - position);
 }
 
-const char* dtype_name(at::ScalarType dtype) {
+const char* format_name(at::ScalarType dtype) {
   for (const DtypeName& known : kDtypes) {
     if (known.dtype == dtype) return known.name;
   }
-  throw InputError(fmt::format("safetensors has no dtype {}", c10::toString(dtype)));
+  throw InputError(fmt::format("safetensors has no dtype {}", dtype_text(dtype)));
 }
 
 std::string make_header(const NamedTensors& tensors, const std::map<std::string, std::string>& metadata) {
@@ -187,7 +188,7 @@ std::string make_header(const NamedTensors& tensors, const std::map<std::string,
   for (const auto& [name, tensor] : tensors) {
     require(names.insert(name).second, "two tensors are called '{}'", printable(name));
     const size_t end = offset + tensor.nbytes();
-    header[name] = {{"dtype", dtype_name(tensor.scalar_type())},
+    header[name] = {{"dtype", format_name(tensor.scalar_type())},
                     {"shape", tensor.sizes().vec()},
                     {"data_offsets", {offset, end}}};
     offset = end;

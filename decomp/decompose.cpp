@@ -14,6 +14,7 @@
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/number.h"
@@ -44,7 +45,7 @@ void check_ids(const Row& row, const char* name, const at::Tensor& ids, int64_t 
                int64_t vocabulary) {
   core::require(ids.dim() == 1 && ids.size(0) == length && length > 0 && ids.scalar_type() == at::kLong,
                 "row {}: {} must be one non-empty row of {} int64, not {} of {}", row.index, name, length,
-                c10::str(ids.sizes()), c10::toString(ids.scalar_type()));
+                c10::str(ids.sizes()), core::dtype_text(ids.scalar_type()));
   const int64_t lowest = ids.min().item<int64_t>(), highest = ids.max().item<int64_t>();
   core::require(lowest >= lowest_id && highest < vocabulary,
                 "row {}: {}: id {} is outside the vocabulary of {}", row.index, name,
@@ -55,7 +56,7 @@ void check_row(const models::MambaLM& model, const Row& row, const DecomposeOpti
   const models::ModelConfig& config = model.config();
   core::require(model.parameters().dtype() == options.scalar_type(),
                 "the model is {}, but decompose.dtype is {}; convert it first",
-                c10::toString(model.parameters().dtype()), options.dtype);
+                core::dtype_text(model.parameters().dtype()), options.dtype);
   core::require(row.input_ids.defined(), "row {} has no token ids", row.index);
   check_ids(row, "input_ids", row.input_ids, row.input_ids.numel(), 0, config.vocab_rows);
   if (row.targets.defined())

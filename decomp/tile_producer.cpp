@@ -9,6 +9,7 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/silu.h>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "decomp/column_sweep.h"
 #include "decomp/frozen_scan.h"
@@ -34,7 +35,7 @@ void check_shape(const LayerTrace& trace, const char* name, const at::Tensor& te
                 tensor.defined() ? c10::str(tensor.sizes()) : "none");
   core::require(tensor.is_contiguous() && tensor.scalar_type() == trace.y.scalar_type(),
                 "trace of layer {}: {} must be contiguous and {}, as y is", trace.layer, name,
-                c10::toString(trace.y.scalar_type()));
+                core::dtype_text(trace.y.scalar_type()));
 }
 
 void check_optional(const LayerTrace& trace, const char* name, const at::Tensor& tensor,
@@ -173,7 +174,8 @@ void check_trace(const LayerTrace& trace) {
   check_sizes(trace);
   const at::ScalarType dtype = trace.y.scalar_type();
   core::require(dtype == at::kFloat || dtype == at::kDouble,
-                "decomposition runs in float32 or float64, not {}; convert the model", c10::toString(dtype));
+                "decomposition runs in float32 or float64, not {}; convert the model",
+                core::dtype_text(dtype));
   check_parameters(trace);
   check_activations(trace);
   ops::sequences_of(trace.cu_seqlens, 1, trace.length());

@@ -7,6 +7,7 @@
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/tensor.h>
 
+#include "core/dtype.h"
 #include "core/error.h"
 
 namespace exactmamba::models {
@@ -18,7 +19,7 @@ std::vector<int64_t> most_likely(const at::Tensor& logits, int64_t vocab_size) {
   core::require<core::NumericalError>(
       real.isfinite().all().item<bool>(),
       "generation: the model's logits are not finite (infinity or NaN): its weights overflow in {}",
-      c10::toString(real.scalar_type()));
+      core::dtype_text(real.scalar_type()));
   const at::Tensor ids = real.argmax(1);
   const int64_t* first = ids.const_data_ptr<int64_t>();
   return {first, first + ids.numel()};

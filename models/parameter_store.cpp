@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 #include <fmt/ranges.h>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/hash.h"
 
@@ -35,8 +36,8 @@ at::Tensor aligned_zeros(int64_t count, at::ScalarType dtype) {
 
 ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, at::ScalarType dtype)
     : specs_(std::move(specs)), dtype_(dtype) {
-  core::require(dtype == at::kFloat || dtype == at::kDouble, "parameters are float or double, not {}",
-                at::toString(dtype));
+  core::require(dtype == at::kFloat || dtype == at::kDouble, "parameters are float32 or float64, not {}",
+                core::dtype_text(dtype));
   const int64_t step = aligned_elements(dtype);
   std::array<int64_t, 2> used = {0, 0};
   for (size_t i = 0; i < specs_.size(); ++i) {
@@ -91,6 +92,7 @@ std::string ParameterStore::checksum() const {
   for (const ParameterSpec& spec : specs_) {
     const at::Tensor values = parameter(spec.name);
     const std::string_view bytes(static_cast<const char*>(values.const_data_ptr()), values.nbytes());
+    // The dtype by LibTorch's name: checksums are in files.
     text += fmt::format("{} {} {} {}\n", spec.name, fmt::join(spec.shape, "x"), at::toString(dtype_),
                         core::hash_hex(bytes));
   }

@@ -96,7 +96,7 @@ std::string misfit(const StoredTensor& stored, const ParameterSpec& spec, const 
   }
   if (!core::dtype_name(stored.values.scalar_type())) {
     return fmt::format("{} has dtype {}, but weights are float16, bfloat16, float32 or float64", stored.name,
-                       at::toString(stored.values.scalar_type()));
+                       core::dtype_text(stored.values.scalar_type()));
   }
   return "";
 }
@@ -146,7 +146,7 @@ void refuse(const Misfits& misfits, const std::filesystem::path& folder) {
 const char* storage_dtype_name(at::ScalarType dtype) {
   const char* name = core::dtype_name(dtype);
   require(name != nullptr, "weights cannot be stored as {}: choose float32, float16, bfloat16 or float64",
-          at::toString(dtype));
+          core::dtype_text(dtype));
   return name;
 }
 

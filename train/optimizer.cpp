@@ -4,6 +4,7 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros_like.h>
 
+#include "core/dtype.h"
 #include "core/error.h"
 
 namespace exactmamba::train {
@@ -46,8 +47,8 @@ void AdamW::restore(const core::SafetensorsFile& file, int64_t steps) {
     core::require(stored.sizes() == moment.sizes() && stored.scalar_type() == moment.scalar_type(),
                   "{}: tensor '{}' has {} values of type {}, but the model needs {} of type {}; start in "
                   "another folder",
-                  file.path().string(), name, stored.numel(), c10::toString(stored.scalar_type()),
-                  moment.numel(), c10::toString(moment.scalar_type()));
+                  file.path().string(), name, stored.numel(), core::dtype_text(stored.scalar_type()),
+                  moment.numel(), core::dtype_text(moment.scalar_type()));
     moment.copy_(stored);
   }
   steps_ = steps;

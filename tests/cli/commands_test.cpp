@@ -133,7 +133,10 @@ TEST(ForwardCommand, SaysAsJsonWhatItWrote) {
   for (const Json& tensor : result["tensors"]) {
     const std::string name = tensor["name"].get<std::string>();
     EXPECT_EQ(tensor["shape"], Json(out.tensor(name).sizes().vec())) << name;
-    EXPECT_EQ(tensor["dtype"], name == "logits" ? "Double" : name == "input_ids" ? "Long" : "Int") << name;
+    EXPECT_EQ(tensor["dtype"], name == "logits"      ? "float64"
+                               : name == "input_ids" ? "int64"
+                                                     : "int32")
+        << name;
   }
 }
 
@@ -146,7 +149,7 @@ TEST(Inspect, ShowsConfigTensorsAndCount) {
   EXPECT_EQ(content["parameters"], elements);  // the head is tied and not stored
   ASSERT_GE(content["files"].size(), 1u);
   EXPECT_CONTAINS(result_of({"inspect", folder_of("mamba2-ss")}), "backbone.layers.0.mixer.A_log");
-  EXPECT_CONTAINS(result_of({"inspect", folder_of("mamba2-ss-legacy") + "/pytorch_model.bin"}), "Half");
+  EXPECT_CONTAINS(result_of({"inspect", folder_of("mamba2-ss-legacy") + "/pytorch_model.bin"}), " float16 ");
 }
 
 TEST(Inspect, ListsObjectsThatAreNoWeights) {
@@ -236,7 +239,7 @@ TEST(Convert, SaysAsJsonWhatItWrote) {
   EXPECT_EQ(result["config"]["model_type"], "mamba");
   int64_t elements = 0;
   for (const Json& tensor : result["files"][0]["tensors"]) {
-    EXPECT_EQ(tensor["dtype"], "Half");
+    EXPECT_EQ(tensor["dtype"], "float16");
     elements += tensor["elements"].get<int64_t>();
   }
   EXPECT_EQ(result["parameters"], elements);

@@ -198,7 +198,7 @@ TEST_F(Safetensors, RefusesToWriteWhatCannotBeRead) {
   EXPECT_CONTAINS(error_of<InputError>([&] {
                     write_safetensors(file_, {{"x", x.to(at::kComplexDouble)}});
                   }),
-                  "no dtype ComplexDouble");
+                  "no dtype complex128");
   EXPECT_CONTAINS(error_of<InputError>([&] { write_safetensors(file_, {{"\xff", x}}); }), "UTF-8");
   EXPECT_CONTAINS(error_of<IoError>([&] {
                     write_safetensors(folder_ / "none" / "f", {{"x", x}});

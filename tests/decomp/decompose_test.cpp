@@ -286,8 +286,8 @@ TEST(Decompose, RefusesWrongTargets) {
   for (const int64_t id : {90, -100})
     EXPECT_EQ(with_targets(at::tensor(std::vector<int64_t>{1, 2, id, 3})),
               fmt::format("row 6: targets: id {} is outside the vocabulary of 90", id));
-  EXPECT_CONTAINS(with_targets(at::tensor(std::vector<int64_t>{1, 2, 3})), "row of 4 int64, not [3] of Long");
-  EXPECT_CONTAINS(with_targets(at::tensor(std::vector<int>{1, 2, 3, 4})), "row of 4 int64, not [4] of Int");
+  EXPECT_CONTAINS(with_targets(at::tensor(std::vector<int64_t>{1, 2, 3})), "row of 4 int64, not [3] of int64");
+  EXPECT_CONTAINS(with_targets(at::tensor(std::vector<int>{1, 2, 3, 4})), "row of 4 int64, not [4] of int32");
 }
 
 /// The whole model's alti_logit map of `row`.

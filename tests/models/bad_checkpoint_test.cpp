@@ -137,7 +137,7 @@ std::vector<BadFolder> bad_folders() {
          change_weights(f, [](Tensors& t) { t[kConvBias] = at::zeros({64}, at::kLong); });
        },
        input,
-       {kConvBias, "has dtype Long"}},
+       {kConvBias, "has dtype int64"}},
       {"ManyProblems",
        "mamba1-hf",
        [](const Folder& f) { change_config(f, "state_size", 9); },
