@@ -279,6 +279,26 @@ std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
   return result;
 }
 
+std::string without_diverged(std::vector<std::unique_ptr<RunStages>>& stages,
+                             const std::function<void(RunStages&)>& work) {
+  std::vector<std::unique_ptr<RunStages>> finished;
+  std::string diverged;
+  for (auto& run : stages) {
+    try {
+      work(*run);
+      finished.push_back(std::move(run));
+    } catch (const core::NumericalError& error) {
+      diverged += fmt::format("{}: {}\n", run->label(), error.what());
+    }
+  }
+  stages = std::move(finished);
+  return diverged;
+}
+
+void throw_if_diverged(const std::string& diverged) {
+  if (!diverged.empty()) throw core::NumericalError(diverged);
+}
+
 void prepare_output(const RecipeFile& file, bool overwrite) {
   const fs::path output = file.first().run.output, copy = output / kRecipeCopy;
   if (!overwrite) refuse_foreign(output, file.text);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -83,6 +84,13 @@ decomp::DecomposedRow decomposed_row(const core::Stage& decompose, int64_t index
 
 /// The stages of every run; runs with the same data share it. Reads the data. @throws IoError, InputError
 std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file);
+
+/// Takes out of `stages` the runs for which `work` diverges, so that they do not keep the others from theirs;
+/// a line about each, for throw_if_diverged() when the others are done.
+std::string without_diverged(std::vector<std::unique_ptr<RunStages>>& stages,
+                             const std::function<void(RunStages&)>& work);
+/// @throws NumericalError unless there are no such lines
+void throw_if_diverged(const std::string& diverged);
 
 /// Makes the output folder ready: recipe.toml is a copy of the recipe, and run.json says what was run, with
 /// every

@@ -32,14 +32,10 @@ std::string error_text(const std::string& label, const Json& errors, const std::
   return text;
 }
 
-void decompose_recipe(const RecipeArguments& arguments) {
-  const RecipeFile file = checked_recipe(arguments);
-  const auto stages = stages_of(file);
-  for (const auto& run : stages) run->require_done(run->train_stage());
+void write_decompositions(const std::vector<std::unique_ptr<RunStages>>& stages, bool json) {
   Json all = Json::array();
   std::string text;
   for (const auto& run : stages) {
-    run->decompose();
     const core::Stage stage = run->decompose_stage();
     const Json errors = stage.result();
     const std::string maps = row_folder(stage).string();
@@ -47,7 +43,16 @@ void decompose_recipe(const RecipeArguments& arguments) {
     text += error_text(run->label(), errors, run->run().recipe.decompose.error) +
             fmt::format("{}: maps in {}\n", run->label(), maps);
   }
-  arguments.common.json ? write_json_result(all) : write_result(text);
+  json ? write_json_result(all) : write_result(text);
+}
+
+void decompose_recipe(const RecipeArguments& arguments) {
+  const RecipeFile file = checked_recipe(arguments);
+  auto stages = stages_of(file);
+  std::string diverged = without_diverged(stages, [](RunStages& run) { run.require_trained(); });
+  diverged += without_diverged(stages, [](RunStages& run) { run.decompose(); });
+  if (!stages.empty()) write_decompositions(stages, arguments.common.json);
+  throw_if_diverged(diverged);
 }
 
 /// [decompose] as --set has it; what this form of the command does not use is refused.

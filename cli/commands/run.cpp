@@ -69,24 +69,6 @@ void write_measures(const Stages& stages, bool json) {
   json ? write_json_result(all) : write_result(text);
 }
 
-/// Takes out of `stages` the runs for which `work` diverges, so that they do not keep the others from theirs;
-/// a line about each.
-template <class Work>
-std::string without_diverged(Stages& stages, const Work& work) {
-  Stages finished;
-  std::string diverged;
-  for (auto& run : stages) {
-    try {
-      work(*run);
-      finished.push_back(std::move(run));
-    } catch (const core::NumericalError& error) {
-      diverged += fmt::format("{}: {}\n", run->label(), error.what());
-    }
-  }
-  stages = std::move(finished);
-  return diverged;
-}
-
 /// The last checkpoint, and the best one where the training chose one.
 void write_trained(const Stages& stages, bool json) {
   Json all = Json::array();
@@ -105,10 +87,6 @@ void write_trained(const Stages& stages, bool json) {
     all.push_back({{"label", run->label()}, {"result", result}});
   }
   json ? write_json_result(all) : write_result(text);
-}
-
-void throw_if_diverged(const std::string& diverged) {
-  if (!diverged.empty()) throw core::NumericalError(diverged);
 }
 
 void evaluate_runs(Stages stages, bool json) {

@@ -434,7 +434,7 @@ TEST_F(RunTest, ADivergedRunOfASweepDoesNotBlockTheOthers) {
   EXPECT_EQ(report["rows"].size(), 1u);
   EXPECT_EQ(report["provenance"]["diverged runs, not shown"], "lr=10");
 
-  for (const std::string command : {"report", "evaluate"}) {
+  for (const std::string command : {"report", "evaluate", "decompose"}) {
     const ProgramOutcome later = program(
         {command, "r.toml"},
         {"train.steps=60", "train.max_grad_norm=0", "train.weight_decay=10", "train.max_bad_steps=1"});
