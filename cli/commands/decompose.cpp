@@ -21,15 +21,20 @@ namespace {
 
 using core::Json;
 
-/// "layer 0 0.123  layer 1 0.456" of every approximation.
+/// A line a layer, a column an approximation.
 std::string error_text(const std::string& label, const Json& errors, const std::string& measure) {
-  std::string text;
-  for (const auto& [approximation, layers] : errors.at("measures").at(measure).items()) {
-    text += fmt::format("{}: error of {} ({}, bias {}, {}, {} rows), layer by layer: {}\n", label,
-                        approximation, measure, errors.at("bias").get<std::string>(),
-                        errors.at("dtype").get<std::string>(), errors.at("rows").dump(), layers.dump());
+  const Json& by_approximation = errors.at("measures").at(measure);
+  std::string text = fmt::format("{}: approximation error {}, bias {}, {}, rows: {}\n  layer", label, measure,
+                                 errors.at("bias").get<std::string>(), errors.at("dtype").get<std::string>(),
+                                 errors.at("rows").dump());
+  for (const auto& [approximation, layers] : by_approximation.items())
+    text += fmt::format("  {:>10}", approximation);
+  for (size_t layer = 0; layer < by_approximation.front().size(); ++layer) {
+    text += fmt::format("\n  {:>5}", layer);
+    for (const Json& layers : by_approximation)
+      text += fmt::format("  {:>10.4g}", layers.at(layer).get<double>());
   }
-  return text;
+  return text + "\n";
 }
 
 void write_decompositions(const std::vector<std::unique_ptr<RunStages>>& stages, bool json) {
@@ -41,7 +46,7 @@ void write_decompositions(const std::vector<std::unique_ptr<RunStages>>& stages,
     const std::string maps = row_folder(stage).string();
     all.push_back({{"label", run->label()}, {"maps", maps}, {"errors", errors}});
     text += error_text(run->label(), errors, run->run().recipe.decompose.error) +
-            fmt::format("{}: maps in {}\n", run->label(), maps);
+            fmt::format("  maps in {}\n", maps);
   }
   json ? write_json_result(all) : write_result(text);
 }

@@ -57,14 +57,21 @@ void require_one_measure(const RecipeFile& file, const Stages& stages) {
   }
 }
 
-/// One line a run, or a JSON list.
+/// A line a measure.
+std::string measures_text(const Json& measures) {
+  std::string text;
+  for (const auto& [name, value] : measures.items())
+    text += fmt::format("  {:<26} {:.4g}\n", name, core::json_number(value, name));
+  return text;
+}
+
 void write_measures(const Stages& stages, bool json) {
   Json all = Json::array();
   std::string text;
   for (const auto& run : stages) {
     const Json measures = run->evaluate_stage().result();
     all.push_back({{"label", run->label()}, {"result", measures}});
-    text += fmt::format("{}: {}\n", run->label(), measures.dump());
+    text += run->label() + "\n" + measures_text(measures);
   }
   json ? write_json_result(all) : write_result(text);
 }
@@ -148,9 +155,8 @@ void evaluate(const EvaluateArguments& arguments) {
                 model.config().vocab_size, valid.vocab_size());
   model.set_vocab_size(valid.vocab_size());  // rows of padding are no predictions
   const Json measures = eval::model_measures(model, valid, file.first().evaluate);
-  std::string text;
-  for (const auto& [name, value] : measures.items()) text += fmt::format("{:<26} {}\n", name, value.dump());
-  arguments.recipe.common.json ? write_json_result(measures) : write_result(text);
+  arguments.recipe.common.json ? write_json_result(measures)
+                               : write_result(arguments.model + "\n" + measures_text(measures));
 }
 
 }  // namespace exactmamba::cli

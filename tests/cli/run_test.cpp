@@ -122,13 +122,21 @@ TEST_F(RunTest, GoesStageByStage) {
   write_recipe();
   EXPECT_EQ(program({"report", "r.toml"}).code, 1);
   EXPECT_CONTAINS(succeed({"train", "r.toml"}), "checkpoints/step-");
-  EXPECT_CONTAINS(succeed({"decompose", "r.toml"}), "error of activation");
+  const std::string errors = succeed({"decompose", "r.toml"});
+  for (const std::string part :
+       {"r: approximation error l2_mean, bias own, float32, rows: 3\n",
+        "\n  layer  activation\n      0      0.", "\n  maps in out/stages/decompose-"})
+    EXPECT_CONTAINS(errors, part);
   const Json measures = Json::parse(succeed({"evaluate", "r.toml", "--json"}));
   EXPECT_TRUE(measures[0]["result"]["character_accuracy"].is_number());
+  const std::string loss =
+      fmt::format("\n  {:<26} {:.4g}\n", "loss", measures[0]["result"]["loss"].get<double>());
+  EXPECT_CONTAINS(succeed({"evaluate", "r.toml"}), loss);
   EXPECT_CONTAINS(succeed({"report", "r.toml"}), "out/report.html");
   const std::string checkpoint = "out/stages/" + *stages("train").begin() + "/checkpoints/step-00000006";
   EXPECT_EQ(Json::parse(succeed({"evaluate", "r.toml", "--model", checkpoint, "--json"})),
             measures[0]["result"]);
+  EXPECT_CONTAINS(succeed({"evaluate", "r.toml", "--model", checkpoint}), checkpoint + "\n");
   EXPECT_CONTAINS(succeed({"inspect", checkpoint}), "training");
   succeed({"convert", checkpoint, "--output", "published", "--licence", "cc-by-4.0"});
   const std::string card = testing::content_of(folder_ / "published/README.md");
