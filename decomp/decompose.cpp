@@ -294,14 +294,12 @@ Decomposition decompose(const models::MambaLM& model, const std::vector<Row>& ro
   return result;
 }
 
-std::vector<std::pair<std::string, at::Tensor>> full_contributions(const models::MambaLM& model,
-                                                                   const Row& row,
-                                                                   const DecomposeOptions& options,
-                                                                   int64_t limit_bytes) {
+RowContributions full_contributions(const models::MambaLM& model, const Row& row,
+                                    const DecomposeOptions& options, int64_t limit_bytes) {
   check_row(model, row, options);
   check_size(model.config(), row, options, limit_bytes);
   const BiasRule bias = options.bias_rule();
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  RowContributions result;
   model.trace(row.input_ids, boundaries(row), [&](const LayerTrace& trace) {
     if (!keeps_layer(options, trace.layer)) return;
     for (const std::string& name : options.approximations) {
@@ -311,13 +309,11 @@ std::vector<std::pair<std::string, at::Tensor>> full_contributions(const models:
           full.contributions().isfinite().all().item<bool>(),
           "row {}, layer {}: the contributions of {} hold a number that is not finite", row.index,
           trace.layer, name);
-      if (tensors.empty()) tensors.emplace_back("pairs", full.pairs());
-      tensors.emplace_back(fmt::format("layer{}.{}", trace.layer, name), full.contributions());
-      if (full.bias().defined())
-        tensors.emplace_back(fmt::format("layer{}.{}.bias", trace.layer, name), full.bias());
+      result.pairs = full.pairs();
+      result.layers.push_back({trace.layer, name, full.contributions(), full.bias()});
     }
   });
-  return tensors;
+  return result;
 }
 
 }  // namespace exactmamba::decomp

@@ -57,13 +57,21 @@ struct Decomposition {
 Decomposition decompose(const models::MambaLM& model, const std::vector<Row>& rows,
                         const DecomposeOptions& options);
 
-/// T_i(x_j) of the options' layers and approximations: tensors `layer{l}.{approximation}` (n, d),
-/// `layer{l}.{approximation}.bias` (L, d) with bias = separate, and `pairs` (n, 2) int64, of which j ≤ i,
-/// same sequence, row-major. For short rows.
+/// T_i(x_j) of one layer under one approximation.
+struct LayerContributions {
+  int64_t layer = 0;
+  std::string approximation;
+  at::Tensor values;  // (n, d), a row a pair
+  at::Tensor bias;    // (L, d) T_i(bias), with bias = separate only [nullable]
+};
+struct RowContributions {
+  at::Tensor pairs;  // (n, 2) int64: i and j ≤ i of the same sequence, row-major
+  std::vector<LayerContributions> layers;
+};
+
+/// Of the options' layers and approximations; for short rows.
 /// @throws InputError as decompose_row(), and when all contributions together exceed `limit_bytes`
-std::vector<std::pair<std::string, at::Tensor>> full_contributions(const models::MambaLM& model,
-                                                                   const Row& row,
-                                                                   const DecomposeOptions& options,
-                                                                   int64_t limit_bytes = int64_t{4} << 30);
+RowContributions full_contributions(const models::MambaLM& model, const Row& row,
+                                    const DecomposeOptions& options, int64_t limit_bytes = int64_t{4} << 30);
 
 }  // namespace exactmamba::decomp

@@ -71,6 +71,13 @@ ErrorTable read_errors(const Json& json) {
   return table;
 }
 
+Json origin_json(const RowOrigin& origin) {
+  return {{"row", origin.index},
+          {"tokens", origin.tokens},
+          {"cu_seqlens", origin.cu_seqlens},
+          {"model_checksum", origin.model_checksum}};
+}
+
 Json info_json(const DecomposedRow& row) {
   Json maps = Json::object();
   for (const InteractionMap& map : row.maps) {
@@ -78,12 +85,10 @@ Json info_json(const DecomposedRow& row) {
     core::require(!maps.contains(name), "two maps of row {} are called '{}'", row.origin.index, name);
     maps[name] = map_json(map);
   }
-  return {{"row", row.origin.index},
-          {"tokens", row.origin.tokens},
-          {"cu_seqlens", row.origin.cu_seqlens},
-          {"model_checksum", row.origin.model_checksum},
-          {"maps", maps},
-          {"errors", errors_json(row.errors)}};
+  Json info = origin_json(row.origin);
+  info["maps"] = maps;
+  info["errors"] = errors_json(row.errors);
+  return info;
 }
 
 DecomposedRow read_row(const Json& info, const core::SafetensorsFile& file) {
@@ -104,6 +109,12 @@ std::string content_hash(const std::string& info, const core::NamedTensors& tens
     parts += name + core::hash_hex({static_cast<const char*>(plain.const_data_ptr()), plain.nbytes()});
   }
   return core::hash_hex(parts);
+}
+
+std::map<std::string, std::string> metadata_for(const Json& info, const core::NamedTensors& tensors) {
+  const std::string text = core::json_text(info);
+  return {
+      {kVersion, std::to_string(core::kFormatVersion)}, {kInfo, text}, {kHash, content_hash(text, tensors)}};
 }
 
 /// "" when the file has no such metadata.
@@ -133,13 +144,30 @@ void check_content(const core::SafetensorsFile& file) {
 
 RowFile row_file(const DecomposedRow& row) {
   RowFile file;
-  const std::string info = core::json_text(info_json(row));
+  const Json info = info_json(row);  // refuses equal names
   for (const InteractionMap& map : row.maps)
     for (const auto& [ending, tensor] : tensor_parts(map))
       if (tensor->defined()) file.tensors.emplace_back(map.name() + ending, *tensor);
-  file.metadata = {{kVersion, std::to_string(core::kFormatVersion)},
-                   {kInfo, info},
-                   {kHash, content_hash(info, file.tensors)}};
+  file.metadata = metadata_for(info, file.tensors);
+  return file;
+}
+
+RowFile contributions_file(const RowOrigin& origin, const RowContributions& contributions,
+                           const DecomposeOptions& options) {
+  RowFile file;
+  file.tensors.emplace_back("pairs", contributions.pairs);
+  Json info = origin_json(origin);
+  for (const LayerContributions& layer : contributions.layers) {
+    const std::string name = fmt::format("layer{}.{}", layer.layer, layer.approximation);
+    file.tensors.emplace_back(name, layer.values);
+    if (layer.bias.defined()) file.tensors.emplace_back(name + ".bias", layer.bias);
+    info["contributions"][name] = {{"layer", layer.layer},
+                                   {"method", "full"},
+                                   {"approximation", layer.approximation},
+                                   {"bias", options.bias},
+                                   {"dtype", options.dtype}};
+  }
+  file.metadata = metadata_for(info, file.tensors);
   return file;
 }
 

@@ -7,6 +7,9 @@
 //     file = safetensors.safe_open("maps.safetensors", "numpy")
 //     info = json.loads(file.metadata()["info"])
 //     values = file.get_tensor("row0.layer2.activation.l2")
+// The contributions of a row (`--full`) have a file like it: the tensors `pairs`, `layer{l}.{approximation}`
+// and, with bias = separate, `layer{l}.{approximation}.bias` (RowContributions); `info` has `contributions`
+// in the place of maps and errors.
 #pragma once
 
 #include <filesystem>
@@ -33,8 +36,11 @@ struct RowFile {
 /// @throws InputError when two maps have one name
 RowFile row_file(const DecomposedRow& row);
 
-/// @throws IoError; InputError, naming the file, when it is malformed, was changed since it was written (its
-/// metadata has a hash of all of it), or has a newer format_version
+RowFile contributions_file(const RowOrigin& origin, const RowContributions& contributions,
+                           const DecomposeOptions& options);
+
+/// Of a file of maps. @throws IoError; InputError, naming the file, when it is malformed, was changed since
+/// it was written (its metadata has a hash of all of it), or has a newer format_version
 DecomposedRow load_row(const std::filesystem::path& file);
 
 }  // namespace exactmamba::decomp

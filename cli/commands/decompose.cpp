@@ -104,16 +104,19 @@ void write_maps(const ModelArguments& out, const decomp::DecomposedRow& row) {
   save_tensors(out.output, out.overwrite, file.tensors, file.metadata);
 }
 
-void write_contributions(const DecomposeArguments& arguments, const core::NamedTensors& tensors,
-                         const std::string& checksum, const decomp::DecomposeOptions& options) {
+void write_contributions(const DecomposeArguments& arguments, const models::MambaLM& model,
+                         const decomp::Row& row, const decomp::DecomposeOptions& options,
+                         const decomp::RowOrigin& origin) {
   const ModelArguments& out = arguments.model;
-  const std::map<std::string, std::string> metadata = {
-      {"model_checksum", checksum}, {"dtype", options.dtype}, {"bias", options.bias}};
-  save_tensors(out.output, out.overwrite, tensors, metadata);
+  const decomp::RowFile file =
+      decomp::contributions_file(origin, decomp::full_contributions(model, row, options), options);
+  save_tensors(out.output, out.overwrite, file.tensors, file.metadata);
   if (!arguments.recipe.common.json) return;
-  Json result = {{"output", out.output}, {"tensors", tensors_json(tensors)}};
-  result.update(Json(metadata));
-  write_json_result(result);
+  write_json_result({{"output", out.output},
+                     {"tensors", tensors_json(file.tensors)},
+                     {"model_checksum", origin.model_checksum},
+                     {"dtype", options.dtype},
+                     {"bias", options.bias}});
 }
 
 void decompose_model(const DecomposeArguments& arguments) {
@@ -132,9 +135,9 @@ void decompose_model(const DecomposeArguments& arguments) {
   models::MambaLM model = models::load_model(folder, load);
   fit_vocabulary(model, in.tokens);
   const std::string checksum = model.parameters().checksum();
-  if (arguments.full)
-    return write_contributions(arguments, decomp::full_contributions(model, row, options), checksum, options);
-  decomp::DecomposedRow result{.origin = decomp::origin_of(row, checksum), .maps = {}, .errors = {}};
+  const decomp::RowOrigin origin = decomp::origin_of(row, checksum);
+  if (arguments.full) return write_contributions(arguments, model, row, options, origin);
+  decomp::DecomposedRow result{.origin = origin, .maps = {}, .errors = {}};
   result.errors =
       decomp::decompose_row(model, checksum, row, options,
                             [&result](const decomp::InteractionMap& map) { result.maps.push_back(map); });

@@ -302,6 +302,16 @@ TEST(Decompose, FullContributionsOfAnIdentityModelSumToItsOutput) {
   result_of({"decompose", (folder / "m").string(), "--ids", "5,9,3,7", "--full", "--set",
              "decompose.dtype=float64", "--output", (folder / "o").string()});
   const SafetensorsFile out(folder / "o");
+  const Json info = Json::parse(out.metadata().at("info"));
+  EXPECT_EQ(info["tokens"], Json({5, 9, 3, 7}));
+  EXPECT_EQ(info["model_checksum"].get<std::string>().size(), 32u);
+  EXPECT_EQ(out.metadata().at("format_version"), "1");
+  const Json layer = {{"layer", 2},
+                      {"method", "full"},
+                      {"approximation", "activation"},
+                      {"bias", "own"},
+                      {"dtype", "float64"}};
+  EXPECT_EQ(info["contributions"]["layer2.activation"], layer);
   const at::Tensor pairs = out.tensor("pairs"), T = out.tensor("layer0.activation");
   ASSERT_EQ(pairs.size(0), 10);
   at::Tensor sum = T.narrow(0, 6, 4).sum(0);  // row 3: pairs 6 to 9

@@ -18,6 +18,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "decomp/row_file.h"
 #include "models/checkpoint.h"
 #include "tests/support/files.h"
 #include "tests/support/tensors.h"
@@ -115,7 +116,8 @@ class GoldenRows : public ::testing::TestWithParam<const char*> {
     for (const std::string name : {"single", "packed"})
       for (const std::string bias : {"own", "separate"}) {
         options.bias = bias;
-        for (const auto& [tensor_name, tensor] : full_contributions(loaded, row(name), options)) {
+        const RowContributions full = full_contributions(loaded, row(name), options);
+        for (const auto& [tensor_name, tensor] : contributions_file({}, full, options).tensors) {
           const size_t dot = tensor_name.find('.');
           const std::string stored = tensor_name == "pairs" ? name + ".pairs"
                                                             : name + "." + tensor_name.substr(0, dot) + "." +
@@ -286,7 +288,8 @@ TEST(Decompose, RefusesWrongTargets) {
   for (const int64_t id : {90, -100})
     EXPECT_EQ(with_targets(at::tensor(std::vector<int64_t>{1, 2, id, 3})),
               fmt::format("row 6: targets: id {} is outside the vocabulary of 90", id));
-  EXPECT_CONTAINS(with_targets(at::tensor(std::vector<int64_t>{1, 2, 3})), "row of 4 int64, not [3] of int64");
+  EXPECT_CONTAINS(with_targets(at::tensor(std::vector<int64_t>{1, 2, 3})),
+                  "row of 4 int64, not [3] of int64");
   EXPECT_CONTAINS(with_targets(at::tensor(std::vector<int>{1, 2, 3, 4})), "row of 4 int64, not [4] of int32");
 }
 
@@ -345,8 +348,8 @@ TEST(FullContributions, AreRefusedBeforeTheyAreTooLarge) {
   options.approximations = {"activation", "ratio"};
   options.bias = "separate";
   int64_t bytes = 0;
-  for (const auto& [name, tensor] : full_contributions(model, four_tokens(), options))
-    if (name != "pairs") bytes += static_cast<int64_t>(tensor.nbytes());
+  for (const LayerContributions& layer : full_contributions(model, four_tokens(), options).layers)
+    bytes += static_cast<int64_t>(layer.values.nbytes() + layer.bias.nbytes());
   EXPECT_EQ(bytes, 3 * 2 * (10 + 4) * model.config().d_model * 8);
   EXPECT_NO_THROW(full_contributions(model, four_tokens(), options, bytes));
   EXPECT_THROW(full_contributions(model, four_tokens(), options, bytes - 1), core::InputError);
