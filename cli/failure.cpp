@@ -8,6 +8,7 @@
 #include <string>
 
 #include <c10/util/Exception.h>
+#include <fmt/format.h>
 
 #include "core/error.h"
 
@@ -38,7 +39,8 @@ int report_failure() {
     print(error.what());
     return error.exit_code();
   } catch (const std::filesystem::filesystem_error& error) {
-    print(error.what());
+    const std::string place = error.path1().string();
+    print(place.empty() ? error.what() : fmt::format("{}: {}", place, error.code().message()));
     return static_cast<int>(core::ExitCode::kIo);
   } catch (const std::bad_alloc&) {
     return input_failure("not enough memory; use a smaller model, batch or context");

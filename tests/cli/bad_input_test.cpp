@@ -42,7 +42,8 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 std::map<std::string, std::string> snapshot(const fs::path& folder) {
   std::map<std::string, std::string> files;
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
-    files[entry.path().string()] = entry.is_regular_file() ? testing::content_of(entry.path()) : "";
+    std::error_code loop;
+    files[entry.path().string()] = entry.is_regular_file(loop) ? testing::content_of(entry.path()) : "";
   }
   return files;
 }
@@ -712,6 +713,36 @@ INSTANTIATE_TEST_SUITE_P(
                    [](const fs::path& m) {
                      replace_in(m / "config.json", "{", "{\"conv_activation\": \"relu\",");
                    })}),
+    test_name);
+
+// ---- links that lead nowhere ----
+
+void loop(const fs::path& folder) { fs::create_symlink("loop", folder / "loop"); }
+
+INSTANTIATE_TEST_SUITE_P(
+    Loop, BadInput,
+    ::testing::Values(
+        Case{"inspected", kIo, "error: loop: Too many levels of symbolic links\n", {"inspect", "loop"}, loop},
+        Case{"generated", kIo, "error: loop: Too many levels", {"generate", "loop", "--ids", "1"}, loop},
+        Case{"converted", kIo, "error: loop: Too many levels", {"convert", "loop", "--output", "o"}, loop},
+        Case{"decomposed", kIo, "error: loop: Too many levels", {"decompose", "loop", "--ids", "1"}, loop},
+        Case{
+            "read_as_a_recipe", kIo, "loop: Too many levels of symbolic links\n", {"validate", "loop"}, loop},
+        Case{"trained_from",
+             kIo,
+             "error: loop: Too many levels",
+             {"validate", "r.toml"},
+             both(recipe("model.from = \"loop\""), loop)},
+        Case{"read_as_data",
+             kIo,
+             "loop: Too many levels",
+             {"validate", "r.toml"},
+             both(recipe("data.task = \"text\"\ndata.train = [\"loop\"]"), loop)},
+        Case{"written_to",
+             kIo,
+             "error: loop: Too many levels",
+             {"validate", "r.toml", "--set", "run.output=loop"},
+             both(recipe(""), loop)}),
     test_name);
 
 // ---- finite weights, results that are not ----
