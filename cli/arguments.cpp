@@ -247,7 +247,7 @@ void add_completion(Declaration& program) {
   CLI::App* command = program.app.add_subcommand("completion", "Print a completion script for a shell");
   command->footer("Example:\n  source <(exactmamba completion bash)");
   command->add_option("shell", *shell, "bash")->required()->check(CLI::IsMember({"bash"}));
-  command->callback([&program] {
+  command->callback([&program, shell] {  // the option writes into it until here
     const std::string script = bash_completion(program.app);
     program.selected = [script] { write_result(script); };
   });

@@ -178,7 +178,8 @@ TEST(Inspect, TellsOfWeightsThatAreNotFinite) {
   core::write_safetensors(folder / "m/model.safetensors", tensors);
   const std::string model = (folder / "m").string();
   EXPECT_CONTAINS(result_of({"inspect", model}), "    3 of its values are NaN or infinite\n");
-  for (const Json& tensor : Json::parse(result_of({"inspect", model, "--json"}))["files"][0]["tensors"])
+  const Json content = Json::parse(result_of({"inspect", model, "--json"}));
+  for (const Json& tensor : content["files"][0]["tensors"])
     EXPECT_EQ(tensor.value("not_finite", 0), tensor["name"] == name ? 3 : 0) << tensor;
 }
 
