@@ -47,7 +47,13 @@ void refuse_existing(const std::string& output, bool overwrite) {
   core::require<core::IoError>(!fs::is_regular_file(parent, ignored),
                                "{}: is a file, and not a folder to write {} into; choose another --output",
                                parent.string(), output);
-  if (output == "-" || overwrite || !fs::exists(output, ignored)) return;
+  if (output == "-" || !fs::exists(output, ignored)) return;
+  core::require<core::IoError>(
+      fs::is_regular_file(output, ignored) || fs::is_directory(output, ignored),
+      "{}: is a device or a pipe, in whose place a file would be put; choose another name, or give - and "
+      "redirect stdout to it",
+      output);
+  if (overwrite) return;
   throw core::IoError(fmt::format("{}: exists already; choose another name or give --overwrite", output));
 }
 

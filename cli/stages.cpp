@@ -35,9 +35,11 @@ constexpr int kEvaluateAlgorithm = 1;
 
 using Inputs = std::vector<std::pair<std::string, std::string>>;
 
-/// config.json and weights: a training checkpoint also tells how long it took.
+/// config.json and weights, shards by any name too: a training checkpoint also has its moments, and tells how
+/// long it took.
 bool is_model_file(const std::string& name) {
-  return name == "config.json" || name == "pytorch_model.bin" || name.starts_with("model");
+  return name == "config.json" || name == "pytorch_model.bin" || name.starts_with("model") ||
+         (name.ends_with(".safetensors") && name != "optimizer.safetensors");
 }
 
 /// Of the files of a model folder.

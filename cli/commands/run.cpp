@@ -97,8 +97,8 @@ void write_trained(const Stages& stages, bool json) {
 }
 
 void evaluate_runs(Stages stages, bool json) {
-  const std::string diverged = without_diverged(stages, [](RunStages& run) { run.require_trained(); });
-  for (const auto& run : stages) run->evaluate();
+  std::string diverged = without_diverged(stages, [](RunStages& run) { run.require_trained(); });
+  diverged += without_diverged(stages, [](RunStages& run) { run.evaluate(); });
   if (!stages.empty()) write_measures(stages, json);
   throw_if_diverged(diverged);
 }
