@@ -9,6 +9,7 @@
 #include <fmt/ranges.h>
 
 #include "cli/output.h"
+#include "core/device.h"
 #include "core/error.h"
 #include "core/utf8.h"
 
@@ -18,7 +19,7 @@ namespace {
 using core::Schema;
 
 /// One run has one of these, so a sweep over them has no meaning.
-constexpr const char* kNotSwept[] = {"run.name", "run.output", "run.threads", "report."};
+constexpr const char* kNotSwept[] = {"run.name", "run.output", "run.threads", "run.device", "report."};
 
 void bind_run(Schema& schema, RunOptions& o) {
   schema.table("run", "Where results go, and what all runs share.");
@@ -28,6 +29,10 @@ void bind_run(Schema& schema, RunOptions& o) {
       .range(0, 9007199254740992)
       .help("Starting weights, generated data and order of the data follow from it.");
   schema.option("run.threads", &o.threads).range(0, 4096).cosmetic().help("Threads to use; 0: all cores.");
+  schema.option("run.device", &o.device)
+      .choices(core::choices_of(core::kDeviceNames))
+      .cosmetic()
+      .help("What trains; auto: a GPU if there is one. Decomposition and evaluation run on the CPU.");
 }
 
 /// The first layer of `layers` that a new model does not have, as a problem.

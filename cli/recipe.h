@@ -18,6 +18,7 @@ struct RunOptions {
   std::string name, output;  // empty: from the recipe's file name
   int64_t seed = 0;
   int64_t threads = 0;
+  std::string device = "auto";
 };
 
 struct Recipe {

@@ -1,7 +1,9 @@
 // The train stage: a recipe's options handed to the trainer.
 #include <algorithm>
+#include <optional>
 
 #include "cli/stages.h"
+#include "core/device.h"
 #include "core/distributed/communicator.h"
 #include "core/json.h"
 #include "decomp/decompose.h"
@@ -27,7 +29,10 @@ train::EvaluationHook error_hook(const Recipe& recipe, const data::Dataset& vali
   decomp::DecomposeOptions options = recipe.decompose;
   options.methods.clear();
   return [options, rows = first_rows(valid)](const models::MambaLM& model, int64_t) {
-    const decomp::ErrorTable errors = decomp::decompose(model, rows, options).errors;
+    const bool elsewhere = !model.placement().device.is_cpu();
+    const std::optional<models::MambaLM> copy =
+        elsewhere ? std::optional(model.to(model.placement().dtype)) : std::nullopt;
+    const decomp::ErrorTable errors = decomp::decompose(copy ? *copy : model, rows, options).errors;
     return Json{{kErrorKey, eval::error_json(errors, static_cast<int64_t>(rows.size()))["measures"]}};
   };
 }
@@ -60,6 +65,7 @@ train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets,
   setup.options = recipe.train;
   setup.options_hash = stage.name();
   setup.folder = stage.folder();
+  setup.device = core::device_from_name(recipe.run.device);
   setup.start = [&recipe, &datasets] {
     return models::make_model(recipe.model, datasets.train->vocab_size(),
                               static_cast<uint64_t>(recipe.run.seed), train::training_dtype(recipe.train),

@@ -28,13 +28,13 @@ add_library(exactmamba_torch INTERFACE)
 add_library(exactmamba::torch ALIAS exactmamba_torch)
 # Searched after the system's folders: LibTorch brings a copy of fmt's headers that does not fit the system's libfmt.
 target_compile_options(exactmamba_torch INTERFACE
-  "SHELL:-idirafter ${EXACTMAMBA_TORCH_INCLUDE}"
-  "SHELL:-idirafter ${EXACTMAMBA_TORCH_INCLUDE}/torch/csrc/api/include")
+  "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${EXACTMAMBA_TORCH_INCLUDE}>"
+  "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${EXACTMAMBA_TORCH_INCLUDE}/torch/csrc/api/include>")
 target_link_directories(exactmamba_torch INTERFACE ${torch_root}/lib)
 target_link_libraries(exactmamba_torch INTERFACE torch_cpu c10)
 # at::parallel_for runs on OpenMP. Fuzzers use one thread, and clang's OpenMP would be a package more.
 if(NOT EXACTMAMBA_BUILD_FUZZERS)
-  target_compile_options(exactmamba_torch INTERFACE -fopenmp)
+  target_compile_options(exactmamba_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
   target_link_options(exactmamba_torch INTERFACE -fopenmp)
 endif()
 # torch/lib comes first in the rpath, so that one libgomp serves LibTorch and us.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what is missing to build exactmamba: system packages (apt) and LibTorch (into a cache outside the clone).
-# Does nothing, and needs no network, when everything is there. YES=1: do not ask before sudo.
+# Does nothing, and needs no network, when everything is there. YES=1: do not ask before sudo. NVIDIA's libraries come
+# along where there is a GPU, or with CUDA=1.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${EXACTMAMBA_CACHE:-$HOME/.cache/exactmamba}
@@ -53,20 +54,39 @@ install_packages() {
     fail "apt-get failed; see: $command"
 }
 
+# unpack_wheels FILE FOLDER: the wheels that FILE pins, unpacked into FOLDER.
+unpack_wheels() {
+  local platform=() tag wheel downloads=$2.wheels
+  for tag in manylinux_2_28 manylinux_2_27 manylinux_2_25 manylinux_2_18 manylinux_2_17 manylinux_2_12 manylinux2014 manylinux1; do
+    platform+=(--platform "${tag}_x86_64")
+  done
+  python3 -m pip --disable-pip-version-check download --no-deps --require-hashes --only-binary=:all: --python-version 3.12 \
+    "${platform[@]}" -r "$1" -d "$downloads" || fail "download failed (is there network?)"
+  for wheel in "$downloads"/*.whl; do python3 -m zipfile -e "$wheel" "$2"; done
+  rm -rf "$downloads"
+}
+
 install_libtorch() {
-  local work platform=() tag
+  local work
   say "LibTorch 2.11.0: downloads 545 MB, unpacks to about 1.2 GB in $libtorch"
   mkdir -p "$cache" || fail "cannot write to $cache; set EXACTMAMBA_CACHE to another folder"
   work=$(mktemp -d "$cache/unpacking.XXXXXX")
   trap "rm -rf '$work'" EXIT
-  for tag in manylinux_2_28 manylinux_2_25 manylinux_2_17 manylinux2014; do platform+=(--platform "${tag}_x86_64"); done
-  python3 -m pip --disable-pip-version-check download --no-deps --require-hashes --only-binary=:all: --python-version 3.12 \
-    "${platform[@]}" -r "$here/wheels.txt" -d "$work" || fail "download failed (is there network?)"
-  local wheel
-  for wheel in "$work"/*.whl; do python3 -m zipfile -e "$wheel" "$work/unpacked"; done
+  unpack_wheels "$here/wheels.txt" "$work/unpacked"
   rm -rf "$libtorch"
   mv "$work/unpacked" "$libtorch"
   sha256sum < "$here/wheels.txt" > "$libtorch/.complete"
+}
+
+# LibTorch finds NVIDIA's libraries beside itself.
+install_cuda() {
+  local work
+  say "NVIDIA's libraries for LibTorch on a GPU: downloads 2.0 GB, unpacks to about 2.7 GB in $libtorch"
+  work=$(mktemp -d "$cache/unpacking.XXXXXX")
+  trap "rm -rf '$work'" EXIT
+  unpack_wheels "$here/wheels-cuda.txt" "$work/unpacked"
+  cp -rl "$work/unpacked/nvidia/." "$libtorch/nvidia/"
+  sha256sum < "$here/wheels-cuda.txt" > "$libtorch/.complete-cuda"
 }
 
 # The compiler and pip may come from elsewhere than apt; what is on PATH counts.
@@ -76,3 +96,6 @@ read -r -a missing <<< "$(missing_packages)"
 
 [[ $(uname -m) == x86_64 ]] || fail "exactmamba is built for x86-64 machines; this one is $(uname -m)"
 [[ $(cat "$libtorch/.complete" 2>/dev/null) == $(sha256sum < "$here/wheels.txt") ]] || install_libtorch
+if [[ ${CUDA:-} == 1 || -e /dev/nvidiactl ]]; then
+  [[ $(cat "$libtorch/.complete-cuda" 2>/dev/null) == $(sha256sum < "$here/wheels-cuda.txt") ]] || install_cuda
+fi

@@ -2,8 +2,6 @@
 
 #include <string>
 
-#include "models/ops/rms_norm/rms_norm.h"
-
 namespace exactmamba::models {
 
 Block::Block(const ModelConfig& config, ParameterStore& store, int64_t layer)
@@ -23,10 +21,11 @@ void Block::forward(Stream& stream, const at::Tensor& cu_seqlens, BlockSaved* sa
   saved->rstd = norm.rstd;
 }
 
-at::Tensor Block::backward(const at::Tensor& grad_stream, const BlockSaved& saved) {
-  const at::Tensor grad_norm = mixer_->backward(grad_stream, saved.mixer);
+ops::RmsNormGradient Block::backward(const ops::RmsNormGradient& grad_stream, BlockSaved& saved) {
+  const at::Tensor grad_norm = mixer_->backward(grad_stream.x, saved.mixer);
   at::Tensor grad_weight = parameters_.gradient("norm.weight");
-  return ops::rms_norm_backward(saved.r, saved.rstd, norm_weight_, grad_norm, grad_stream, grad_weight);
+  return ops::rms_norm_backward(saved.r, saved.rstd, norm_weight_, grad_norm, grad_stream.residual,
+                                grad_weight);
 }
 
 void Block::step(Stream& stream, LayerState& state) const {

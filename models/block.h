@@ -7,10 +7,12 @@
 #include <ATen/core/Tensor.h>
 
 #include "models/mixer.h"
+#include "models/ops/rms_norm/rms_norm.h"
 
 namespace exactmamba::models {
 
-/// The residual stream with its last addition still open: it is r + y.
+/// The residual stream with its last addition still open: it is r + y. On a GPU r is float, y of the compute
+/// dtype.
 struct Stream {
   at::Tensor y;  // (B, L, d) the embedding, or the last mixer's output
   at::Tensor r;  // (B, L, d) the stream before it [nullable]
@@ -33,7 +35,7 @@ class Block {
   void forward(Stream& stream, const at::Tensor& cu_seqlens, BlockSaved* saved = nullptr,
                LayerState* state = nullptr) const;
   /// Gradient of the stream behind the block → of the stream before it.
-  at::Tensor backward(const at::Tensor& grad_stream, const BlockSaved& saved);
+  ops::RmsNormGradient backward(const ops::RmsNormGradient& grad_stream, BlockSaved& saved);
   /// One token: the stream is (B, d).
   void step(Stream& stream, LayerState& state) const;
   /// Of a forward pass over one row; `stream` as that pass left it.

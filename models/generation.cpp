@@ -20,7 +20,7 @@ std::vector<int64_t> most_likely(const at::Tensor& logits, int64_t vocab_size) {
       real.isfinite().all().item<bool>(),
       "generation: the model's logits are not finite (infinity or NaN): its weights overflow in {}",
       core::dtype_text(real.scalar_type()));
-  const at::Tensor ids = real.argmax(1);
+  const at::Tensor ids = real.argmax(1).cpu();
   const int64_t* first = ids.const_data_ptr<int64_t>();
   return {first, first + ids.numel()};
 }
@@ -81,7 +81,7 @@ class Generator {
       kept_active.push_back(active_[i]);
     }
     if (kept_rows.size() == tokens.size()) return;
-    const at::Tensor rows = at::tensor(kept_rows, at::kLong);
+    const at::Tensor rows = at::tensor(kept_rows, at::kLong).to(model_.placement().device);
     for (at::Tensor& conv : state_.conv) conv = conv.index_select(0, rows);
     for (at::Tensor& ssm : state_.ssm) ssm = ssm.index_select(0, rows);
     tokens = std::move(kept_tokens);

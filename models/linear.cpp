@@ -4,6 +4,8 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 
+#include "models/ops/products.h"
+
 namespace exactmamba::models {
 namespace {
 
@@ -29,8 +31,8 @@ at::Tensor linear_input_gradient(const at::Tensor& grad_y, const at::Tensor& wei
 void add_linear_gradients(const at::Tensor& grad_y, const at::Tensor& x, at::Tensor grad_weight,
                           at::Tensor grad_bias) {
   const at::Tensor rows = as_rows(grad_y);
-  grad_weight.addmm_(rows.t(), as_rows(x));
-  if (grad_bias.defined()) grad_bias.add_(rows.sum(0));
+  ops::add_product(grad_weight, rows.t(), as_rows(x));
+  if (grad_bias.defined()) grad_bias.add_(rows.sum(0, /*keepdim=*/false, grad_bias.scalar_type()));
 }
 
 }  // namespace exactmamba::models

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/exp.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -12,8 +13,8 @@ namespace exactmamba::models {
 
 Mamba1Mixer::Mamba1Mixer(const ModelConfig& config, const ParameterScope& parameters)
     : Mixer(config, parameters, 0),
-      scan_weights_{parameters.value("A_log"), parameters.value("D"), parameters.value("x_proj.weight"),
-                    parameters.value("dt_proj.weight"), parameters.value("dt_proj.bias")} {}
+      scan_weights_{parameters.value("A_log"), parameters.value("D"), parameters.compute("x_proj.weight"),
+                    parameters.compute("dt_proj.weight"), parameters.value("dt_proj.bias")} {}
 
 Mamba1Mixer::Weights Mamba1Mixer::gradients() const {
   return {parameters_.gradient("A_log"), parameters_.gradient("D"), parameters_.gradient("x_proj.weight"),
@@ -44,7 +45,7 @@ ops::SelectiveScanInputs Mamba1Mixer::scan_inputs(const MixerSaved& kept) const 
   ops::SelectiveScanInputs in;
   in.u = kept.convolved;
   in.delta = kept.delta;
-  in.A = A();
+  in.A = kept.A;
   in.B = B_of(kept.dt_B_C);
   in.C = C_of(kept.dt_B_C);
   in.D = scan_weights_.D;
@@ -55,6 +56,7 @@ ops::SelectiveScanInputs Mamba1Mixer::scan_inputs(const MixerSaved& kept) const 
 }
 
 at::Tensor Mamba1Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) const {
+  kept.A = A();
   kept.dt_B_C = linear(kept.convolved, scan_weights_.x_proj);
   kept.delta = linear(dt_of(kept.dt_B_C), scan_weights_.dt_proj);
   ops::SelectiveScanInputs in = scan_inputs(kept);
@@ -85,7 +87,8 @@ at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_inner, const MixerS
 
   at::Tensor(gradient.A_log).addcmul_(grad.A, in.A);  // A = −exp(A_log), so dA/dA_log = A
   add_linear_gradients(grad.delta, dt_of(saved.dt_B_C), gradient.dt_proj);
-  dt_of(grad_dt_B_C).copy_(linear_input_gradient(grad.delta, scan_weights_.dt_proj));
+  at::Tensor grad_dt = as_rows(dt_of(grad_dt_B_C));
+  at::mm_out(grad_dt, as_rows(grad.delta), scan_weights_.dt_proj);
   add_linear_gradients(grad_dt_B_C, saved.convolved, gradient.x_proj);
   as_rows(grad.u).addmm_(as_rows(grad_dt_B_C), scan_weights_.x_proj);
   return grad.u;
@@ -96,9 +99,20 @@ at::Tensor Mamba1Mixer::scan_step(const at::Tensor& projected, const at::Tensor&
   MixerSaved token;
   token.projected = projected;
   token.convolved = convolved;
+  token.A = A();
   token.dt_B_C = linear(convolved, scan_weights_.x_proj);
   token.delta = linear(dt_of(token.dt_B_C), scan_weights_.dt_proj);
   return ops::selective_scan_step(scan_inputs(token), ssm);
+}
+
+void Mamba1Mixer::drop_cheap(MixerSaved& saved) const {
+  Mixer::drop_cheap(saved);
+  saved.delta.reset();
+}
+
+void Mamba1Mixer::restore_cheap(MixerSaved& saved) const {
+  Mixer::restore_cheap(saved);
+  saved.delta = linear(dt_of(saved.dt_B_C), scan_weights_.dt_proj);
 }
 
 void Mamba1Mixer::trace_scan(const MixerSaved& saved, LayerTrace& trace) const {
@@ -106,7 +120,7 @@ void Mamba1Mixer::trace_scan(const MixerSaved& saved, LayerTrace& trace) const {
   trace.delta = only_row(at::softplus(saved.delta.add(scan_weights_.dt_bias)));
   trace.B = only_row(B_of(saved.dt_B_C)).unsqueeze(1);
   trace.C = only_row(C_of(saved.dt_B_C)).unsqueeze(1);
-  trace.A = A();
+  trace.A = saved.A;
   trace.D = scan_weights_.D;
 }
 

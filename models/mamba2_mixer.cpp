@@ -102,6 +102,16 @@ at::Tensor Mamba2Mixer::scan_step(const at::Tensor& projected, const at::Tensor&
   return ops::gated_rms_norm_forward(norm).squeeze(1);
 }
 
+void Mamba2Mixer::drop_cheap(MixerSaved& saved) const {
+  Mixer::drop_cheap(saved);
+  saved.inner.reset();
+}
+
+void Mamba2Mixer::restore_cheap(MixerSaved& saved) const {
+  Mixer::restore_cheap(saved);
+  saved.inner = ops::gated_rms_norm_forward(norm_inputs(saved.scanned, saved.projected));
+}
+
 void Mamba2Mixer::trace_scan(const MixerSaved& saved, LayerTrace& trace) const {
   const ops::SsdInputs in = scan_inputs(saved.projected, saved.convolved);
   trace.z = only_row(gate(saved.projected));

@@ -27,6 +27,8 @@ class Mamba2Mixer : public Mixer {
   at::Tensor scan_step(const at::Tensor& projected, const at::Tensor& convolved,
                        at::Tensor& ssm) const override;
   void trace_scan(const MixerSaved& saved, LayerTrace& trace) const override;
+  void drop_cheap(MixerSaved& saved) const override;
+  void restore_cheap(MixerSaved& saved) const override;
 
   Weights gradients() const;
   at::Tensor gate(const at::Tensor& projected) const;      // z

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "models/block.h"
 #include "models/linear.h"
+#include "models/ops/embedding_gradient/embedding_gradient.h"
 #include "models/ops/linear_cross_entropy/linear_cross_entropy.h"
 #include "models/ops/rms_norm/rms_norm.h"
 #include "models/ops/sequences.h"
@@ -32,6 +33,23 @@ void check_ids(const at::Tensor& ids, int64_t rows) {
 
 ops::RmsNormOutputs norm_of(const Stream& stream, const at::Tensor& weight, double eps) {
   return ops::rms_norm_forward({stream.y, stream.r, weight, eps});
+}
+
+/// cu_seqlens where the operators read it. A GPU's are spared the boundaries of rows that are one sequence
+/// each.
+at::Tensor boundaries_of(const data::Batch& batch, const Placement& placement) {
+  const int64_t rows = batch.input_ids.size(0), length = batch.input_ids.size(1);
+  if (placement.device.is_cpu()) return batch.cu_seqlens;
+  if (!batch.cu_seqlens.defined() || batch.cu_seqlens.size(0) == rows + 1) return {};
+  return ops::cu_seqlens_on(placement.device, batch.cu_seqlens, rows, length);
+}
+
+LossOutputs loss_outputs(const ops::LinearCrossEntropyOutputs& loss, const at::Tensor& targets) {
+  const auto like_targets = [&](const at::Tensor& t) {
+    return t.defined() ? t.to(targets.device()).view_as(targets) : t;
+  };
+  return {loss.loss_sum, loss.target_count, like_targets(loss.per_token_loss),
+          like_targets(loss.predictions)};
 }
 
 /// The positions (S) of the sequences' last tokens over the flattened (B·L).
@@ -58,9 +76,10 @@ struct SingleRow {
 
 }  // namespace
 
-MambaLM::MambaLM(ModelConfig config, at::ScalarType dtype) : config_(std::move(config)) {
+MambaLM::MambaLM(ModelConfig config, const Placement& placement)
+    : config_(std::move(config)), keep_(placement.device.is_cpu() ? Keep::kAll : Keep::kCostly) {
   config_.check("model");
-  store_ = std::make_unique<ParameterStore>(parameter_specs(config_), dtype);
+  store_ = std::make_unique<ParameterStore>(parameter_specs(config_), placement);
   for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
     blocks_.push_back(std::make_unique<Block>(config_, *store_, layer));
   }
@@ -81,16 +100,21 @@ void MambaLM::set_vocab_size(int64_t vocab_size) {
   config_.vocab_size = vocab_size;
 }
 
-MambaLM MambaLM::to(at::ScalarType dtype) const {
-  MambaLM copy(config_, dtype);
+MambaLM MambaLM::to(const Placement& placement) const {
+  MambaLM copy(config_, placement);
   for (const ParameterSpec& spec : store_->specs())
     copy.store_->parameter(spec.name).copy_(store_->parameter(spec.name));
+  copy.store_->refresh_compute_copies();
   return copy;
 }
 
+at::Tensor MambaLM::ids_on_device(const at::Tensor& input_ids) const {
+  if (input_ids.is_cpu()) check_ids(input_ids, config_.vocab_rows);
+  return input_ids.to(placement().device);
+}
+
 Stream MambaLM::embed(const at::Tensor& input_ids) const {
-  check_ids(input_ids, config_.vocab_rows);
-  return {at::embedding(store_->parameter(kEmbedding), input_ids), {}};
+  return {at::embedding(store_->compute(kEmbedding), ids_on_device(input_ids)), {}};
 }
 
 at::Tensor MambaLM::final_norm(const Stream& stream) const {
@@ -98,16 +122,21 @@ at::Tensor MambaLM::final_norm(const Stream& stream) const {
 }
 
 at::Tensor MambaLM::head_weight() const {
-  return store_->parameter(config_.tie_embeddings ? kEmbedding : kHead);
+  return store_->compute(config_.tie_embeddings ? kEmbedding : kHead);
 }
 
 at::Tensor MambaLM::head(const at::Tensor& hidden) const { return linear(hidden, head_weight()); }
 
 LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale) {
+  const at::Tensor ids = ids_on_device(batch.input_ids), boundaries = boundaries_of(batch, placement());
   std::vector<BlockSaved> saved(blocks_.size());
-  Stream stream = embed(batch.input_ids);
-  for (size_t i = 0; i < blocks_.size(); ++i) blocks_[i]->forward(stream, batch.cu_seqlens, &saved[i]);
+  Stream stream = embed(ids);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    saved[i].mixer.keep = keep_;
+    blocks_[i]->forward(stream, boundaries, &saved[i]);
+  }
   const ops::RmsNormOutputs top = norm_of(stream, store_->parameter(kFinalNorm), config_.norm_eps);
+  stream = {};
 
   at::Tensor grad_hidden = at::empty_like(top.out), grad_rows = as_rows(grad_hidden);
   at::Tensor grad_head = store_->gradient(config_.tie_embeddings ? kEmbedding : kHead);
@@ -115,22 +144,22 @@ LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale) {
       {as_rows(top.out), head_weight(), batch.targets.reshape({-1})}, scale, grad_rows, grad_head);
 
   at::Tensor grad_norm_weight = store_->gradient(kFinalNorm);
-  at::Tensor grad = ops::rms_norm_backward(top.residual_out, top.rstd, store_->parameter(kFinalNorm),
-                                           grad_hidden, {}, grad_norm_weight);
+  ops::RmsNormGradient grad = ops::rms_norm_backward(
+      top.residual_out, top.rstd, store_->parameter(kFinalNorm), grad_hidden, {}, grad_norm_weight);
   for (size_t i = blocks_.size(); i-- > 0;) {
     grad = blocks_[i]->backward(grad, saved[i]);
     saved[i] = {};
   }
-  store_->gradient(kEmbedding).index_add_(0, batch.input_ids.reshape({-1}), as_rows(grad));
-  return {loss.loss_sum, loss.target_count, loss.per_token_loss.view_as(batch.targets), {}};
+  at::Tensor grad_embedding = store_->gradient(kEmbedding);
+  ops::add_embedding_gradient(ids.reshape({-1}), as_rows(grad.residual), grad_embedding);
+  return loss_outputs(loss, batch.targets);
 }
 
 LossOutputs MambaLM::loss(const data::Batch& batch) const {
-  const at::Tensor top = hidden(batch.input_ids, batch.cu_seqlens);
-  const ops::LinearCrossEntropyOutputs loss = ops::linear_cross_entropy_forward(
-      {as_rows(top), head_weight(), batch.targets.reshape({-1})}, config_.vocab_size);
-  return {loss.loss_sum, loss.target_count, loss.per_token_loss.view_as(batch.targets),
-          loss.predictions.view_as(batch.targets)};
+  const at::Tensor top = hidden(batch.input_ids, boundaries_of(batch, placement()));
+  return loss_outputs(ops::linear_cross_entropy_forward(
+                          {as_rows(top), head_weight(), batch.targets.reshape({-1})}, config_.vocab_size),
+                      batch.targets);
 }
 
 Stream MambaLM::run_blocks(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
@@ -200,7 +229,8 @@ at::Tensor MambaLM::prefill(const at::Tensor& input_ids, State& state, const at:
     LayerState layer{state.conv[i], state.ssm[i]};
     blocks_[i]->forward(stream, cu_seqlens, nullptr, &layer);
   }
-  return head(as_rows(final_norm(stream)).index_select(0, last_positions(input_ids, cu_seqlens)));
+  const at::Tensor last = last_positions(input_ids, cu_seqlens).to(placement().device);
+  return head(as_rows(final_norm(stream)).index_select(0, last));
 }
 
 at::Tensor MambaLM::step(const at::Tensor& ids, State& state) const {

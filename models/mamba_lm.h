@@ -1,6 +1,7 @@
 // The language model: embedding, blocks r ← r + Mixer(RMSNorm(r)), norm_f, head. Training runs by explicit
 // forward and backward of the blocks, weight gradients accumulate straight into ParameterStore's flat
-// gradient. CPU, float or double.
+// gradient. Where it lives and what it computes in: placement.h. Token ids, targets and cu_seqlens may be on
+// the CPU or on the model's device, where they are trusted.
 #pragma once
 
 #include <functional>
@@ -12,6 +13,7 @@
 #include "data/batch.h"
 #include "models/config.h"
 #include "models/layer_trace.h"
+#include "models/mixer.h"
 #include "models/parameter_store.h"
 
 namespace exactmamba::models {
@@ -25,7 +27,7 @@ struct State {
 struct LossOutputs {
   double loss_sum = 0;  // nats, summed over the targets
   int64_t target_count = 0;
-  at::Tensor per_token_loss;  // (B, L), 0 where there is no target
+  at::Tensor per_token_loss;  // (B, L), 0 where there is no target; on the targets' device, as the next
   at::Tensor predictions;     // (B, L) int64 argmax over the true vocabulary; only from loss()
 };
 
@@ -36,7 +38,7 @@ class MambaLM {
  public:
   /// Parameters are zero: initialise (initialisation.h) or load (checkpoint.h). @throws InputError from
   /// config.check()
-  MambaLM(ModelConfig config, at::ScalarType dtype);
+  MambaLM(ModelConfig config, const Placement& placement);
   ~MambaLM();
   MambaLM(MambaLM&&) noexcept;
 
@@ -45,12 +47,15 @@ class MambaLM {
   const ParameterStore& parameters() const { return *store_; }
   /// Changes φ or its α, as annealing does at every step.
   void set_activation(const ConvActivation& activation);
+  /// What forward_backward keeps on the way; at first all on a CPU, what is costly on a GPU.
+  void set_keep(Keep keep) { keep_ = keep; }
   /// The true vocabulary, which the tokenizer knows and a Hugging Face config does not: ids below it may be
   /// predicted.
   /// @throws InputError when it exceeds the embedding's rows
   void set_vocab_size(int64_t vocab_size);
-  /// The same model in another dtype.
-  MambaLM to(at::ScalarType dtype) const;
+  const Placement& placement() const { return store_->placement(); }
+  /// The same model elsewhere or in another dtype.
+  MambaLM to(const Placement& placement) const;
 
   // ---- training ----
   /// Forward and backward of scale · Σ loss over the batch's targets; gradients are added to the store's.
@@ -84,6 +89,7 @@ class MambaLM {
   at::Tensor step(const at::Tensor& ids, State& state) const;
 
  private:
+  at::Tensor ids_on_device(const at::Tensor& input_ids) const;
   Stream embed(const at::Tensor& input_ids) const;
   Stream run_blocks(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
                     const BlockVisitor& visit) const;
@@ -92,6 +98,7 @@ class MambaLM {
   at::Tensor head(const at::Tensor& hidden) const;
 
   ModelConfig config_;
+  Keep keep_;
   std::unique_ptr<ParameterStore> store_;
   std::vector<std::unique_ptr<Block>> blocks_;
 };

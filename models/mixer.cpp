@@ -14,17 +14,25 @@ namespace {
 /// conv1d.weight is (C, 1, W) in files, the operator wants (C, W).
 at::Tensor without_group_axis(const at::Tensor& conv_weight) { return conv_weight.squeeze(1); }
 
+MixerSaved just_inputs(const MixerSaved& kept) {
+  MixerSaved inputs;
+  inputs.keep = kept.keep;
+  inputs.cu_seqlens = kept.cu_seqlens;
+  inputs.input = kept.input;
+  return inputs;
+}
+
 }  // namespace
 
 Mixer::Mixer(const ModelConfig& config, ParameterScope parameters, int64_t conv_begin)
     : config_(config),
       parameters_(std::move(parameters)),
-      weights_{parameters_.value("in_proj.weight"),
-               parameters_.value("in_proj.bias"),
+      weights_{parameters_.compute("in_proj.weight"),
+               parameters_.compute("in_proj.bias"),
                without_group_axis(parameters_.value("conv1d.weight")),
                parameters_.value("conv1d.bias"),
-               parameters_.value("out_proj.weight"),
-               parameters_.value("out_proj.bias")},
+               parameters_.compute("out_proj.weight"),
+               parameters_.compute("out_proj.bias")},
       conv_begin_(conv_begin),
       activation_(config.activation) {}
 
@@ -55,15 +63,26 @@ at::Tensor Mixer::convolve(const MixerSaved& kept, LayerState* state) const {
 at::Tensor Mixer::forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
                           LayerState* state) const {
   MixerSaved kept;
+  if (saved != nullptr) kept.keep = saved->keep;
   kept.cu_seqlens = cu_seqlens;
   kept.input = input;
-  kept.projected = linear(input, weights_.in, weights_.in_bias);
-  kept.convolved = convolve(kept, state);
-  kept.inner = scan(kept, saved != nullptr, state);
+  fill(kept, saved != nullptr && kept.keep != Keep::kInputs, state);
   at::Tensor output = linear(kept.inner, weights_.out, weights_.out_bias);
+  if (kept.keep == Keep::kCostly) drop_cheap(kept);
+  if (kept.keep == Keep::kInputs) kept = just_inputs(kept);
   if (saved != nullptr) *saved = std::move(kept);
   return output;
 }
+
+void Mixer::fill(MixerSaved& kept, bool keep, LayerState* state) const {
+  kept.projected = linear(kept.input, weights_.in, weights_.in_bias);
+  kept.convolved = convolve(kept, state);
+  kept.inner = scan(kept, keep, state);
+}
+
+void Mixer::drop_cheap(MixerSaved& saved) const { saved.convolved.reset(); }
+
+void Mixer::restore_cheap(MixerSaved& saved) const { saved.convolved = convolve(saved, nullptr); }
 
 void Mixer::convolve_backward(const at::Tensor& grad_convolved, const MixerSaved& saved,
                               const Projections& gradients, at::Tensor& grad_projected) const {
@@ -73,7 +92,9 @@ void Mixer::convolve_backward(const at::Tensor& grad_convolved, const MixerSaved
   ops::causal_conv1d_backward(in, grad_convolved, wanted);
 }
 
-at::Tensor Mixer::backward(const at::Tensor& grad_output, const MixerSaved& saved) {
+at::Tensor Mixer::backward(const at::Tensor& grad_output, MixerSaved& saved) {
+  if (saved.keep == Keep::kCostly) restore_cheap(saved);
+  if (saved.keep == Keep::kInputs) fill(saved, true, nullptr);
   const Projections gradient = gradients();
   add_linear_gradients(grad_output, saved.inner, gradient.out, gradient.out_bias);
   at::Tensor grad_projected = at::empty_like(saved.projected);

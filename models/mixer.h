@@ -19,8 +19,13 @@ struct LayerState {
   at::Tensor ssm;   // (S, D, N) Mamba-1, (S, H, P, N) Mamba-2
 };
 
+/// What a forward pass leaves for backward, which computes the rest again: the same bits, as operators are
+/// deterministic. kCostly leaves out what one pass over memory restores. A trace needs all.
+enum class Keep { kAll, kCostly, kInputs };
+
 /// What backward and the trace need of one forward pass.
 struct MixerSaved {
+  Keep keep = Keep::kAll;  // set before forward
   at::Tensor cu_seqlens;
   at::Tensor input;         // (B, L, d) û
   at::Tensor projected;     // (B, L, rows) in_proj's output
@@ -29,6 +34,7 @@ struct MixerSaved {
   at::Tensor inner;         // (B, L, D) out_proj's input
   at::Tensor dt_B_C;        // Mamba-1: (B, L, R + 2N) x_proj's output
   at::Tensor delta;         // Mamba-1: (B, L, D) before bias and softplus
+  at::Tensor A;             // Mamba-1: (D, N) −exp(A_log)
   at::Tensor scanned;       // Mamba-2: (B, L, D) υ
   at::Tensor rstd;          // Mamba-2: (B, L, G) of the gated norm
 };
@@ -44,7 +50,7 @@ class Mixer {
   at::Tensor forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
                      LayerState* state) const;
   /// Gradient of y → gradient of û; parameter gradients are added to the store's.
-  at::Tensor backward(const at::Tensor& grad_output, const MixerSaved& saved);
+  at::Tensor backward(const at::Tensor& grad_output, MixerSaved& saved);
   /// One token: (B, d) → (B, d).
   at::Tensor step(const at::Tensor& input, LayerState& state) const;
   /// Fills the fields of a trace that belong to the mixer, for one row.
@@ -65,6 +71,10 @@ class Mixer {
                                at::Tensor& ssm) const = 0;
   virtual void trace_scan(const MixerSaved& saved, LayerTrace& trace) const = 0;
 
+  /// What Keep::kCostly leaves out.
+  virtual void drop_cheap(MixerSaved& saved) const;
+  virtual void restore_cheap(MixerSaved& saved) const;
+
   at::Tensor zero_conv_state(int64_t batch) const;
 
   /// Parameters, or their gradients under the same names.
@@ -76,6 +86,8 @@ class Mixer {
   Projections weights_;
 
  private:
+  /// From kept.input to kept.inner; `keep`: chunk states are wanted too.
+  void fill(MixerSaved& kept, bool keep, LayerState* state) const;
   Projections gradients() const;
   at::Tensor conv_channels(const at::Tensor& projected) const;
   at::Tensor convolve(const MixerSaved& kept, LayerState* state) const;

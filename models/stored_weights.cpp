@@ -194,7 +194,7 @@ void require_finite(const at::Tensor& values, const std::string& where) {
 
 at::Tensor parameter_to_store(const MambaLM& model, const std::string& name, at::ScalarType storage) {
   const at::Tensor values =
-      model.parameters().parameter(name).to(storage, /*non_blocking=*/false, /*copy=*/true);
+      model.parameters().parameter(name).to(at::kCPU, storage, /*non_blocking=*/false, /*copy=*/true);
   require_finite(values, fmt::format("{}, stored as {}: element ", name, storage_dtype_name(storage)));
   return values;
 }

@@ -43,6 +43,7 @@ double parallel_sum_of_squares(const T* values, int64_t count) {
 }
 
 double squared_norm(const at::Tensor& flat) {
+  if (flat.is_cuda()) return std::pow(flat.norm().item<double>(), 2);
   return AT_DISPATCH_FLOATING_TYPES(flat.scalar_type(), "gradient_norm", [&] {
     return parallel_sum_of_squares(flat.const_data_ptr<scalar_t>(), flat.numel());
   });

@@ -21,7 +21,8 @@ AdamW::AdamW(models::ParameterStore& store, AdamWOptions options) : store_(store
 
 void AdamW::step(double learning_rate) {
   ++steps_;
-  const at::Tensor count = at::full({}, static_cast<double>(steps_), at::kFloat);
+  const at::Tensor count = at::full({}, static_cast<double>(steps_),
+                                    at::TensorOptions().dtype(at::kFloat).device(store_.placement().device));
   for (Decay decay : {Decay::kYes, Decay::kNo}) {
     Group& group = groups_[static_cast<int>(decay)];
     at::_fused_adamw_({group.parameters}, {store_.flat_gradient(decay)}, {group.exp_avg}, {group.exp_avg_sq},
@@ -29,6 +30,7 @@ void AdamW::step(double learning_rate) {
                       options_.eps,
                       /*amsgrad=*/false, /*maximize=*/false);
   }
+  store_.refresh_compute_copies();
 }
 
 core::NamedTensors AdamW::moments() const {

@@ -1,5 +1,6 @@
 #include "train/train_options.h"
 
+#include <ATen/Context.h>
 #include <fmt/format.h>
 
 #include "core/dtype.h"
@@ -21,6 +22,15 @@ void bind_loop(core::Schema& schema, TrainOptions& o) {
   schema.option("train.dtype", &o.dtype)
       .choices(core::choices_of(core::kComputeDtypeNames))
       .help("Type of weights, gradients and moments.");
+  schema.option("train.compute_dtype", &o.compute_dtype)
+      .choices(core::choices_of(kGpuComputeNames))
+      .help(
+          "What a GPU multiplies and keeps activations in; sums, states, the residual stream and the weights "
+          "themselves stay float32. A CPU computes in train.dtype and refuses others than float32.");
+  schema.option("train.recompute", &o.recompute)
+      .choices({"none", "mixer"})
+      .cosmetic()
+      .help("What backward computes again instead of keeping it: the same results with less memory.");
   schema.option("train.max_bad_steps", &o.max_bad_steps)
       .range(1, kManySteps)
       .unit("updates")
@@ -118,6 +128,22 @@ void bind(core::Schema& schema, TrainOptions& options) {
 
 at::ScalarType training_dtype(const TrainOptions& options) {
   return core::dtype_from_name(options.dtype, "train.dtype");
+}
+
+models::Placement training_placement(const TrainOptions& options, at::Device device) {
+  const at::ScalarType dtype = training_dtype(options);
+  if (device.is_cpu()) {
+    core::require(
+        options.compute_dtype == "float32",
+        "train.compute_dtype is {}, but a CPU computes in train.dtype = {}; leave it out, or use a GPU",
+        options.compute_dtype, options.dtype);
+    return dtype;
+  }
+  const models::Placement placement(dtype, device,
+                                    options.compute_dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
+  placement.check();
+  at::globalContext().setAllowTF32CuBLAS(options.compute_dtype == "tf32");
+  return placement;
 }
 
 }  // namespace exactmamba::train

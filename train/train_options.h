@@ -5,7 +5,9 @@
 
 #include <c10/core/ScalarType.h>
 
+#include "core/names.h"
 #include "core/schema.h"
+#include "models/placement.h"
 
 namespace exactmamba::train {
 
@@ -17,6 +19,8 @@ struct TrainOptions {
   int64_t batch_size = 8;  // rows per micro-batch and rank
   int64_t grad_accumulation_steps = 1;
   std::string dtype = "float32";
+  std::string compute_dtype = "float32";
+  std::string recompute = "none";
 
   double lr = 1e-3;
   double min_lr_ratio = 0.1;
@@ -43,7 +47,12 @@ struct TrainOptions {
 /// Declares every member under "train." with the rules between them; both arguments must outlive the loading.
 void bind(core::Schema& schema, TrainOptions& options);
 
+inline constexpr core::Names<3> kGpuComputeNames = {"float32", "tf32", "bfloat16"};
+
 /// float32 → kFloat, float64 → kDouble. @throws InputError
 at::ScalarType training_dtype(const TrainOptions& options);
+/// Of a training on `device`; "tf32" lets float products on a GPU round their operands to it.
+/// @throws InputError when the device does not compute in what is asked for
+models::Placement training_placement(const TrainOptions& options, at::Device device);
 
 }  // namespace exactmamba::train

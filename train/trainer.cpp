@@ -29,7 +29,8 @@ TrainState initial_state(const TrainSetup& setup, const std::optional<fs::path>&
 }
 
 models::MambaLM initial_model(const TrainSetup& setup, const std::optional<fs::path>& checkpoint) {
-  const at::ScalarType dtype = training_dtype(setup.options);
+  const models::Placement placement = training_placement(setup.options, setup.device);
+  const at::ScalarType dtype = placement.dtype;
   models::LoadOptions load;
   load.dtype = dtype;
   models::MambaLM model = checkpoint ? models::load_model(*checkpoint, load) : setup.start();
@@ -38,7 +39,7 @@ models::MambaLM initial_model(const TrainSetup& setup, const std::optional<fs::p
   core::require(setup.training->vocab_size() <= model.config().vocab_size,
                 "the training data '{}' has token ids below {}, but the model's vocabulary has {} entries",
                 setup.training->name(), setup.training->vocab_size(), model.config().vocab_size);
-  return model;
+  return placement.device.is_cpu() ? std::move(model) : model.to(placement);
 }
 
 Schedule schedule_of(const TrainOptions& o) {
@@ -97,6 +98,7 @@ Trainer::Trainer(TrainSetup setup, core::Communicator& communicator)
       schedule_(schedule_of(setup_.options)),
       annealing_(annealing_from_name(setup_.options.annealing)),
       loader_(setup_.training, loader_options(setup_, communicator)) {
+  if (setup_.options.recompute == "mixer") model_.set_keep(models::Keep::kInputs);
   loader_.seek(state_.loader_position);
   if (!resume_.checkpoint) return;
   load_moments(*resume_.checkpoint, state_, optimizer_);

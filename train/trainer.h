@@ -34,8 +34,11 @@ struct TrainSetup {
   std::string options_hash;      // of everything that affects the weights: recipe, data, starting model
   std::filesystem::path folder;  // of the run: metrics.jsonl and checkpoints/ go there
 
-  /// The starting model, in training_dtype(options): initialised or loaded. Not called when a checkpoint is
-  /// there. With annealing its activation is the one to arrive at, and α starts at 0 whatever the model says.
+  at::Device device = at::kCPU;
+
+  /// The starting model, on the CPU in training_dtype(options): initialised or loaded. Not called when a
+  /// checkpoint is there. With annealing its activation is the one to arrive at, and α starts at 0 whatever
+  /// the model says.
   std::function<models::MambaLM()> start;
 
   std::shared_ptr<const data::Dataset> training;    // [not null]

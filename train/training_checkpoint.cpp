@@ -110,7 +110,9 @@ void save_checkpoint(const fs::path& run, const models::MambaLM& model, const Ad
                      const TrainState& state) {
   core::AtomicFolder folder(checkpoint_path(run, state.step));
   models::save_model(model, folder.path(), model.parameters().dtype());
-  core::write_safetensors(folder.path() / kMoments, optimizer.moments());
+  core::NamedTensors moments = optimizer.moments();
+  for (auto& [name, moment] : moments) moment = moment.cpu();
+  core::write_safetensors(folder.path() / kMoments, moments);
   core::write_json(folder.path() / kState, to_json(state));
   core::write_checksums(folder.path());
   folder.commit();

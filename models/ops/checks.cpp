@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include "core/dtype.h"
+
 namespace exactmamba::ops {
 namespace {
 
@@ -28,33 +30,46 @@ OperatorChecks::OperatorChecks(const char* op, const char* reference_name, const
     : op_(op), reference_name_(reference_name), reference_(reference) {
   require(reference.defined(), "{}: {} is missing", op, reference_name);
   const auto dtype = reference.scalar_type();
-  require(dtype == at::kFloat || dtype == at::kDouble, "{}: {} has dtype {}, but must be Float or Double", op,
-          reference_name, c10::toString(dtype));
-  require(reference.device().is_cpu() || reference.device().is_cuda(),
-          "{}: {} is on {}, but must be on a CPU or CUDA device", op, reference_name,
-          reference.device().str());
+  require(reference.is_cpu() || reference.is_cuda(), "{}: {} is on {}, but must be on a CPU or CUDA device",
+          op, reference_name, reference.device().str());
+  require(!reference.is_cpu() || dtype == at::kFloat || dtype == at::kDouble,
+          "{}: {} has dtype {}, but must be float32 or float64 on a CPU", op, reference_name,
+          core::dtype_text(dtype));
+  require(reference.is_cpu() || dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf,
+          "{}: {} has dtype {}, but must be float32, bfloat16 or float16 on a GPU", op, reference_name,
+          core::dtype_text(dtype));
 }
 
-void OperatorChecks::common(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const {
+void OperatorChecks::common(const char* name, const at::Tensor& tensor, at::IntArrayRef shape,
+                            at::ScalarType dtype) const {
   require(tensor.defined(), "{}: {} is missing", op_, name);
   require(tensor.sizes() == shape, "{}: {} has shape {}, but {} is expected", op_, name, text(tensor.sizes()),
           text(shape));
-  require(tensor.scalar_type() == reference_.scalar_type(),
-          "{}: {} has dtype {}, but {} has {}; both must be equal", op_, name,
-          c10::toString(tensor.scalar_type()), reference_name_, c10::toString(reference_.scalar_type()));
+  require(tensor.scalar_type() == dtype, "{}: {} has dtype {}, but must be {}, {} being {}", op_, name,
+          core::dtype_text(tensor.scalar_type()), c10::toString(dtype), reference_name_,
+          core::dtype_text(reference_.scalar_type()));
   require(tensor.device() == reference_.device(), "{}: {} is on {}, but {} is on {}; both must be equal", op_,
           name, tensor.device().str(), reference_name_, reference_.device().str());
 }
 
 void OperatorChecks::rows(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const {
-  common(name, tensor, shape);
+  common(name, tensor, shape, reference_.scalar_type());
   require(contiguous_from(tensor, 2),
           "{}: {} of shape {} has strides {}, but the dimensions behind the tokens must be contiguous", op_,
           name, text(tensor.sizes()), text(tensor.strides()));
 }
 
 void OperatorChecks::dense(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const {
-  common(name, tensor, shape);
+  common(name, tensor, shape, reference_.scalar_type());
+  require_contiguous(name, tensor);
+}
+
+void OperatorChecks::wide(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const {
+  common(name, tensor, shape, wide_dtype());
+  require_contiguous(name, tensor);
+}
+
+void OperatorChecks::require_contiguous(const char* name, const at::Tensor& tensor) const {
   require(tensor.is_contiguous(), "{}: {} of shape {} has strides {}, but must be contiguous", op_, name,
           text(tensor.sizes()), text(tensor.strides()));
 }

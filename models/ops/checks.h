@@ -10,17 +10,25 @@
 
 namespace exactmamba::ops {
 
+/// Of what goes with `tensor` in full precision: its own dtype on a CPU, float on a GPU.
+inline at::ScalarType wide_dtype_of(const at::Tensor& tensor) {
+  return tensor.is_cpu() ? tensor.scalar_type() : at::kFloat;
+}
+
 /// Checks the tensors of one operator call against a reference tensor's dtype and device. Messages name the
 /// operator, the tensor and both values.
 class OperatorChecks {
  public:
-  /// @throws InputError unless `reference` is a float or double tensor on a CPU or CUDA device.
+  /// @throws InputError unless `reference` is a float or double tensor on a CPU, or a float, bfloat16 or half
+  /// tensor on a CUDA device.
   OperatorChecks(const char* op, const char* reference_name, const at::Tensor& reference);
 
   /// Dtype, device, shape, and contiguity behind the first two dimensions. @throws InputError
   void rows(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const;
   /// Dtype, device, shape, and full contiguity. @throws InputError
   void dense(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const;
+  /// The same for parameters, their gradients and states, which are of wide_dtype(). @throws InputError
+  void wide(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const;
 
   void rows_or_undefined(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const {
     if (tensor.defined()) rows(name, tensor, shape);
@@ -28,13 +36,18 @@ class OperatorChecks {
   void dense_or_undefined(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const {
     if (tensor.defined()) dense(name, tensor, shape);
   }
+  void wide_or_undefined(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const {
+    if (tensor.defined()) wide(name, tensor, shape);
+  }
   /// @throws InputError unless `tensor` has `dimensions` dimensions (`letters` says which, for the message).
   void dimensions(const char* name, const at::Tensor& tensor, int64_t dimensions, const char* letters) const;
 
-  at::TensorOptions options() const { return reference_.options(); }
+  /// Of parameters, their gradients, statistics and states.
+  at::ScalarType wide_dtype() const { return wide_dtype_of(reference_); }
 
  private:
-  void common(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) const;
+  void common(const char* name, const at::Tensor& tensor, at::IntArrayRef shape, at::ScalarType dtype) const;
+  void require_contiguous(const char* name, const at::Tensor& tensor) const;
 
   const char* op_;
   const char* reference_name_;

@@ -1,5 +1,6 @@
 #include "models/ops/sequences.h"
 
+#include "core/dtype.h"
 #include "core/error.h"
 
 namespace exactmamba::ops {
@@ -15,8 +16,8 @@ std::vector<Sequence> rows_as_sequences(int64_t batch, int64_t length) {
 }
 
 void check_format(const at::Tensor& cu_seqlens) {
-  require(cu_seqlens.scalar_type() == at::kInt, "cu_seqlens has dtype {}, but must be Int (int32)",
-          c10::toString(cu_seqlens.scalar_type()));
+  require(cu_seqlens.scalar_type() == at::kInt, "cu_seqlens has dtype {}, but must be int32",
+          core::dtype_text(cu_seqlens.scalar_type()));
   require(cu_seqlens.device().is_cpu(), "cu_seqlens is on {}, but must be on the CPU",
           cu_seqlens.device().str());
   require(cu_seqlens.dim() == 1 && cu_seqlens.size(0) >= 2,
@@ -48,6 +49,17 @@ std::vector<Sequence> sequences_of(const at::Tensor& cu_seqlens, int64_t batch, 
     sequences.push_back({begin, end});
   }
   return sequences;
+}
+
+int64_t sequence_count(const at::Tensor& cu_seqlens, int64_t batch) {
+  return cu_seqlens.defined() ? cu_seqlens.size(0) - 1 : batch;
+}
+
+at::Tensor cu_seqlens_on(const at::Device& device, const at::Tensor& cu_seqlens, int64_t batch,
+                         int64_t length) {
+  if (!cu_seqlens.defined() || cu_seqlens.device() == device) return cu_seqlens;
+  sequences_of(cu_seqlens, batch, length);
+  return cu_seqlens.to(device);
 }
 
 }  // namespace exactmamba::ops

@@ -121,6 +121,19 @@ TEST_P(Threads, DoNotChangeATrainingStep) {
   }
 }
 
+TEST_P(Threads, WhatIsKeptDoesNotChangeATrainingStep) {
+  const data::Batch batch = random_batch(3, 151, 131, {0, 70, 151, 302, 303}, 7);
+  std::vector<at::Tensor> gradients;
+  for (const Keep keep : {Keep::kAll, Keep::kCostly, Keep::kInputs}) {
+    MambaLM model = random_model(larger_config(GetParam()), at::kFloat, 0.05, 8);
+    model.set_keep(keep);
+    model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count));
+    gradients.push_back(model.parameters().flat_gradient(Decay::kYes));
+    gradients.push_back(model.parameters().flat_gradient(Decay::kNo));
+  }
+  for (size_t i = 2; i < gradients.size(); ++i) EXPECT_TRUE(gradients[i].equal(gradients[i % 2]));
+}
+
 INSTANTIATE_TEST_SUITE_P(Architectures, Threads,
                          ::testing::Values(Architecture::kMamba1, Architecture::kMamba2),
                          [](const auto& tested) { return architecture_name(tested.param); });

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include "models/ops/causal_conv1d/causal_conv1d_cuda.h"
 #include "models/ops/causal_conv1d/causal_conv1d_params.h"
 #include "models/ops/checks.h"
 #include "models/ops/sequences.h"
@@ -11,6 +12,7 @@ namespace {
 
 constexpr const char* kOp = "causal_conv1d";
 
+/// @return the sequences on a CPU; empty on a GPU, where cu_seqlens is
 std::vector<Sequence> checked_sequences(const CausalConv1dInputs& in) {
   const OperatorChecks checks(kOp, "x", in.x);
   checks.dimensions("x", in.x, 3, "(B, L, D)");
@@ -18,12 +20,12 @@ std::vector<Sequence> checked_sequences(const CausalConv1dInputs& in) {
   const int64_t channels = in.x.size(2), width = in.weight.size(1);
   core::require(width >= 1, "causal_conv1d: weight has {} taps, but needs at least 1", width);
   checks.rows("x", in.x, in.x.sizes());
-  checks.dense("weight", in.weight, {channels, width});
-  checks.dense_or_undefined("bias", in.bias, {channels});
-  auto sequences = sequences_of(in.cu_seqlens, in.x.size(0), in.x.size(1));
-  checks.dense_or_undefined("initial_states", in.initial_states,
-                            {int64_t(sequences.size()), channels, width - 1});
-  return sequences;
+  checks.wide("weight", in.weight, {channels, width});
+  checks.wide_or_undefined("bias", in.bias, {channels});
+  checks.wide_or_undefined("initial_states", in.initial_states,
+                           {sequence_count(in.cu_seqlens, in.x.size(0)), channels, width - 1});
+  if (in.x.is_cuda()) return {};
+  return sequences_of(in.cu_seqlens, in.x.size(0), in.x.size(1));
 }
 
 template <class T>
@@ -42,15 +44,11 @@ CausalConv1dParams<T> params_of(const CausalConv1dInputs& in, const std::vector<
   return params;
 }
 
-template <class T>
-void run_forward(const CausalConv1dParams<T>& params, bool cuda) {
-  cuda ? causal_conv1d_forward_cuda(params) : causal_conv1d_forward_cpu(params);
-}
-
 }  // namespace
 
 at::Tensor causal_conv1d_forward(const CausalConv1dInputs& in, at::Tensor* final_states) {
   const auto sequences = checked_sequences(in);
+  if (in.x.is_cuda()) return causal_conv1d_forward_cuda(in, final_states);
   const int64_t channels = in.x.size(2), width = in.weight.size(1);
   at::Tensor out = at::empty(in.x.sizes(), in.x.options());
   if (final_states)
@@ -59,7 +57,7 @@ at::Tensor causal_conv1d_forward(const CausalConv1dInputs& in, at::Tensor* final
     auto params = params_of<T>(in, sequences);
     params.out = rows_of<T>(out);
     if (final_states) params.final_states = data_or_null<T>(*final_states);
-    run_forward(params, in.x.is_cuda());
+    causal_conv1d_forward_cpu(params);
   });
   return out;
 }
@@ -70,15 +68,16 @@ void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad
   const OperatorChecks checks(kOp, "x", in.x);
   checks.rows("grad_out", grad_out, in.x.sizes());
   checks.rows_or_undefined("gradients.x", gradients.x, in.x.sizes());
-  checks.dense_or_undefined("gradients.weight", gradients.weight, in.weight.sizes());
-  checks.dense_or_undefined("gradients.bias", gradients.bias, {in.x.size(2)});
+  checks.wide_or_undefined("gradients.weight", gradients.weight, in.weight.sizes());
+  checks.wide_or_undefined("gradients.bias", gradients.bias, {in.x.size(2)});
+  if (in.x.is_cuda()) return causal_conv1d_backward_cuda(in, grad_out, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, sequences);
     params.grad_out = rows_of<const T>(grad_out);
     params.grad_x = rows_of<T>(gradients.x);
     params.grad_weight = data_or_null<T>(gradients.weight);
     params.grad_bias = data_or_null<T>(gradients.bias);
-    in.x.is_cuda() ? causal_conv1d_backward_cuda(params) : causal_conv1d_backward_cpu(params);
+    causal_conv1d_backward_cpu(params);
   });
 }
 
@@ -93,12 +92,13 @@ at::Tensor causal_conv1d_step(const at::Tensor& x, at::Tensor& state, const at::
   in.initial_states = state;
   const auto sequences = checked_sequences(in);
   core::require(state.defined(), "causal_conv1d: state is missing");
+  if (x.is_cuda()) return causal_conv1d_forward_cuda(in, &state).squeeze(1);
   at::Tensor out = at::empty(in.x.sizes(), x.options());
   dispatch_floating(x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, sequences);
     params.out = rows_of<T>(out);
     params.final_states = data_or_null<T>(state);
-    run_forward(params, x.is_cuda());
+    causal_conv1d_forward_cpu(params);
   });
   return out.squeeze(1);
 }

@@ -35,9 +35,5 @@ template <class T>
 void causal_conv1d_forward_cpu(const CausalConv1dParams<T>& params);
 template <class T>
 void causal_conv1d_backward_cpu(const CausalConv1dParams<T>& params);
-template <class T>
-void causal_conv1d_forward_cuda(const CausalConv1dParams<T>& params);
-template <class T>
-void causal_conv1d_backward_cuda(const CausalConv1dParams<T>& params);
 
 }  // namespace exactmamba::ops

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include "models/ops/checks.h"
+#include "models/ops/gated_rms_norm/gated_rms_norm_cuda.h"
 #include "models/ops/gated_rms_norm/gated_rms_norm_params.h"
 
 namespace exactmamba::ops {
@@ -13,7 +14,7 @@ void check_inputs(const OperatorChecks& checks, const GatedRmsNormInputs& in) {
   const int64_t channels = in.x.size(2);
   checks.rows("x", in.x, in.x.sizes());
   checks.rows("z", in.z, in.x.sizes());
-  checks.dense("weight", in.weight, {channels});
+  checks.wide("weight", in.weight, {channels});
   core::require(in.groups >= 1 && channels % in.groups == 0,
                 "gated_rms_norm: {} channels do not divide into {} groups", channels, in.groups);
 }
@@ -35,13 +36,14 @@ GatedRmsNormParams<T> params_of(const GatedRmsNormInputs& in) {
 
 at::Tensor gated_rms_norm_forward(const GatedRmsNormInputs& in, at::Tensor* rstd) {
   check_inputs({"gated_rms_norm", "x", in.x}, in);
+  if (in.x.is_cuda()) return gated_rms_norm_forward_cuda(in, rstd);
   at::Tensor out = at::empty(in.x.sizes(), in.x.options());
   if (rstd) *rstd = at::empty({in.x.size(0), in.x.size(1), in.groups}, in.x.options());
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
     params.out = rows_of<T>(out);
     if (rstd) params.rstd = data_or_null<T>(*rstd);
-    in.x.is_cuda() ? gated_rms_norm_forward_cuda(params) : gated_rms_norm_forward_cpu(params);
+    gated_rms_norm_forward_cpu(params);
   });
   return out;
 }
@@ -50,11 +52,12 @@ void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rst
                              GatedRmsNormGradients& gradients) {
   const OperatorChecks checks("gated_rms_norm", "x", in.x);
   check_inputs(checks, in);
-  checks.dense("rstd", rstd, {in.x.size(0), in.x.size(1), in.groups});
+  checks.wide("rstd", rstd, {in.x.size(0), in.x.size(1), in.groups});
   checks.rows("grad_out", grad_out, in.x.sizes());
   checks.rows_or_undefined("gradients.x", gradients.x, in.x.sizes());
   checks.rows_or_undefined("gradients.z", gradients.z, in.x.sizes());
-  checks.dense_or_undefined("gradients.weight", gradients.weight, in.weight.sizes());
+  checks.wide_or_undefined("gradients.weight", gradients.weight, in.weight.sizes());
+  if (in.x.is_cuda()) return gated_rms_norm_backward_cuda(in, rstd, grad_out, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
     params.saved_rstd = data_or_null<const T>(rstd);
@@ -62,7 +65,7 @@ void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rst
     params.grad_x = rows_of<T>(gradients.x);
     params.grad_z = rows_of<T>(gradients.z);
     params.grad_weight = data_or_null<T>(gradients.weight);
-    in.x.is_cuda() ? gated_rms_norm_backward_cuda(params) : gated_rms_norm_backward_cpu(params);
+    gated_rms_norm_backward_cpu(params);
   });
 }
 

@@ -1,21 +1,15 @@
 // Stands in for the CUDA kernels in a build without them.
 #include "models/ops/checks.h"
-#include "models/ops/gated_rms_norm/gated_rms_norm_params.h"
+#include "models/ops/gated_rms_norm/gated_rms_norm_cuda.h"
 
 namespace exactmamba::ops {
 
-template <class T>
-void gated_rms_norm_forward_cuda(const GatedRmsNormParams<T>&) {
+at::Tensor gated_rms_norm_forward_cuda(const GatedRmsNormInputs&, at::Tensor*) {
   refuse_cuda("gated_rms_norm");
 }
-template <class T>
-void gated_rms_norm_backward_cuda(const GatedRmsNormParams<T>&) {
+void gated_rms_norm_backward_cuda(const GatedRmsNormInputs&, const at::Tensor&, const at::Tensor&,
+                                  GatedRmsNormGradients&) {
   refuse_cuda("gated_rms_norm");
 }
-
-template void gated_rms_norm_forward_cuda(const GatedRmsNormParams<float>&);
-template void gated_rms_norm_forward_cuda(const GatedRmsNormParams<double>&);
-template void gated_rms_norm_backward_cuda(const GatedRmsNormParams<float>&);
-template void gated_rms_norm_backward_cuda(const GatedRmsNormParams<double>&);
 
 }  // namespace exactmamba::ops

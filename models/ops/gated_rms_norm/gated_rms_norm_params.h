@@ -29,9 +29,5 @@ template <class T>
 void gated_rms_norm_forward_cpu(const GatedRmsNormParams<T>& params);
 template <class T>
 void gated_rms_norm_backward_cpu(const GatedRmsNormParams<T>& params);
-template <class T>
-void gated_rms_norm_forward_cuda(const GatedRmsNormParams<T>& params);
-template <class T>
-void gated_rms_norm_backward_cuda(const GatedRmsNormParams<T>& params);
 
 }  // namespace exactmamba::ops

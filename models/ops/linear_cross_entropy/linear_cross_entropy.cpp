@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 
+#include "core/dtype.h"
 #include "models/ops/checks.h"
+#include "models/ops/linear_cross_entropy/linear_cross_entropy_cuda.h"
 #include "models/ops/linear_cross_entropy/linear_cross_entropy_params.h"
+#include "models/ops/products.h"
 
 namespace exactmamba::ops {
 namespace {
@@ -23,14 +25,13 @@ struct Gradients {
 
 void check_targets(const at::Tensor& targets, int64_t tokens, int64_t vocabulary) {
   require(targets.defined(), "linear_cross_entropy: targets is missing");
-  require(targets.scalar_type() == at::kLong,
-          "linear_cross_entropy: targets has dtype {}, but must be Long (int64)",
-          c10::toString(targets.scalar_type()));
+  require(targets.scalar_type() == at::kLong, "linear_cross_entropy: targets has dtype {}, but must be int64",
+          core::dtype_text(targets.scalar_type()));
   require(targets.dim() == 1 && targets.size(0) == tokens && targets.is_contiguous(),
           "linear_cross_entropy: targets has {} entries in {} dimensions, but hidden has {} tokens",
           targets.numel(), targets.dim(), tokens);
-  const at::Tensor on_cpu = targets.cpu();
-  const int64_t* values = on_cpu.const_data_ptr<int64_t>();
+  if (!targets.is_cpu()) return;
+  const int64_t* values = targets.const_data_ptr<int64_t>();
   for (int64_t t = 0; t < tokens; ++t)
     require(values[t] == kIgnoredTarget || (values[t] >= 0 && values[t] < vocabulary),
             "linear_cross_entropy: targets[{}] is {}, but must be in [0, {}) or {}", t, values[t], vocabulary,
@@ -50,29 +51,37 @@ void check_inputs(const LinearCrossEntropyInputs& in, int64_t true_vocab, const 
   check_targets(in.targets, in.hidden.size(0), in.weight.size(0));
   if (!gradients) return;
   checks.dense_or_undefined("grad_hidden", gradients->hidden, in.hidden.sizes());
-  checks.dense_or_undefined("grad_weight", gradients->weight, in.weight.sizes());
+  checks.wide_or_undefined("grad_weight", gradients->weight, in.weight.sizes());
 }
 
-/// Tokens whose logits exist at a time: 256 of a large vocabulary (51 MB in fp32), more of a small one.
-int64_t block_size(int64_t vocabulary) {
-  return std::clamp<int64_t>((int64_t(1) << 22) / vocabulary, 256, 4096);
+/// Tokens whose logits exist at a time. CPU: 256 of a large vocabulary (51 MB in fp32), more of a small one.
+/// A GPU needs larger products to be busy: about 10,000 of a large vocabulary (1 GB in bfloat16), in equal
+/// blocks.
+int64_t block_size(int64_t tokens, int64_t vocabulary, bool cuda) {
+  if (!cuda) return std::min(tokens, std::clamp<int64_t>((int64_t(1) << 22) / vocabulary, 256, 4096));
+  const int64_t most = std::max<int64_t>((int64_t(1) << 29) / vocabulary, 1024);
+  const int64_t blocks = (tokens + most - 1) / most;
+  return blocks == 0 ? 0 : (tokens + blocks - 1) / blocks;
 }
 
 template <class T>
-void run_rows(const LinearCrossEntropyInputs& in, const LinearCrossEntropyOutputs& outputs, int64_t first,
-              const at::Tensor& logits, int64_t true_vocab, const Gradients* gradients) {
+void run_rows_cpu(const LossRows& rows) {
   CrossEntropyRowsParams<T> params;
-  params.rows = logits.size(0);
-  params.vocabulary = logits.size(1);
-  params.logits = data_or_null<T>(logits);
-  params.targets = in.targets.const_data_ptr<int64_t>() + first;
-  params.losses = data_or_null<T>(outputs.per_token_loss) + first;
-  if (outputs.predictions.defined())
-    params.predictions = outputs.predictions.mutable_data_ptr<int64_t>() + first;
-  params.true_vocab = true_vocab;
-  params.write_gradient = gradients != nullptr;
-  if (gradients) params.scale = gradients->scale;
-  logits.is_cuda() ? cross_entropy_rows_cuda(params) : cross_entropy_rows_cpu(params);
+  params.rows = rows.logits.size(0);
+  params.vocabulary = rows.logits.size(1);
+  params.logits = data_or_null<T>(rows.logits);
+  params.targets = rows.targets.const_data_ptr<int64_t>();
+  params.losses = data_or_null<T>(rows.losses);
+  params.predictions = data_or_null<int64_t>(rows.predictions);
+  params.true_vocab = rows.true_vocab;
+  params.write_gradient = rows.scale.has_value();
+  params.scale = rows.scale.value_or(0);
+  cross_entropy_rows_cpu(params);
+}
+
+void run_rows(const LossRows& rows) {
+  if (rows.logits.is_cuda()) return cross_entropy_rows_cuda(rows);
+  dispatch_floating(rows.logits.scalar_type(), [&]<class T>() { run_rows_cpu<T>(rows); });
 }
 
 /// The gradient products of one block; `logits` holds the gradient of the logits.
@@ -83,8 +92,7 @@ void add_products(const LinearCrossEntropyInputs& in, int64_t first, const at::T
     at::Tensor to = gradients.hidden.narrow(0, first, rows);
     at::mm_out(to, logits, in.weight);
   }
-  if (gradients.weight.defined())
-    at::addmm_out(gradients.weight, gradients.weight, logits.t(), in.hidden.narrow(0, first, rows));
+  if (gradients.weight.defined()) add_product(gradients.weight, logits.t(), in.hidden.narrow(0, first, rows));
 }
 
 void sum_losses(const at::Tensor& targets, LinearCrossEntropyOutputs& outputs) {
@@ -103,20 +111,23 @@ LinearCrossEntropyOutputs run(const LinearCrossEntropyInputs& in, int64_t true_v
                               const Gradients* gradients) {
   check_inputs(in, true_vocab, gradients);
   const int64_t tokens = in.hidden.size(0), vocabulary = in.weight.size(0),
-                block = std::min(block_size(vocabulary), tokens);
+                block = block_size(tokens, vocabulary, in.hidden.is_cuda());
+  const at::Tensor targets = in.targets.to(in.hidden.device());
   LinearCrossEntropyOutputs outputs;
-  outputs.per_token_loss = at::empty({tokens}, in.hidden.options());
-  if (true_vocab > 0) outputs.predictions = at::empty({tokens}, in.targets.options());
+  outputs.per_token_loss = at::empty({tokens}, in.hidden.options().dtype(wide_dtype_of(in.hidden)));
+  if (true_vocab > 0) outputs.predictions = at::empty({tokens}, targets.options());
   const at::Tensor buffer = at::empty({block, vocabulary}, in.hidden.options());
   for (int64_t first = 0; first < tokens; first += block) {
-    const int64_t rows = std::min(block, tokens - first);
-    at::Tensor logits = buffer.narrow(0, 0, rows);
-    at::mm_out(logits, in.hidden.narrow(0, first, rows), in.weight.t());
-    dispatch_floating(in.hidden.scalar_type(),
-                      [&]<class T>() { run_rows<T>(in, outputs, first, logits, true_vocab, gradients); });
-    if (gradients) add_products(in, first, logits, *gradients);
+    const int64_t count = std::min(block, tokens - first);
+    const auto part = [&](const at::Tensor& t) { return t.defined() ? t.narrow(0, first, count) : t; };
+    LossRows rows{buffer.narrow(0, 0, count), part(targets), part(outputs.per_token_loss),
+                  part(outputs.predictions),  true_vocab,    {}};
+    if (gradients) rows.scale = gradients->scale;
+    at::mm_out(rows.logits, part(in.hidden), in.weight.t());
+    run_rows(rows);
+    if (gradients) add_products(in, first, rows.logits, *gradients);
   }
-  sum_losses(in.targets, outputs);
+  sum_losses(targets, outputs);
   return outputs;
 }
 

@@ -1,7 +1,9 @@
 // Head and loss in one: logits = hidden · weightᵀ exist only for a block of tokens at a time.
-// loss_t = logsumexp(logits_t) − logits_t[target_t]; targets of −100 are ignored (loss 0, no gradient). float
-// and double. The products are the BLAS's: on the CPU equal numbers of threads give equal bits, while another
-// number of threads may round differently (the other operators' results do not depend on it).
+// loss_t = logsumexp(logits_t) − logits_t[target_t]; targets of −100 are ignored (loss 0, no gradient). On a
+// CPU all is float or all is double; on a GPU hidden, weight and logits are float, bfloat16 or half, losses
+// and the weight's gradient float. The products are the BLAS's: on the CPU equal numbers of threads give
+// equal bits, while another number of threads may round differently (the other operators' results do not
+// depend on it).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,10 +13,10 @@ namespace exactmamba::ops {
 struct LinearCrossEntropyInputs {
   at::Tensor hidden;   // (T, d)
   at::Tensor weight;   // (V, d)
-  at::Tensor targets;  // (T) int64
+  at::Tensor targets;  // (T) int64, on the CPU or hidden's device, where they are trusted
 };
 struct LinearCrossEntropyOutputs {
-  at::Tensor per_token_loss;  // (T) in hidden's dtype
+  at::Tensor per_token_loss;  // (T) in hidden's dtype; float on a GPU
   double loss_sum = 0;        // summed in double
   int64_t target_count = 0;
   at::Tensor predictions;  // (T) int64: argmax over the first `true_vocab` rows; only when asked for

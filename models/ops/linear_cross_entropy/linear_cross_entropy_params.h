@@ -22,7 +22,5 @@ struct CrossEntropyRowsParams {
 
 template <class T>
 void cross_entropy_rows_cpu(const CrossEntropyRowsParams<T>& params);
-template <class T>
-void cross_entropy_rows_cuda(const CrossEntropyRowsParams<T>& params);
 
 }  // namespace exactmamba::ops

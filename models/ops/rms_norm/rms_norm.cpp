@@ -4,12 +4,13 @@
 #include <ATen/ops/empty_like.h>
 
 #include "models/ops/checks.h"
+#include "models/ops/rms_norm/rms_norm_cuda.h"
 #include "models/ops/rms_norm/rms_norm_params.h"
 
 namespace exactmamba::ops {
 namespace {
 
-/// Checks the (…, d) tensor that the others must fit. @return d
+/// Checks the (…, d) tensor of x's dtype that the others must fit. @return d
 int64_t row_size(const OperatorChecks& checks, const char* name, const at::Tensor& rows) {
   core::require(rows.dim() >= 1, "rms_norm: {} has no dimensions, but (…, d) is expected", name);
   checks.dense(name, rows, rows.sizes());
@@ -30,8 +31,9 @@ RmsNormParams<T> params_of(const at::Tensor& rows, const at::Tensor& weight) {
 RmsNormOutputs rms_norm_forward(const RmsNormInputs& in) {
   const OperatorChecks checks("rms_norm", "x", in.x);
   const int64_t size = row_size(checks, "x", in.x);
-  checks.dense("weight", in.weight, {size});
-  checks.dense_or_undefined("residual", in.residual, in.x.sizes());
+  checks.wide("weight", in.weight, {size});
+  checks.wide_or_undefined("residual", in.residual, in.x.sizes());
+  if (in.x.is_cuda()) return rms_norm_forward_cuda(in);
   RmsNormOutputs outputs;
   outputs.out = at::empty_like(in.x);
   outputs.residual_out = in.residual.defined() ? at::empty_like(in.x) : in.x;
@@ -44,21 +46,23 @@ RmsNormOutputs rms_norm_forward(const RmsNormInputs& in) {
     params.out = data_or_null<T>(outputs.out);
     if (in.residual.defined()) params.sum = data_or_null<T>(outputs.residual_out);
     params.rstd = data_or_null<T>(outputs.rstd);
-    in.x.is_cuda() ? rms_norm_forward_cuda(params) : rms_norm_forward_cpu(params);
+    rms_norm_forward_cpu(params);
   });
   return outputs;
 }
 
-at::Tensor rms_norm_backward(const at::Tensor& residual_out, const at::Tensor& rstd, const at::Tensor& weight,
-                             const at::Tensor& grad_out, const at::Tensor& grad_residual_out,
-                             at::Tensor& grad_weight) {
-  const OperatorChecks checks("rms_norm", "residual_out", residual_out);
-  const int64_t size = row_size(checks, "residual_out", residual_out);
-  checks.dense("rstd", rstd, residual_out.sizes().slice(0, residual_out.dim() - 1));
-  checks.dense("weight", weight, {size});
-  checks.dense("grad_out", grad_out, residual_out.sizes());
-  checks.dense_or_undefined("grad_residual_out", grad_residual_out, residual_out.sizes());
-  checks.dense_or_undefined("grad_weight", grad_weight, {size});
+RmsNormGradient rms_norm_backward(const at::Tensor& residual_out, const at::Tensor& rstd,
+                                  const at::Tensor& weight, const at::Tensor& grad_out,
+                                  const at::Tensor& grad_residual_out, at::Tensor& grad_weight) {
+  const OperatorChecks checks("rms_norm", "grad_out", grad_out);
+  const int64_t size = row_size(checks, "grad_out", grad_out);
+  checks.wide("residual_out", residual_out, grad_out.sizes());
+  checks.wide("rstd", rstd, grad_out.sizes().slice(0, grad_out.dim() - 1));
+  checks.wide("weight", weight, {size});
+  checks.wide_or_undefined("grad_residual_out", grad_residual_out, grad_out.sizes());
+  checks.wide_or_undefined("grad_weight", grad_weight, {size});
+  if (grad_out.is_cuda())
+    return rms_norm_backward_cuda(residual_out, rstd, weight, grad_out, grad_residual_out, grad_weight);
   at::Tensor grad_x = at::empty_like(residual_out);
   dispatch_floating(residual_out.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(residual_out, weight);
@@ -68,9 +72,9 @@ at::Tensor rms_norm_backward(const at::Tensor& residual_out, const at::Tensor& r
     params.grad_residual_out = data_or_null<const T>(grad_residual_out);
     params.grad_x = data_or_null<T>(grad_x);
     params.grad_weight = data_or_null<T>(grad_weight);
-    residual_out.is_cuda() ? rms_norm_backward_cuda(params) : rms_norm_backward_cpu(params);
+    rms_norm_backward_cpu(params);
   });
-  return grad_x;
+  return {grad_x, grad_x};
 }
 
 }  // namespace exactmamba::ops

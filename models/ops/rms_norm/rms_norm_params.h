@@ -31,9 +31,5 @@ template <class T>
 void rms_norm_forward_cpu(const RmsNormParams<T>& params);
 template <class T>
 void rms_norm_backward_cpu(const RmsNormParams<T>& params);
-template <class T>
-void rms_norm_forward_cuda(const RmsNormParams<T>& params);
-template <class T>
-void rms_norm_backward_cuda(const RmsNormParams<T>& params);
 
 }  // namespace exactmamba::ops

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include "models/ops/checks.h"
+#include "models/ops/selective_scan/selective_scan_cuda.h"
 #include "models/ops/selective_scan/selective_scan_params.h"
 #include "models/ops/sequences.h"
 
@@ -15,10 +16,9 @@ constexpr const char* kOp = "selective_scan";
 
 /// The checked sizes of one call.
 struct Call {
-  int64_t batch, length, channels, states, groups;
-  std::vector<Sequence> sequences;
+  int64_t batch, length, channels, states, groups, sequence_count;
+  std::vector<Sequence> sequences;  // empty on a GPU, where cu_seqlens is
 
-  int64_t sequence_count() const { return static_cast<int64_t>(sequences.size()); }
   int64_t chunk_count() const {
     int64_t chunks = 0;
     for (const Sequence& s : sequences) chunks += (s.end - s.begin + kScanChunk - 1) / kScanChunk;
@@ -33,22 +33,28 @@ Call checked_call(const SelectiveScanInputs& in) {
   require(in.B.defined(), "selective_scan: B is missing");
   require(in.B.dim() == 3 || in.B.dim() == 4,
           "selective_scan: B has {} dimensions, but (B, L, N) or (B, L, G, N) is expected", in.B.dim());
-  Call call{in.u.size(0), in.u.size(1), in.u.size(2), in.A.size(1), in.B.dim() == 4 ? in.B.size(2) : 1, {}};
+  Call call{in.u.size(0),
+            in.u.size(1),
+            in.u.size(2),
+            in.A.size(1),
+            in.B.dim() == 4 ? in.B.size(2) : 1,
+            sequence_count(in.cu_seqlens, in.u.size(0)),
+            {}};
   require(call.groups >= 1 && call.channels % call.groups == 0,
           "selective_scan: {} channels do not divide into the {} groups of B", call.channels, call.groups);
   std::vector<int64_t> of_B{call.batch, call.length, call.states};
   if (in.B.dim() == 4) of_B.insert(of_B.begin() + 2, call.groups);
   checks.rows("u", in.u, in.u.sizes());
   checks.rows("delta", in.delta, in.u.sizes());
-  checks.dense("A", in.A, {call.channels, call.states});
+  checks.wide("A", in.A, {call.channels, call.states});
   checks.rows("B", in.B, of_B);
   checks.rows("C", in.C, of_B);
-  checks.dense_or_undefined("D", in.D, {call.channels});
+  checks.wide_or_undefined("D", in.D, {call.channels});
   checks.rows_or_undefined("z", in.z, in.u.sizes());
-  checks.dense_or_undefined("delta_bias", in.delta_bias, {call.channels});
-  call.sequences = sequences_of(in.cu_seqlens, call.batch, call.length);
-  checks.dense_or_undefined("initial_state", in.initial_state,
-                            {call.sequence_count(), call.channels, call.states});
+  checks.wide_or_undefined("delta_bias", in.delta_bias, {call.channels});
+  if (in.u.is_cpu()) call.sequences = sequences_of(in.cu_seqlens, call.batch, call.length);
+  checks.wide_or_undefined("initial_state", in.initial_state,
+                           {call.sequence_count, call.channels, call.states});
   return call;
 }
 
@@ -61,7 +67,7 @@ SelectiveScanParams<T> params_of(const SelectiveScanInputs& in, const Call& call
   params.groups = call.groups;
   params.delta_softplus = in.delta_softplus;
   params.sequences = call.sequences.data();
-  params.sequence_count = call.sequence_count();
+  params.sequence_count = call.sequence_count;
   params.u = rows_of<const T>(in.u);
   params.delta = rows_of<const T>(in.delta);
   params.z = rows_of<const T>(in.z);
@@ -83,7 +89,7 @@ at::Tensor run_forward(const SelectiveScanInputs& in, const Call& call, const at
     params.out = rows_of<T>(out);
     params.chunk_states = data_or_null<T>(chunk_states);
     params.last_state = data_or_null<T>(last_state);
-    in.u.is_cuda() ? selective_scan_forward_cuda(params) : selective_scan_forward_cpu(params);
+    selective_scan_forward_cpu(params);
   });
   return out;
 }
@@ -92,18 +98,19 @@ void check_backward(const SelectiveScanInputs& in, const Call& call, const Selec
                     const at::Tensor& grad_out, const at::Tensor& grad_last_state,
                     const SelectiveScanGradients& gradients) {
   const OperatorChecks checks(kOp, "u", in.u);
-  checks.dense("saved.chunk_states", saved.chunk_states, {call.chunk_count(), call.states, call.channels});
+  if (in.u.is_cpu())
+    checks.wide("saved.chunk_states", saved.chunk_states, {call.chunk_count(), call.states, call.channels});
   checks.rows("grad_out", grad_out, in.u.sizes());
-  checks.dense_or_undefined("grad_last_state", grad_last_state,
-                            {call.sequence_count(), call.channels, call.states});
+  checks.wide_or_undefined("grad_last_state", grad_last_state,
+                           {call.sequence_count, call.channels, call.states});
   checks.rows_or_undefined("gradients.u", gradients.u, in.u.sizes());
   checks.rows_or_undefined("gradients.delta", gradients.delta, in.u.sizes());
   checks.rows_or_undefined("gradients.B", gradients.B, in.B.sizes());
   checks.rows_or_undefined("gradients.C", gradients.C, in.B.sizes());
   checks.rows_or_undefined("gradients.z", gradients.z, in.u.sizes());
-  checks.dense_or_undefined("gradients.A", gradients.A, in.A.sizes());
-  checks.dense_or_undefined("gradients.D", gradients.D, {call.channels});
-  checks.dense_or_undefined("gradients.delta_bias", gradients.delta_bias, {call.channels});
+  checks.wide_or_undefined("gradients.A", gradients.A, in.A.sizes());
+  checks.wide_or_undefined("gradients.D", gradients.D, {call.channels});
+  checks.wide_or_undefined("gradients.delta_bias", gradients.delta_bias, {call.channels});
   require(!gradients.z.defined() || in.z.defined(),
           "selective_scan: gradients.z is asked for, but there is no z");
 }
@@ -113,10 +120,10 @@ void check_backward(const SelectiveScanInputs& in, const Call& call, const Selec
 at::Tensor selective_scan_forward(const SelectiveScanInputs& in, SelectiveScanSaved* saved,
                                   at::Tensor* last_state) {
   const Call call = checked_call(in);
+  if (in.u.is_cuda()) return selective_scan_forward_cuda(in, saved, last_state);
   if (saved)
     saved->chunk_states = at::empty({call.chunk_count(), call.states, call.channels}, in.u.options());
-  if (last_state)
-    *last_state = at::empty({call.sequence_count(), call.channels, call.states}, in.u.options());
+  if (last_state) *last_state = at::empty({call.sequence_count, call.channels, call.states}, in.u.options());
   return run_forward(in, call, saved ? saved->chunk_states : at::Tensor(),
                      last_state ? *last_state : at::Tensor());
 }
@@ -126,6 +133,7 @@ void selective_scan_backward(const SelectiveScanInputs& in, const SelectiveScanS
                              SelectiveScanGradients& gradients) {
   const Call call = checked_call(in);
   check_backward(in, call, saved, grad_out, grad_last_state, gradients);
+  if (in.u.is_cuda()) return selective_scan_backward_cuda(in, saved, grad_out, grad_last_state, gradients);
   dispatch_floating(in.u.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, call);
     params.saved_states = data_or_null<const T>(saved.chunk_states);
@@ -139,7 +147,7 @@ void selective_scan_backward(const SelectiveScanInputs& in, const SelectiveScanS
     params.grad_A = data_or_null<T>(gradients.A);
     params.grad_D = data_or_null<T>(gradients.D);
     params.grad_delta_bias = data_or_null<T>(gradients.delta_bias);
-    in.u.is_cuda() ? selective_scan_backward_cuda(params) : selective_scan_backward_cpu(params);
+    selective_scan_backward_cpu(params);
   });
 }
 
@@ -150,7 +158,9 @@ at::Tensor selective_scan_step(const SelectiveScanInputs& in, at::Tensor& state)
   for (at::Tensor* tensor : {&token.u, &token.delta, &token.z, &token.B, &token.C})
     if (tensor->defined()) *tensor = tensor->unsqueeze(1);
   token.initial_state = state;
-  return run_forward(token, checked_call(token), {}, state).squeeze(1);
+  const Call call = checked_call(token);
+  if (in.u.is_cuda()) return selective_scan_forward_cuda(token, nullptr, &state).squeeze(1);
+  return run_forward(token, call, {}, state).squeeze(1);
 }
 
 }  // namespace exactmamba::ops

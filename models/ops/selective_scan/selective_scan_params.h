@@ -44,9 +44,5 @@ template <class T>
 void selective_scan_forward_cpu(const SelectiveScanParams<T>& params);
 template <class T>
 void selective_scan_backward_cpu(const SelectiveScanParams<T>& params);
-template <class T>
-void selective_scan_forward_cuda(const SelectiveScanParams<T>& params);
-template <class T>
-void selective_scan_backward_cuda(const SelectiveScanParams<T>& params);
 
 }  // namespace exactmamba::ops

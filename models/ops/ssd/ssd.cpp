@@ -4,6 +4,7 @@
 
 #include "models/ops/checks.h"
 #include "models/ops/sequences.h"
+#include "models/ops/ssd/ssd_cuda.h"
 #include "models/ops/ssd/ssd_params.h"
 
 namespace exactmamba::ops {
@@ -15,26 +16,24 @@ constexpr const char* kOp = "ssd";
 
 /// The checked sizes of one call.
 struct Call {
-  int64_t batch, length, heads, head_size, groups, states;
-  std::vector<Sequence> sequences;
-  int64_t chunks;
+  int64_t batch, length, heads, head_size, groups, states, sequence_count;
+  std::vector<Sequence> sequences;  // empty on a GPU, where cu_seqlens is
+  int64_t chunks = 0;
 
   std::vector<int64_t> state_shape(int64_t count) const { return {count, heads, head_size, states}; }
-  std::vector<int64_t> sequence_state_shape() const {
-    return state_shape(static_cast<int64_t>(sequences.size()));
-  }
+  std::vector<int64_t> sequence_state_shape() const { return state_shape(sequence_count); }
 };
 
 void check_tensors(const SsdInputs& in, const Call& call) {
   const OperatorChecks checks(kOp, "x", in.x);
   checks.rows("x", in.x, in.x.sizes());
   checks.rows("dt", in.dt, {call.batch, call.length, call.heads});
-  checks.dense("A", in.A, {call.heads});
+  checks.wide("A", in.A, {call.heads});
   checks.rows("B", in.B, {call.batch, call.length, call.groups, call.states});
   checks.rows("C", in.C, in.B.sizes());
-  checks.dense_or_undefined("D", in.D, {call.heads});
-  checks.dense_or_undefined("dt_bias", in.dt_bias, {call.heads});
-  checks.dense_or_undefined("initial_state", in.initial_state, call.sequence_state_shape());
+  checks.wide_or_undefined("D", in.D, {call.heads});
+  checks.wide_or_undefined("dt_bias", in.dt_bias, {call.heads});
+  checks.wide_or_undefined("initial_state", in.initial_state, call.sequence_state_shape());
 }
 
 Call checked_call(const SsdInputs& in) {
@@ -44,10 +43,17 @@ Call checked_call(const SsdInputs& in) {
   require(in.chunk_size >= 1, "ssd: chunk_size is {}, but must be at least 1", in.chunk_size);
   require(in.dt_min <= in.dt_max, "ssd: dt_min is {}, which is greater than dt_max = {}", in.dt_min,
           in.dt_max);
-  Call call{in.x.size(0), in.x.size(1), in.x.size(2), in.x.size(3), in.B.size(2), in.B.size(3), {}, 0};
+  Call call{in.x.size(0),
+            in.x.size(1),
+            in.x.size(2),
+            in.x.size(3),
+            in.B.size(2),
+            in.B.size(3),
+            sequence_count(in.cu_seqlens, in.x.size(0)),
+            {}};
   require(call.groups >= 1 && call.heads % call.groups == 0,
           "ssd: {} heads do not divide into the {} groups of B", call.heads, call.groups);
-  call.sequences = sequences_of(in.cu_seqlens, call.batch, call.length);
+  if (in.x.is_cpu()) call.sequences = sequences_of(in.cu_seqlens, call.batch, call.length);
   for (const Sequence& s : call.sequences)
     call.chunks += (s.end - s.begin + in.chunk_size - 1) / in.chunk_size;
   check_tensors(in, call);
@@ -66,7 +72,7 @@ SsdParams<T> params_of(const SsdInputs& in, const Call& call) {
   params.dt_max = in.dt_max;
   params.chunk_size = in.chunk_size;
   params.sequences = call.sequences.data();
-  params.sequence_count = static_cast<int64_t>(call.sequences.size());
+  params.sequence_count = call.sequence_count;
   params.x = rows_of<const T>(in.x);
   params.dt = rows_of<const T>(in.dt);
   params.B = rows_of<const T>(in.B);
@@ -87,7 +93,7 @@ at::Tensor run_forward(const SsdInputs& in, const Call& call, const at::Tensor& 
     params.out = rows_of<T>(out);
     params.chunk_states = data_or_null<T>(chunk_states);
     params.last_state = data_or_null<T>(last_state);
-    in.x.is_cuda() ? ssd_forward_cuda(params) : ssd_forward_cpu(params);
+    ssd_forward_cpu(params);
   });
   return out;
 }
@@ -95,23 +101,24 @@ at::Tensor run_forward(const SsdInputs& in, const Call& call, const at::Tensor& 
 void check_backward(const SsdInputs& in, const Call& call, const SsdSaved& saved, const at::Tensor& grad_out,
                     const at::Tensor& grad_last_state, const SsdGradients& gradients) {
   const OperatorChecks checks(kOp, "x", in.x);
-  checks.dense("saved.chunk_states", saved.chunk_states, call.state_shape(call.chunks));
+  if (in.x.is_cpu()) checks.wide("saved.chunk_states", saved.chunk_states, call.state_shape(call.chunks));
   checks.rows("grad_out", grad_out, in.x.sizes());
-  checks.dense_or_undefined("grad_last_state", grad_last_state, call.sequence_state_shape());
+  checks.wide_or_undefined("grad_last_state", grad_last_state, call.sequence_state_shape());
   checks.rows_or_undefined("gradients.x", gradients.x, in.x.sizes());
   checks.rows_or_undefined("gradients.dt", gradients.dt, in.dt.sizes());
   checks.rows_or_undefined("gradients.B", gradients.B, in.B.sizes());
   checks.rows_or_undefined("gradients.C", gradients.C, in.B.sizes());
-  checks.dense_or_undefined("gradients.A", gradients.A, {call.heads});
-  checks.dense_or_undefined("gradients.D", gradients.D, {call.heads});
-  checks.dense_or_undefined("gradients.dt_bias", gradients.dt_bias, {call.heads});
-  checks.dense_or_undefined("gradients.initial_state", gradients.initial_state, call.sequence_state_shape());
+  checks.wide_or_undefined("gradients.A", gradients.A, {call.heads});
+  checks.wide_or_undefined("gradients.D", gradients.D, {call.heads});
+  checks.wide_or_undefined("gradients.dt_bias", gradients.dt_bias, {call.heads});
+  checks.wide_or_undefined("gradients.initial_state", gradients.initial_state, call.sequence_state_shape());
 }
 
 }  // namespace
 
 at::Tensor ssd_forward(const SsdInputs& in, SsdSaved* saved, at::Tensor* last_state) {
   const Call call = checked_call(in);
+  if (in.x.is_cuda()) return ssd_forward_cuda(in, saved, last_state);
   if (saved) saved->chunk_states = at::empty(call.state_shape(call.chunks), in.x.options());
   if (last_state) *last_state = at::empty(call.sequence_state_shape(), in.x.options());
   return run_forward(in, call, saved ? saved->chunk_states : at::Tensor(),
@@ -122,6 +129,7 @@ void ssd_backward(const SsdInputs& in, const SsdSaved& saved, const at::Tensor& 
                   const at::Tensor& grad_last_state, SsdGradients& gradients) {
   const Call call = checked_call(in);
   check_backward(in, call, saved, grad_out, grad_last_state, gradients);
+  if (in.x.is_cuda()) return ssd_backward_cuda(in, saved, grad_out, grad_last_state, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, call);
     params.saved_states = data_or_null<const T>(saved.chunk_states);
@@ -135,7 +143,7 @@ void ssd_backward(const SsdInputs& in, const SsdSaved& saved, const at::Tensor& 
     params.grad_A = data_or_null<T>(gradients.A);
     params.grad_D = data_or_null<T>(gradients.D);
     params.grad_dt_bias = data_or_null<T>(gradients.dt_bias);
-    in.x.is_cuda() ? ssd_backward_cuda(params) : ssd_backward_cpu(params);
+    ssd_backward_cpu(params);
   });
 }
 
@@ -146,7 +154,9 @@ at::Tensor ssd_step(const SsdInputs& in, at::Tensor& state) {
   for (at::Tensor* tensor : {&token.x, &token.dt, &token.B, &token.C})
     if (tensor->defined()) *tensor = tensor->unsqueeze(1);
   token.initial_state = state;
-  return run_forward(token, checked_call(token), {}, state).squeeze(1);
+  const Call call = checked_call(token);
+  if (in.x.is_cuda()) return ssd_forward_cuda(token, nullptr, &state).squeeze(1);
+  return run_forward(token, call, {}, state).squeeze(1);
 }
 
 }  // namespace exactmamba::ops

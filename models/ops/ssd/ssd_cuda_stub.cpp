@@ -1,21 +1,13 @@
 // Stands in for the CUDA kernels in a build without them.
 #include "models/ops/checks.h"
-#include "models/ops/ssd/ssd_params.h"
+#include "models/ops/ssd/ssd_cuda.h"
 
 namespace exactmamba::ops {
 
-template <class T>
-void ssd_forward_cuda(const SsdParams<T>&) {
+at::Tensor ssd_forward_cuda(const SsdInputs&, SsdSaved*, at::Tensor*) { refuse_cuda("ssd"); }
+void ssd_backward_cuda(const SsdInputs&, const SsdSaved&, const at::Tensor&, const at::Tensor&,
+                       SsdGradients&) {
   refuse_cuda("ssd");
 }
-template <class T>
-void ssd_backward_cuda(const SsdParams<T>&) {
-  refuse_cuda("ssd");
-}
-
-template void ssd_forward_cuda(const SsdParams<float>&);
-template void ssd_forward_cuda(const SsdParams<double>&);
-template void ssd_backward_cuda(const SsdParams<float>&);
-template void ssd_backward_cuda(const SsdParams<double>&);
 
 }  // namespace exactmamba::ops

@@ -41,9 +41,5 @@ template <class T>
 void ssd_forward_cpu(const SsdParams<T>& params);
 template <class T>
 void ssd_backward_cpu(const SsdParams<T>& params);
-template <class T>
-void ssd_forward_cuda(const SsdParams<T>& params);
-template <class T>
-void ssd_backward_cuda(const SsdParams<T>& params);
 
 }  // namespace exactmamba::ops

@@ -48,7 +48,7 @@ TEST(Sequences, BoundariesAreChecked) {
       [] {
         sequences_of(boundaries({0, 5, 10}).to(at::kLong), 2, 5);
       },
-      {"cu_seqlens", "Long", "Int"});
+      {"cu_seqlens", "int64", "int32"});
 }
 
 TEST(Checks, ShapesNameTensorAndBothValues) {
@@ -57,9 +57,9 @@ TEST(Checks, ShapesNameTensorAndBothValues) {
   conv.weight = at::ones({4, 4});
   expect_refused([&] { causal_conv1d_forward(conv); }, {"causal_conv1d", "weight", "(4, 4)", "(3, 4)"});
   conv.weight = at::ones({3, 4}, at::kDouble);
-  expect_refused([&] { causal_conv1d_forward(conv); }, {"weight", "Double", "Float", "x"});
+  expect_refused([&] { causal_conv1d_forward(conv); }, {"weight", "float64", "float32", "x"});
   conv.x = at::ones({2, 5, 3}, at::kHalf);
-  expect_refused([&] { causal_conv1d_forward(conv); }, {"x", "Half", "Float or Double"});
+  expect_refused([&] { causal_conv1d_forward(conv); }, {"x", "float16", "float32 or float64"});
   conv.x = at::ones({2, 3, 5}).transpose(1, 2);
   conv.weight = at::ones({3, 4});
   expect_refused([&] { causal_conv1d_forward(conv); }, {"x", "contiguous"});

@@ -1,0 +1,37 @@
+#include "core/device.h"
+
+#include <dlfcn.h>
+
+#include "core/error.h"
+#include "core/gpu.h"
+
+namespace exactmamba::core {
+namespace {
+
+/// Its constructors register the CUDA side of every operator of LibTorch.
+void load_libtorch_cuda() {
+  static const bool loaded = [] {
+    require(
+        dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr,
+        "there is a GPU, but LibTorch's CUDA library cannot be loaded: {}; run CUDA=1 cmake/setup.sh, which "
+        "fetches what it needs, or use device = \"cpu\"",
+        dlerror());
+    return true;
+  }();
+  static_cast<void>(loaded);
+}
+
+}  // namespace
+
+at::Device device_from_name(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  const Gpus gpus = find_gpus();
+  if (gpus.count == 0) {
+    require(name != "cuda", "device is \"cuda\", but {}; use device = \"cpu\"", gpus.reason);
+    return at::kCPU;
+  }
+  load_libtorch_cuda();
+  return {at::kCUDA, 0};
+}
+
+}  // namespace exactmamba::core

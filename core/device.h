@@ -1,0 +1,20 @@
+// Which device computes. LibTorch's CUDA library is loaded when a GPU is first asked for, so the program
+// starts on machines that have neither a GPU nor NVIDIA's libraries.
+#pragma once
+
+#include <string>
+
+#include <c10/core/Device.h>
+
+#include "core/names.h"
+
+namespace exactmamba::core {
+
+inline constexpr Names<3> kDeviceNames = {"auto", "cpu", "cuda"};
+
+/// "cpu"; "cuda": the first GPU; "auto": the first GPU if this build has CUDA kernels and there is one, else
+/// the CPU. @throws InputError when "cuda" cannot be had, or "auto" finds a GPU but not LibTorch's CUDA
+/// library
+at::Device device_from_name(const std::string& name);
+
+}  // namespace exactmamba::core

@@ -1,0 +1,96 @@
+#include "models/ops/causal_conv1d/causal_conv1d_cuda.h"
+
+#include <ATen/ops/empty.h>
+
+#include "models/ops/causal_conv1d/causal_conv1d_cuda_params.h"
+#include "models/ops/cuda/tensors.h"
+
+namespace exactmamba::ops {
+namespace {
+
+constexpr const char* kOp = "causal_conv1d";
+
+template <class T>
+CausalConv1dCudaParams<T> params_of(const CausalConv1dInputs& in, const at::Tensor& cu_seqlens) {
+  core::require(in.weight.size(1) <= kMaxConvWidth, "causal_conv1d: {} taps, but a GPU knows at most {}",
+                in.weight.size(1), kMaxConvWidth);
+  CausalConv1dCudaParams<T> params;
+  params.tokens = in.x.size(0) * in.x.size(1);
+  params.channels = in.x.size(2);
+  params.width = in.weight.size(1);
+  params.activation = in.activation;
+  params.cu_seqlens = device_data<const int32_t>(cu_seqlens);
+  params.sequence_count = sequence_count(cu_seqlens, in.x.size(0));
+  params.x = device_rows<const T>(in.x);
+  params.weight = device_data<const float>(in.weight);
+  params.bias = device_data<const float>(in.bias);
+  params.initial_states = device_data<const float>(in.initial_states);
+  params.stream = stream_of(in.x);
+  return params;
+}
+
+at::Tensor boundaries(const CausalConv1dInputs& in) {
+  return cu_seqlens_on(in.x.device(), in.cu_seqlens, in.x.size(0), in.x.size(1));
+}
+
+/// One token of every sequence; the state is shifted where it is.
+at::Tensor step(const CausalConv1dInputs& in, at::Tensor& state) {
+  at::Tensor out = at::empty(in.x.sizes(), in.x.options());
+  dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
+    CausalConv1dStepCudaParams<T> params;
+    params.batch = in.x.size(0);
+    params.channels = in.x.size(2);
+    params.width = in.weight.size(1);
+    params.activation = in.activation;
+    params.x = device_data<const T>(in.x);
+    params.x_stride = in.x.stride(0);
+    params.weight = device_data<const float>(in.weight);
+    params.bias = device_data<const float>(in.bias);
+    params.state = device_data<float>(state);
+    params.out = device_data<T>(out);
+    params.out_stride = out.stride(0);
+    params.stream = stream_of(in.x);
+    check_launch(kOp, launch_causal_conv1d_step(params));
+  });
+  return out;
+}
+
+}  // namespace
+
+at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs& in, at::Tensor* final_states) {
+  const bool in_place = final_states && final_states->defined() && final_states->is_same(in.initial_states);
+  if (in_place && in.x.size(1) == 1) return step(in, *final_states);
+  at::Tensor out = at::empty(in.x.sizes(), in.x.options());
+  const at::Tensor cu_seqlens = boundaries(in);
+  const int64_t sequences = sequence_count(cu_seqlens, in.x.size(0));
+  at::Tensor last;
+  if (final_states) last = empty_float(in.x, {sequences, in.x.size(2), in.weight.size(1) - 1});
+  dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
+    auto params = params_of<T>(in, cu_seqlens);
+    params.out = device_rows<T>(out);
+    params.final_states = device_data<float>(last);
+    check_launch(kOp, launch_causal_conv1d_forward(params));
+  });
+  if (in_place)
+    final_states->copy_(last);
+  else if (final_states)
+    *final_states = last;
+  return out;
+}
+
+void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
+                                 CausalConv1dGradients& gradients) {
+  const at::Tensor cu_seqlens = boundaries(in);
+  dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
+    auto params = params_of<T>(in, cu_seqlens);
+    params.grad_out = device_rows<const T>(grad_out);
+    params.grad_x = device_rows<T>(gradients.x);
+    params.grad_weight = device_data<float>(gradients.weight);
+    params.grad_bias = device_data<float>(gradients.bias);
+    const at::Tensor workspace = workspace_of(in.x, causal_conv1d_backward_workspace(params));
+    params.workspace = workspace.mutable_data_ptr();
+    check_launch(kOp, launch_causal_conv1d_backward(params));
+  });
+}
+
+}  // namespace exactmamba::ops

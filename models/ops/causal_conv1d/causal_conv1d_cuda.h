@@ -1,0 +1,14 @@
+// The operator on a GPU: float, bfloat16 or half; weight, bias, their gradients and states are float. The
+// tensors have been checked.
+#pragma once
+
+#include "models/ops/causal_conv1d/causal_conv1d.h"
+
+namespace exactmamba::ops {
+
+/// `final_states` that are defined are written where they are (they may be in.initial_states), else made.
+at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs& in, at::Tensor* final_states);
+void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
+                                 CausalConv1dGradients& gradients);
+
+}  // namespace exactmamba::ops

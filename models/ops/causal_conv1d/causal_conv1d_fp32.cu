@@ -1,0 +1,10 @@
+#include "models/ops/causal_conv1d/causal_conv1d_kernel.cuh"
+
+namespace exactmamba::ops {
+
+template size_t causal_conv1d_backward_workspace(const CausalConv1dCudaParams<float>&);
+template cudaError_t launch_causal_conv1d_forward(const CausalConv1dCudaParams<float>&);
+template cudaError_t launch_causal_conv1d_backward(const CausalConv1dCudaParams<float>&);
+template cudaError_t launch_causal_conv1d_step(const CausalConv1dStepCudaParams<float>&);
+
+}  // namespace exactmamba::ops

@@ -1,0 +1,68 @@
+// Second stage of a deterministic reduction over rows: the blocks of the first stage leave `parts` rows of
+// partial sums, which are added up here in a fixed order.
+#pragma once
+
+#include <cstdint>
+#include <cuda_runtime.h>
+
+#include "models/ops/cuda/launch.h"
+
+namespace exactmamba::ops {
+
+/// `partial` (parts, columns). Columns below `split` are added to first[column], the others to second[column
+/// − split]; both nullable.
+struct ColumnSums {
+  const float* partial = nullptr;
+  int parts = 0;
+  int64_t columns = 0, split = 0;
+  float* first = nullptr;
+  float* second = nullptr;
+};
+
+inline constexpr int kMostColumnSumRows = 32;
+
+/// For the first stage: lets the second one be set up while the first still runs.
+__device__ __forceinline__ void allow_dependent_launch() {
+#if __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
+static __global__ void __launch_bounds__(32 * kMostColumnSumRows)
+    column_sums_kernel(const __grid_constant__ ColumnSums sums) {
+  __shared__ float totals[kMostColumnSumRows][33];
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32, rows = blockDim.x / 32;
+  const int64_t column = int64_t(blockIdx.x) * 32 + lane;
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
+  float total = 0;
+  if (column < sums.columns) {
+#pragma unroll 8
+    for (int part = row; part < sums.parts; part += rows) total += sums.partial[part * sums.columns + column];
+  }
+  totals[row][lane] = total;
+  __syncthreads();
+  if (row > 0 || column >= sums.columns) return;
+#pragma unroll 8
+  for (int i = 1; i < rows; ++i) total += totals[i][lane];
+  float* to = column < sums.split ? sums.first : sums.second;
+  if (to) to[column < sums.split ? column : column - sums.split] += total;
+}
+
+/// Directly behind the first stage, which calls allow_dependent_launch().
+inline cudaError_t launch_column_sums(const ColumnSums& sums, cudaStream_t stream) {
+  const int rows = sums.parts < 8 * kMostColumnSumRows ? ceil_divide(sums.parts, 8) : kMostColumnSumRows;
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = static_cast<unsigned>(ceil_divide<int64_t>(sums.columns, 32));
+  config.blockDim = static_cast<unsigned>(32 * rows);
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = device_attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, column_sums_kernel, sums);
+}
+
+}  // namespace exactmamba::ops

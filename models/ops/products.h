@@ -1,0 +1,12 @@
+// sum += a · b in place, without a temporary.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace exactmamba::ops {
+
+/// a (m, k), b (k, n) of one dtype; `sum` (m, n) of the same or a wider one, in which the products are
+/// summed: nothing is rounded on the way into a gradient.
+void add_product(at::Tensor& sum, const at::Tensor& a, const at::Tensor& b);
+
+}  // namespace exactmamba::ops

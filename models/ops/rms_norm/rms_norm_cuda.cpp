@@ -1,0 +1,66 @@
+#include "models/ops/rms_norm/rms_norm_cuda.h"
+
+#include <ATen/ops/empty_like.h>
+
+#include "models/ops/cuda/tensors.h"
+#include "models/ops/rms_norm/rms_norm_cuda_params.h"
+
+namespace exactmamba::ops {
+namespace {
+
+constexpr const char* kOp = "rms_norm";
+
+template <class T>
+RmsNormCudaParams<T> params_of(const at::Tensor& rows, const at::Tensor& weight) {
+  RmsNormCudaParams<T> params;
+  params.size = weight.size(0);
+  params.rows = params.size == 0 ? 0 : rows.numel() / params.size;
+  params.weight = device_data<const float>(weight);
+  params.stream = stream_of(rows);
+  return params;
+}
+
+}  // namespace
+
+RmsNormOutputs rms_norm_forward_cuda(const RmsNormInputs& in) {
+  RmsNormOutputs outputs;
+  outputs.out = at::empty_like(in.x);
+  outputs.rstd = empty_float(in.x, in.x.sizes().slice(0, in.x.dim() - 1));
+  const bool is_sum = !in.residual.defined() && in.x.scalar_type() == at::kFloat;
+  outputs.residual_out = is_sum ? in.x : empty_float(in.x, in.x.sizes());
+  dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
+    auto params = params_of<T>(in.x, in.weight);
+    params.eps = static_cast<float>(in.eps);
+    params.x = device_data<const T>(in.x);
+    params.residual = device_data<const float>(in.residual);
+    params.out = device_data<T>(outputs.out);
+    if (!is_sum) params.sum = device_data<float>(outputs.residual_out);
+    params.rstd = device_data<float>(outputs.rstd);
+    check_launch(kOp, launch_rms_norm_forward(params));
+  });
+  return outputs;
+}
+
+RmsNormGradient rms_norm_backward_cuda(const at::Tensor& residual_out, const at::Tensor& rstd,
+                                       const at::Tensor& weight, const at::Tensor& grad_out,
+                                       const at::Tensor& grad_residual_out, at::Tensor& grad_weight) {
+  RmsNormGradient gradient;
+  gradient.residual = at::empty_like(residual_out);
+  gradient.x = grad_out.scalar_type() == at::kFloat ? gradient.residual : at::empty_like(grad_out);
+  dispatch_cuda(grad_out.scalar_type(), [&]<class T>() {
+    auto params = params_of<T>(grad_out, weight);
+    params.residual_out = device_data<const float>(residual_out);
+    params.saved_rstd = device_data<const float>(rstd);
+    params.grad_out = device_data<const T>(grad_out);
+    params.grad_residual_out = device_data<const float>(grad_residual_out);
+    params.grad_x = device_data<float>(gradient.residual);
+    if constexpr (!std::is_same_v<T, float>) params.grad_x_rounded = device_data<T>(gradient.x);
+    params.grad_weight = device_data<float>(grad_weight);
+    const at::Tensor workspace = workspace_of(grad_out, rms_norm_backward_workspace(params));
+    params.workspace = workspace.mutable_data_ptr();
+    check_launch(kOp, launch_rms_norm_backward(params));
+  });
+  return gradient;
+}
+
+}  // namespace exactmamba::ops

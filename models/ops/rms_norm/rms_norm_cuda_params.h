@@ -1,0 +1,44 @@
+// The contract between rms_norm.cpp and its CUDA kernels. T: float, __nv_bfloat16 or __half. All tensors are
+// contiguous (rows, d); the residual stream, its gradient and the weight are fp32 whatever T is.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cuda_runtime_api.h>
+
+namespace exactmamba::ops {
+
+template <class T>
+struct RmsNormCudaParams {
+  int64_t rows = 0, size = 0;  // size: d, at most 8192
+  float eps = 0;
+  const float* weight = nullptr;  // (d)
+
+  // forward
+  const T* x = nullptr;
+  const float* residual = nullptr;  // [nullable]
+  T* out = nullptr;
+  float* sum = nullptr;   // x + residual; x in fp32 without residual [nullable]; may be residual
+  float* rstd = nullptr;  // (rows) [nullable]
+
+  // backward
+  const float* residual_out = nullptr;
+  const float* saved_rstd = nullptr;
+  const T* grad_out = nullptr;
+  const float* grad_residual_out = nullptr;  // [nullable]
+  float* grad_x = nullptr;                   // may be grad_residual_out
+  T* grad_x_rounded = nullptr;               // grad_x in T [nullable]
+  float* grad_weight = nullptr;              // (d), added to [nullable]
+  void* workspace = nullptr;                 // rms_norm_backward_workspace() bytes
+
+  cudaStream_t stream = nullptr;
+};
+
+template <class T>
+size_t rms_norm_backward_workspace(const RmsNormCudaParams<T>& params);
+template <class T>
+cudaError_t launch_rms_norm_forward(const RmsNormCudaParams<T>& params);
+template <class T>
+cudaError_t launch_rms_norm_backward(const RmsNormCudaParams<T>& params);
+
+}  // namespace exactmamba::ops

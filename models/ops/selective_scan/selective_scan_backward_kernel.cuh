@@ -1,0 +1,705 @@
+// The Mamba-1 scan on the GPU, backward.
+//
+// The warps walk over the tiles of their row from the last to the first. In a tile every warp computes Δ,
+// Δ·u and ∂y once, runs from the saved state forward to leave the state in front of every group of four
+// tokens in shared memory, and then takes the groups from the last to the first: it recomputes the group's
+// decays and states in registers and goes back through it with the adjoint state. Sums over states (for Δ, u
+// and z) are transposed within the warp as in forward. Sums over channels (for B and C) are taken over the
+// warp by shuffles, over the block through shared memory, and over the blocks by a second launch, each in a
+// fixed order. So are those over rows, for the parameters.
+#pragma once
+
+#include "models/ops/selective_scan/selective_scan_kernel.cuh"
+
+namespace exactmamba::ops::scan {
+
+/// Shared memory of the backward kernel, in floats.
+template <class Shape>
+struct BackwardMemory {
+  // Sums over the eight columns of a warp halve the states of a lane twice. For that to need no selection,
+  // column i keeps its states in the order n ^ (i % 4), and B and C lie in memory in all four orders.
+  static constexpr bool kPermuted = Shape::kColumns == 8;
+  static constexpr int kCopies = kPermuted ? 4 : 1;
+  static constexpr int kPitch = 2 * kCopies * Shape::kPadded;  // B and C of a token
+  static constexpr int kCoefficients = kTile * kPitch;
+  static constexpr int kStates = Shape::kChannels * Shape::kStates * 32;  // in front of a group
+  using Exchange = ExchangeLayout<Shape, 2 * Shape::kChannels>;           // Δ and Δ·u
+  using GradY = ExchangeLayout<Shape, Shape::kChannels>;
+  static constexpr int kSums = kGroup * 2 * Shape::kPadded;  // ∂B and ∂C of a group
+  // A group's sums take the place of the states in front of it, which are no longer needed, and the block
+  // adds them up once a tile. With many states they do not fit there and are added up after every group.
+  static constexpr bool kSumsByTile = kSums <= kStates;
+  static constexpr int kOfWarp =
+      kGroups * (kStates + Exchange::kGroupSize + GradY::kGroupSize) + (kSumsByTile ? 0 : kSums);
+  template <class T>
+  static constexpr size_t bytes(int warps) {
+    return (kCoefficients + warps * kOfWarp + TileStage<Shape, T>::kFloats) * sizeof(float);
+  }
+};
+
+/// What the backward kernel leaves to the launches behind it.
+struct BackwardPartials {
+  float* BC;            // (blocks of channels, 2, rows of this part, L, N)
+  float *A, *D, *bias;  // (rows · segments, D, N), (…, D), (…, D)
+};
+
+/// Sums over the columns of a warp; V values go in and V / kColumns come out: column i gets the i-th share.
+template <class Shape, int V>
+__device__ __forceinline__ void sum_over_columns(float (&v)[V], int column) {
+  int size = V;
+#pragma unroll
+  for (int mask = Shape::kColumns / 2; mask > 0; mask /= 2) {
+    size /= 2;
+    const bool upper = column & mask;
+#pragma unroll
+    for (int i = 0; i < V / 2; ++i)
+      if (i < size) {
+        const float keep = upper ? v[i + size] : v[i], send = upper ? v[i] : v[i + size];
+        v[i] = keep + __shfl_xor_sync(kFullWarp, send, mask * Shape::kLanes);
+      }
+  }
+}
+
+template <int kSize>
+__device__ __forceinline__ void write_floats(float* to, const float* from) {
+  if constexpr (kSize == 2)
+    *reinterpret_cast<float2*>(to) = make_float2(from[0], from[1]);
+  else {
+#pragma unroll
+    for (int i = 0; i < kSize; i += 4)
+      *reinterpret_cast<float4*>(to + i) = make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]);
+  }
+}
+
+/// Between the order of the states in (D, N) and that of the lane; its own inverse.
+template <class Shape>
+__device__ __forceinline__ void permute_states(float (&v)[Shape::kChannels][Shape::kStates], int column) {
+  if constexpr (BackwardMemory<Shape>::kPermuted) {
+#pragma unroll
+    for (int c = 0; c < Shape::kChannels; ++c) {
+      const float a = column & 1 ? v[c][1] : v[c][0], b = column & 1 ? v[c][0] : v[c][1];
+      const float d = column & 1 ? v[c][3] : v[c][2], e = column & 1 ? v[c][2] : v[c][3];
+      v[c][0] = column & 2 ? d : a, v[c][1] = column & 2 ? e : b;
+      v[c][2] = column & 2 ? a : d, v[c][3] = column & 2 ? b : e;
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void prefetch(const T* data) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(data));
+}
+
+template <class T, class Shape, bool kVector>
+__global__ void __launch_bounds__(384, 1)
+    backward_kernel(const __grid_constant__ SelectiveScanCudaParams<T> p,
+                    const __grid_constant__ ScanGrid grid, const __grid_constant__ BackwardPartials partials,
+                    const float* carry) {
+  constexpr int kChannels = Shape::kChannels, kStates = Shape::kStates, kPadded = Shape::kPadded;
+  using Memory = BackwardMemory<Shape>;
+  using Exchange = typename Memory::Exchange;
+  using GradY = typename Memory::GradY;
+  constexpr int kPitch = Memory::kPitch, kC = kPitch / 2;  // C lies behind the copies of B
+  extern __shared__ __align__(16) float shared[];
+
+  const Place<Shape> place(p, grid);
+  const StatePlace<Shape> state_place = place.states(p, grid);
+  const int length = static_cast<int>(p.length), N = static_cast<int>(p.states), q = place.q;
+  const int tiles = (length + kTile - 1) / kTile, warps = blockDim.x / 32;
+  const int first_tile = place.segment * grid.segment_tiles,
+            end_tile = min(tiles, first_tile + grid.segment_tiles);
+  const int64_t state_size = p.channels * p.states;
+  const bool loads = Shape::kLanes <= kGroup || q < kGroup;
+  // Tokens from here on do not exist for this lane.
+  const int end_token = pinned(loads && place.channels > 0 ? length : 0),
+            z_end_token = pinned(p.z.data ? end_token : 0);
+  const int has_z = pinned(p.z.data != nullptr);
+
+  // Places in shared memory: of the warp, and the lane's in it.
+  const int order = Memory::kPermuted ? place.column % 4 : 0;
+  const int of_warp = Memory::kCoefficients + place.warp * Memory::kOfWarp;
+  float* const coefficients = shared + pinned(order * kPadded + q * kStates);
+  float* const states_of_warp = shared + of_warp;
+  float* const saved = shared + pinned(of_warp + place.lane * 4);
+  const int exchange_begin = of_warp + kGroups * Memory::kStates;
+  const int grad_y_begin = exchange_begin + kGroups * Exchange::kGroupSize;
+  float* const exchange = shared + pinned(exchange_begin + place.column * (2 * kChannels));
+  float* const exchange_own =
+      shared + pinned(exchange_begin + place.column * (2 * kChannels) + q * Exchange::kToken);
+  float* const grad_y_of = shared + pinned(grad_y_begin + place.column * kChannels);
+  float* const grad_y_own = shared + pinned(grad_y_begin + place.column * kChannels + q * GradY::kToken);
+  float* const group_sums = shared + grad_y_begin + kGroups * GradY::kGroupSize;  // without kSumsByTile
+
+  // At the lane's token of the group that is walked next.
+  const int last_token = end_tile * kTile - kGroup + q;
+  TokenCursor<const T> u_at(p.u, place.row, place.channel, last_token),
+      delta_at(p.delta, place.row, place.channel, last_token),
+      z_at(p.z, place.row, place.channel, last_token),
+      grad_out_at(p.grad_out, place.row, place.channel, last_token);
+  TokenCursor<T> grad_u_at(p.grad_u, place.row, place.channel, last_token),
+      grad_delta_at(p.grad_delta, place.row, place.channel, last_token),
+      grad_z_at(p.grad_z, place.row, place.channel, last_token);
+  float exponent[kChannels][kStates], adjoint[kChannels][kStates] = {}, grad_A[kChannels][kStates] = {};
+  float skip[kChannels], bias[kChannels], grad_D[kChannels] = {}, grad_bias[kChannels] = {};
+  load_exponents(state_place, p.A, exponent);
+  permute_states<Shape>(exponent, place.column);
+  load_channels(p.D, place.channel, place.channels, skip);
+  load_channels(p.delta_bias, place.channel, place.channels, bias);
+
+  SequenceStarts starts(p, place.row, min(end_tile * kTile + 1, length));
+  if (carry)
+    state_place.load(carry + (static_cast<int64_t>(place.row) * grid.segments + place.segment) * state_size,
+                     adjoint);
+  else if (p.grad_last_state)
+    state_place.load(p.grad_last_state + (p.cu_seqlens ? starts.next - 1 : place.row) * state_size, adjoint);
+  permute_states<Shape>(adjoint, place.column);
+
+  const auto restart = [&](float(&state)[kChannels][kStates], const float* from, int64_t sequence) {
+    if (from) {
+      state_place.load(from + sequence * state_size, state);
+      permute_states<Shape>(state, pinned(place.column));
+    } else {
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c)
+#pragma unroll
+        for (int n = 0; n < kStates; ++n) state[c][n] = 0.f;
+    }
+  };
+  const auto fill = [&](int tile) {
+    fill_tile<Shape, Memory::kCopies>(shared, kPitch, p.B, place.row, int64_t{place.group} * N, N,
+                                      tile * kTile, length, grid.vector_bc);
+    fill_tile<Shape, Memory::kCopies>(shared + kC, kPitch, p.C, place.row, int64_t{place.group} * N, N,
+                                      tile * kTile, length, grid.vector_bc);
+  };
+  using Stage = TileStage<Shape, T>;
+  float* const stage = shared + Memory::kCoefficients + warps * Memory::kOfWarp;
+  /// The tile before the one whose last group comes next.
+  const auto prefetch_tile_before = [&] {
+    const int ahead = place.lane - 2 * kTile + kGroup - q;
+    if (place.channels == 0) return;
+    prefetch(delta_at.ahead(ahead));
+    prefetch(u_at.ahead(ahead));
+    prefetch(grad_out_at.ahead(ahead));
+    if (has_z) prefetch(z_at.ahead(ahead));
+  };
+
+  // Δ, Δ·u and ∂y of the warp's channels for a whole tile.
+  const auto prepare_tile = [&](int tile) {
+    constexpr int kBatch = 4;  // groups whose loads are under way together
+#pragma unroll 1
+    for (int first = 0; first < kGroups; first += kBatch) {
+      RawPack<T, kChannels, kVector> delta[kBatch], u[kBatch], z[kBatch], grad_out[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int t = tile * kTile + (first + i) * kGroup + q, ahead = (first + i + 1 - kGroups) * kGroup;
+        delta[i].load(delta_at.ahead(ahead), t < end_token, place.channels);
+        u[i].load(u_at.ahead(ahead), t < end_token, place.channels);
+        z[i].load(z_at.ahead(ahead), t < z_end_token, place.channels);
+        grad_out[i].load(grad_out_at.ahead(ahead), t < end_token, place.channels);
+      }
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        float step[kChannels], weight[kChannels], grad_y[kChannels];
+#pragma unroll
+        for (int c = 0; c < kChannels; ++c) {
+          const float biased = delta[i][c] + bias[c], smooth = softplus<T>(biased), gate = z[i][c];
+          step[c] = tile * kTile + (first + i) * kGroup + q < end_token ? (p.delta_softplus ? smooth : biased)
+                                                                        : 0.f;
+          weight[c] = step[c] * u[i][c];
+          grad_y[c] = grad_out[i][c] * (has_z ? gate * sigmoid(gate) : 1.f);
+        }
+        if (loads) {
+          write_exchange<Shape>(exchange_own + (first + i) * Exchange::kGroupSize, step, weight);
+          float* const to = grad_y_own + (first + i) * GradY::kGroupSize;
+          if constexpr (kChannels == 2)
+            *reinterpret_cast<float2*>(to) = make_float2(grad_y[0], grad_y[1]);
+          else
+            *to = grad_y[0];
+        }
+      }
+    }
+  };
+  const auto read_grad_y = [&](const float* from, float(&grad_y)[kChannels]) {
+    if constexpr (kChannels == 2) {
+      const float2 v = *reinterpret_cast<const float2*>(from);
+      grad_y[0] = v.x, grad_y[1] = v.y;
+    } else {
+      grad_y[0] = *from;
+    }
+  };
+
+  // The state in front of every group, from the one in front of the tile.
+  const auto sweep_tile = [&](float(&state)[kChannels][kStates], unsigned broken) {
+    const auto save = [&](int group) {
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c)
+#pragma unroll
+        for (int n = 0; n < kStates; n += 4)
+          *reinterpret_cast<float4*>(saved + group * Memory::kStates + (c * kStates + n) * 32) =
+              make_float4(state[c][n], state[c][n + 1], state[c][n + 2], state[c][n + 3]);
+    };
+    const auto sweep_token = [&](const float* exchanged, const float* token_coefficients) {
+      float delta[kChannels], weight[kChannels], B[kStates];
+      read_exchange<Shape>(exchanged, delta, weight);
+      read_states(token_coefficients, B);
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c)
+#pragma unroll
+        for (int n = 0; n < kStates; ++n)
+          state[c][n] = fmaf(exp2_fast(delta[c] * exponent[c][n]), state[c][n], weight[c] * B[n]);
+    };
+    const float *exchanged = exchange, *group_coefficients = coefficients;
+    if (!broken) {
+      save(0);
+#pragma unroll 1
+      for (int group = 1; group < kGroups; ++group) {
+#pragma unroll
+        for (int i = 0; i < kGroup; ++i)
+          sweep_token(exchanged + i * Exchange::kToken, group_coefficients + i * kPitch);
+        exchanged += Exchange::kGroupSize, group_coefficients += kGroup * kPitch;
+        save(group);
+      }
+    } else {
+#pragma unroll 1
+      for (int offset = 0; offset < kTile; ++offset) {
+        if (offset % kGroup == 0) save(offset / kGroup);
+        if (starts.at(offset)) restart(state, p.initial_state, starts.sequence(offset));
+        sweep_token(exchanged + offset / kGroup * Exchange::kGroupSize + offset % kGroup * Exchange::kToken,
+                    group_coefficients + offset * kPitch);
+      }
+    }
+  };
+
+  // Forward through a group, then back.
+  const auto walk_group = [&](int tile, int group, auto broken) {
+    constexpr bool kBroken = decltype(broken)::value;
+    const int token = tile * kTile + group * kGroup + q;
+    const bool exists = token < end_token;
+    // Read again for the end of the group, rather than kept: they are in the caches.
+    RawPack<T, kChannels, kVector> raw_delta, raw_u, raw_z, raw_grad_out;
+    raw_delta.load(delta_at.here(), exists, place.channels);
+    raw_u.load(u_at.here(), exists, place.channels);
+    raw_z.load(z_at.here(), token < z_end_token, place.channels);
+    raw_grad_out.load(grad_out_at.here(), exists, place.channels);
+
+    const float* const exchanged = exchange + group * Exchange::kGroupSize;
+    const float* const grad_y_group = grad_y_of + group * GradY::kGroupSize;
+    const float* const group_coefficients = coefficients + group * kGroup * kPitch;
+    float* const sums_to = Memory::kSumsByTile ? states_of_warp + group * Memory::kStates : group_sums;
+
+    float state[kChannels][kStates], decay[kGroup][kChannels][kStates], faded[kGroup][kChannels][kStates];
+    float y[kGroup][kChannels];
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c)
+#pragma unroll
+      for (int n = 0; n < kStates; n += 4) {
+        const float4 v =
+            *reinterpret_cast<const float4*>(saved + group * Memory::kStates + (c * kStates + n) * 32);
+        state[c][n] = v.x, state[c][n + 1] = v.y, state[c][n + 2] = v.z, state[c][n + 3] = v.w;
+      }
+    if constexpr (Memory::kSumsByTile) __syncwarp();  // the sums will overwrite them
+
+    // Sums over the warp's channels of one value for every token and state of a lane, kind 0 for ∂B, 1 for
+    // ∂C.
+    constexpr int kKept = Memory::kPermuted ? 1 : kStates;
+    float sums[kGroup * kKept];
+    const auto collect_sum = [&](int i, const float(&v)[kStates]) {
+      if constexpr (Memory::kPermuted) {
+        const float a = v[0] + __shfl_xor_sync(kFullWarp, v[2], 2 * Shape::kLanes);
+        const float b = v[1] + __shfl_xor_sync(kFullWarp, v[3], 2 * Shape::kLanes);
+        sums[i] = a + __shfl_xor_sync(kFullWarp, b, Shape::kLanes);
+      } else {
+#pragma unroll
+        for (int n = 0; n < kStates; ++n) sums[i * kStates + n] = v[n];
+      }
+    };
+    const auto write_sums = [&](int kind) {
+      if constexpr (Memory::kPermuted) {
+        const int upper = place.column / 4;  // gets tokens 1 and 3
+        float* const to = sums_to + kind * kGroup * kPadded + upper * kPadded + q * kStates + order;
+#pragma unroll
+        for (int j = 0; j < kGroup; j += 2) {
+          const float keep = upper ? sums[j + 1] : sums[j], send = upper ? sums[j] : sums[j + 1];
+          to[j * kPadded] = keep + __shfl_xor_sync(kFullWarp, send, 4 * Shape::kLanes);
+        }
+      } else {
+        constexpr int kShare = kGroup * kStates / Shape::kColumns;  // some states of a token, or whole tokens
+        sum_over_columns<Shape>(sums, place.column);
+        float* const to = sums_to + kind * kGroup * kPadded + q * kStates;
+        if constexpr (kShare <= kStates) {
+          const int first = place.column * kShare;
+          write_floats<kShare>(to + first / kStates * kPadded + first % kStates, sums);
+        } else {
+#pragma unroll
+          for (int i = 0; i < kShare / kStates; ++i)
+            write_floats<kStates>(to + (place.column * (kShare / kStates) + i) * kPadded, sums + i * kStates);
+        }
+      }
+    };
+
+#pragma unroll
+    for (int i = 0; i < kGroup; ++i) {
+      if constexpr (kBroken)
+        if (starts.at(group * kGroup + i))
+          restart(state, p.initial_state, starts.sequence(group * kGroup + i));
+      float delta[kChannels], weight[kChannels], grad_y[kChannels], B[kStates], C[kStates], sum[kStates];
+      read_exchange<Shape>(exchanged + i * Exchange::kToken, delta, weight);
+      read_grad_y(grad_y_group + i * GradY::kToken, grad_y);
+      read_states(group_coefficients + i * kPitch, B);
+      read_states(group_coefficients + i * kPitch + kC, C);
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+        y[i][c] = 0.f;
+#pragma unroll
+        for (int n = 0; n < kStates; ++n) {
+          decay[i][c][n] = exp2_fast(delta[c] * exponent[c][n]);
+          faded[i][c][n] = decay[i][c][n] * state[c][n];
+          state[c][n] = fmaf(weight[c], B[n], faded[i][c][n]);
+          y[i][c] = fmaf(state[c][n], C[n], y[i][c]);
+          sum[n] = c == 0 ? grad_y[c] * state[c][n] : fmaf(grad_y[c], state[c][n], sum[n]);
+        }
+      }
+      collect_sum(i, sum);
+    }
+    write_sums(1);
+
+    float ungated[kChannels];  // lane q gets token q's
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c)
+      ungated[c] = sum_to_tokens<Shape>(y[0][c], y[1][c], y[2][c], y[3][c], q);
+
+    float grad_weight[kGroup][kChannels], grad_step[kGroup][kChannels];
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) {
+      const int i = kGroup - 1 - j;
+      if constexpr (kBroken) {
+        const int behind = group * kGroup + i + 1;
+        if (starts.at(behind)) restart(adjoint, p.grad_last_state, starts.sequence(behind) - 1);
+      }
+      float delta[kChannels], weight[kChannels], grad_y[kChannels], B[kStates], C[kStates], sum[kStates];
+      read_exchange<Shape>(exchanged + i * Exchange::kToken, delta, weight);
+      read_grad_y(grad_y_group + i * GradY::kToken, grad_y);
+      read_states(group_coefficients + i * kPitch, B);
+      read_states(group_coefficients + i * kPitch + kC, C);
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+        grad_weight[i][c] = 0.f, grad_step[i][c] = 0.f;
+#pragma unroll
+        for (int n = 0; n < kStates; ++n) {
+          const float grad = fmaf(grad_y[c], C[n], adjoint[c][n]);
+          sum[n] = c == 0 ? grad * weight[c] : fmaf(grad, weight[c], sum[n]);
+          grad_weight[i][c] = fmaf(grad, B[n], grad_weight[i][c]);
+          const float grad_exponent = grad * faded[i][c][n];
+          grad_step[i][c] = fmaf(grad_exponent, exponent[c][n], grad_step[i][c]);
+          grad_A[c][n] = fmaf(grad_exponent, delta[c], grad_A[c][n]);
+          adjoint[c][n] = grad * decay[i][c][n];
+        }
+      }
+      collect_sum(i, sum);
+    }
+    write_sums(0);
+
+    // Lane q finishes token q.
+    float grad_u[kChannels], grad_delta[kChannels], grad_z[kChannels];
+    float delta[kChannels], weight[kChannels], grad_y[kChannels];
+    const int own = loads ? 0 : -q;  // lanes without a token read the first one's
+    read_exchange<Shape>(exchange_own + group * Exchange::kGroupSize + own * Exchange::kToken, delta, weight);
+    read_grad_y(grad_y_own + group * GradY::kGroupSize + own * GradY::kToken, grad_y);
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      const float of_weight =
+          sum_to_tokens<Shape>(grad_weight[0][c], grad_weight[1][c], grad_weight[2][c], grad_weight[3][c], q);
+      const float of_step =
+          sum_to_tokens<Shape>(grad_step[0][c], grad_step[1][c], grad_step[2][c], grad_step[3][c], q);
+      const float u = raw_u[c], z = raw_z[c], gate = sigmoid(z);
+      // The exponents carry a factor log2(e).
+      const float slope = p.delta_softplus ? sigmoid(raw_delta[c] + bias[c]) : 1.f;
+      grad_delta[c] = fmaf(of_weight, u, of_step * kLn2) * slope;
+      grad_u[c] = fmaf(of_weight, delta[c], grad_y[c] * skip[c]);
+      grad_z[c] = raw_grad_out[c] * fmaf(skip[c], u, ungated[c]) * (gate * fmaf(z, 1.f - gate, 1.f));
+      if (exists && (kVector || c < place.channels)) {
+        grad_D[c] = fmaf(grad_y[c], u, grad_D[c]);
+        grad_bias[c] += grad_delta[c];
+      }
+    }
+    if (p.grad_u.data) store_pack<kVector, kChannels>(grad_u_at.here(), grad_u, exists, place.channels);
+    if (p.grad_delta.data)
+      store_pack<kVector, kChannels>(grad_delta_at.here(), grad_delta, exists, place.channels);
+    if (p.grad_z.data) store_pack<kVector, kChannels>(grad_z_at.here(), grad_z, exists, place.channels);
+    delta_at.move(-kGroup), u_at.move(-kGroup), z_at.move(-kGroup), grad_out_at.move(-kGroup);
+    grad_u_at.move(-kGroup), grad_delta_at.move(-kGroup), grad_z_at.move(-kGroup);
+  };
+
+  // Adds the warps' sums for `tokens` tokens from `token` on, which lie at of_group(warp, group).
+  const auto add_warps = [&](int token, int tokens, auto sums_of) {
+    const int64_t rows = gridDim.x / grid.channel_blocks, row = place.row - grid.first_row;
+    float* const to = partials.BC + place.block * 2 * rows * p.length * N;
+    constexpr int kVectors = kPadded / 4;
+    for (int i = threadIdx.x; i < tokens * 2 * kVectors; i += blockDim.x) {
+      const int n = i % kVectors * 4, kind = i / kVectors % 2, t = i / (2 * kVectors);
+      if (token + t >= length || n >= N) continue;
+      float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
+      for (int w = 0; w < warps; ++w) {
+        const float4 v = *reinterpret_cast<const float4*>(sums_of(w, t / kGroup) +
+                                                          (kind * kGroup + t % kGroup) * kPadded + n);
+        sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+      }
+      float* const at = to + ((kind * rows + row) * p.length + token + t) * N + n;
+      if (N % 4 == 0) {
+        *reinterpret_cast<float4*>(at) = sum;
+      } else {
+        const float values[4] = {sum.x, sum.y, sum.z, sum.w};
+        for (int j = 0; j < 4 && n + j < N; ++j) at[j] = values[j];
+      }
+    }
+  };
+
+  fill(end_tile - 1);
+  __syncthreads();
+  for (int tile = end_tile - 1; tile >= first_tile; --tile) {
+    float state[kChannels][kStates];
+    state_place.load(p.saved_states + (static_cast<int64_t>(place.row) * tiles + tile) * state_size, state);
+    starts.retreat(tile * kTile);
+    const unsigned broken = starts.template broken_groups<true>();
+    prepare_tile(tile);
+    permute_states<Shape>(state, pinned(place.column));
+    __syncwarp();
+    sweep_tile(state, broken);
+    __syncwarp();
+    const bool staged = Stage::usable(N, grid.vector_bc) && tile > first_tile;
+    if (staged) {
+      Stage::copy(stage, p.B, p.C, place.row, int64_t{place.group} * N, (tile - 1) * kTile, length);
+      commit_copies();
+    }
+    if (tile > first_tile) prefetch_tile_before();
+#pragma unroll 1
+    for (int group = kGroups - 1; group >= 0; --group) {
+      if (!(broken >> group & 1))
+        walk_group(tile, group, std::false_type{});
+      else
+        walk_group(tile, group, std::true_type{});
+      if constexpr (!Memory::kSumsByTile) {
+        __syncthreads();
+        add_warps(tile * kTile + group * kGroup, kGroup, [&](int w, int) {
+          return shared + Memory::kCoefficients + (w + 1) * Memory::kOfWarp - Memory::kSums;
+        });
+        __syncthreads();
+      }
+    }
+    if constexpr (Memory::kSumsByTile) {
+      __syncthreads();
+      add_warps(tile * kTile, kTile, [&](int w, int group) {
+        return shared + Memory::kCoefficients + w * Memory::kOfWarp + group * Memory::kStates;
+      });
+    }
+    if (staged) {
+      wait_copies<0>();
+      Stage::template convert<Memory::kCopies>(stage, shared, shared + kC, kPitch);
+    } else if (tile > first_tile) {
+      fill(tile - 1);
+    }
+    __syncthreads();
+  }
+
+  permute_states<Shape>(grad_A, place.column);
+  const int64_t part = static_cast<int64_t>(place.row) * grid.segments + place.segment;
+  state_place.store(partials.A + part * state_size, grad_A);
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c) {
+    // Lanes from kGroup on hold zeros.
+#pragma unroll
+    for (int mask = 1; mask < kGroup; mask *= 2) {
+      grad_D[c] += __shfl_xor_sync(kFullWarp, grad_D[c], mask);
+      grad_bias[c] += __shfl_xor_sync(kFullWarp, grad_bias[c], mask);
+    }
+    if (q == 0 && c < place.channels) {
+      partials.D[part * p.channels + place.channel + c] = grad_D[c];
+      partials.bias[part * p.channels + place.channel + c] = grad_bias[c];
+    }
+  }
+}
+
+/// The gradients of B and C: sums over the blocks of a group. A thread takes kWidth states of one token.
+template <class T, int kWidth>
+__global__ void sum_blocks_kernel(const float* partials, Rows<T> grad_B, Rows<T> grad_C, int first_row,
+                                  int rows, int length, int states, int blocks_per_group) {
+  const int kind = blockIdx.y, group = blockIdx.z, vectors = states / kWidth;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (index >= static_cast<int64_t>(rows) * length * vectors) return;
+  const Rows<T>& to = kind == 0 ? grad_B : grad_C;
+  if (!to.data) return;
+  const int64_t kind_size = static_cast<int64_t>(rows) * length * states;
+  const float* from =
+      partials + (static_cast<int64_t>(group) * blocks_per_group * 2 + kind) * kind_size + index * kWidth;
+  float sum[kWidth] = {};
+#pragma unroll 8
+  for (int b = 0; b < blocks_per_group; ++b) {
+    const Pack<float, kWidth> pack = *reinterpret_cast<const Pack<float, kWidth>*>(from + b * 2 * kind_size);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum[i] += pack.value[i];
+  }
+  const int64_t token = index / vectors;
+  const int n = static_cast<int>(index % vectors) * kWidth;
+  T* const at = to.data + (first_row + token / length) * to.batch_stride + token % length * to.token_stride +
+                static_cast<int64_t>(group) * states + n;
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) at[i] = from_float<T>(sum[i]);
+}
+
+/// The gradients of A (n < N of a channel), D and the bias of Δ (one thread each): sums over rows and
+/// segments.
+static __global__ void sum_rows_kernel(BackwardPartials partials, float* grad_A, float* grad_D,
+                                       float* grad_bias, int64_t channels, int64_t states, int parts) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const auto add = [&](float* to, const float* from, int64_t at, int64_t size) {
+    if (!to) return;
+    float sum = 0.f;
+#pragma unroll 8
+    for (int part = 0; part < parts; ++part) sum += from[part * size + at];
+    to[at] += sum;
+  };
+  if (i < channels * states)
+    add(grad_A, partials.A, i, channels * states);
+  else if (i < channels * (states + 1))
+    add(grad_D, partials.D, i - channels * states, channels);
+  else if (i < channels * (states + 2))
+    add(grad_bias, partials.bias, i - channels * (states + 1), channels);
+}
+
+// ---- launch ----
+
+/// Warps of a block and how the workspace is laid out.
+struct BackwardPlan {
+  int warps;
+  ScanGrid grid;
+  int64_t rows;  // of the batch at a time
+  size_t segment_bytes, BC_bytes, A_bytes, channel_bytes;
+
+  size_t bytes() const { return segment_bytes + BC_bytes + A_bytes + 2 * channel_bytes; }
+};
+
+template <class Shape, class T>
+BackwardPlan backward_plan(const SelectiveScanCudaParams<T>& p) {
+  using Memory = BackwardMemory<Shape>;
+  constexpr int kResidentWarps = 12;  // of a multiprocessor: 168 registers a thread
+  constexpr size_t kMostPartials = size_t{256} << 20;
+  const int64_t per_group = p.channels / p.groups;
+  const int needed = static_cast<int>((per_group + Shape::kWarpChannels - 1) / Shape::kWarpChannels);
+  int device = 0, shared = 0, shared_of_processor = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  cudaDeviceGetAttribute(&shared_of_processor, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
+  const auto fits = [&](int warps) {
+    return Memory::template bytes<T>(warps) <= static_cast<size_t>(shared);
+  };
+
+  // Large blocks leave fewer partial sums of ∂B and ∂C, small ones fill the device more evenly.
+  BackwardPlan plan{};
+  plan.warps = 1;
+  double best = 0;
+  for (const int warps : {12, 6, 4, 2}) {
+    if (!fits(warps) || (warps > needed && warps > 2)) continue;
+    const ScanGrid grid = grid_of<Shape>(p, warps);
+    const int resident =
+        std::max(1, std::min<int>(kResidentWarps / warps,
+                                  shared_of_processor / (Memory::template bytes<T>(warps) + 1024)));
+    const double slots = multiprocessors() * static_cast<double>(resident);
+    const double blocks = static_cast<double>(p.batch * grid.channel_blocks);
+    const double waves =
+        blocks > slots ? (blocks / slots) / static_cast<int64_t>((blocks + slots - 1) / slots) : 1;
+    const double used = static_cast<double>(per_group) /
+                        (static_cast<double>(grid.blocks_per_group) * warps * Shape::kWarpChannels);
+    if (waves * used > best + 0.08) best = waves * used, plan.warps = warps;
+  }
+  plan.grid = grid_of<Shape>(p, plan.warps);
+  cut_into_segments(plan.grid, p.batch * plan.grid.channel_blocks,
+                    int64_t{multiprocessors()} * kResidentWarps / plan.warps);
+
+  const auto padded = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
+  const size_t row_bytes = sizeof(float) * 2 * plan.grid.channel_blocks * p.length * p.states;
+  plan.rows = std::clamp<int64_t>(kMostPartials / std::max<size_t>(row_bytes, 1), 1, p.batch);
+  const size_t parts = p.batch * plan.grid.segments;
+  plan.segment_bytes = padded(segment_bytes(p, plan.grid));
+  plan.BC_bytes = padded(row_bytes * plan.rows);
+  plan.A_bytes = padded(sizeof(float) * parts * p.channels * p.states);
+  plan.channel_bytes = padded(sizeof(float) * parts * p.channels);
+  return plan;
+}
+
+template <class T>
+cudaError_t launch_block_sums(const SelectiveScanCudaParams<T>& p, const ScanGrid& grid, int64_t rows,
+                              const float* partials) {
+  constexpr int kThreads = 256;
+  const int width = p.states % 4 == 0 ? 4 : 1;
+  const int64_t threads = rows * p.length * (p.states / width);
+  const dim3 blocks(static_cast<unsigned>((threads + kThreads - 1) / kThreads), 2,
+                    static_cast<unsigned>(p.groups));
+  const auto kernel = width == 4 ? sum_blocks_kernel<T, 4> : sum_blocks_kernel<T, 1>;
+  kernel<<<blocks, kThreads, 0, p.stream>>>(partials, p.grad_B, p.grad_C, grid.first_row,
+                                            static_cast<int>(rows), static_cast<int>(p.length),
+                                            static_cast<int>(p.states), grid.blocks_per_group);
+  return cudaGetLastError();
+}
+
+template <class T, class Shape, bool kVector>
+cudaError_t launch_backward(const SelectiveScanCudaParams<T>& p) {
+  BackwardPlan plan = backward_plan<Shape>(p);
+  char* const workspace = static_cast<char*>(p.workspace);
+  BackwardPartials partials{};
+  partials.BC = reinterpret_cast<float*>(workspace + plan.segment_bytes);
+  partials.A = partials.BC + plan.BC_bytes / sizeof(float);
+  partials.D = partials.A + plan.A_bytes / sizeof(float);
+  partials.bias = partials.D + plan.channel_bytes / sizeof(float);
+
+  float* carry = nullptr;
+  if (plan.grid.segments > 1) {
+    carry = reinterpret_cast<float*>(workspace);
+    // The same segments, by smaller blocks.
+    const int warps = forward_warps<Shape>(p);
+    ScanGrid grid = grid_of<Shape>(p, warps);
+    grid.segments = plan.grid.segments, grid.segment_tiles = plan.grid.segment_tiles;
+    if (const cudaError_t error = launch_segments<T, Shape, kVector, true>(p, grid, warps, carry))
+      return error;
+  }
+  const auto kernel = backward_kernel<T, Shape, kVector>;
+  const size_t bytes = BackwardMemory<Shape>::template bytes<T>(plan.warps);
+  if (const cudaError_t error = allow_shared(kernel, bytes)) return error;
+  for (int64_t row = 0; row < p.batch; row += plan.rows) {
+    const int64_t rows = std::min(plan.rows, p.batch - row);
+    plan.grid.first_row = static_cast<int>(row);
+    const dim3 blocks(static_cast<unsigned>(rows * plan.grid.channel_blocks), plan.grid.segments);
+    kernel<<<blocks, 32 * plan.warps, bytes, p.stream>>>(p, plan.grid, partials, carry);
+    if (const cudaError_t error = cudaGetLastError()) return error;
+    if (p.grad_B.data || p.grad_C.data)
+      if (const cudaError_t error = launch_block_sums(p, plan.grid, rows, partials.BC)) return error;
+  }
+  const int64_t threads = p.channels * (p.states + 2);
+  sum_rows_kernel<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, p.stream>>>(
+      partials, p.grad_A, p.grad_D, p.grad_delta_bias, p.channels, p.states,
+      static_cast<int>(p.batch * plan.grid.segments));
+  return cudaGetLastError();
+}
+
+}  // namespace exactmamba::ops::scan
+
+namespace exactmamba::ops {
+
+template <class T>
+size_t selective_scan_backward_workspace(const SelectiveScanCudaParams<T>& p) {
+  size_t bytes = 0;
+  scan::dispatch_shape(p, [&]<class Shape, bool kVector>() {
+    bytes = scan::backward_plan<Shape>(p).bytes();
+    return cudaSuccess;
+  });
+  return bytes;
+}
+
+template <class T>
+cudaError_t launch_selective_scan_backward(const SelectiveScanCudaParams<T>& p) {
+  if (!scan::valid(p)) return cudaErrorInvalidValue;
+  if (p.batch * p.length * p.channels == 0) return cudaSuccess;
+  return scan::dispatch_shape(
+      p, [&]<class Shape, bool kVector>() { return scan::launch_backward<T, Shape, kVector>(p); });
+}
+
+}  // namespace exactmamba::ops

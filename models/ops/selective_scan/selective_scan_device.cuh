@@ -1,0 +1,516 @@
+// What the kernels of the Mamba-1 scan share: arithmetic, access to memory, who does what.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <type_traits>
+
+#include "models/ops/selective_scan/selective_scan_cuda_params.h"
+
+namespace exactmamba::ops::scan {
+
+constexpr int kTile = kScanTile;
+constexpr int kGroup = 4;  // tokens
+constexpr int kGroups = kTile / kGroup;
+constexpr unsigned kFullWarp = 0xffffffffu;
+constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+
+template <int kLanesOfColumn, int kStatesOfLane, int kChannelsOfLane>
+struct ScanShape {
+  static constexpr int kLanes = kLanesOfColumn, kStates = kStatesOfLane, kChannels = kChannelsOfLane;
+  static constexpr int kColumns = 32 / kLanes;  // of a warp
+  static constexpr int kWarpChannels = kColumns * kChannels;
+  static constexpr int kPadded = kLanes * kStates;  // states, the last ones perhaps unused
+};
+
+// ---- arithmetic ----
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
+template <class T>
+__device__ __forceinline__ T from_float(float x) {
+  if constexpr (std::is_same_v<T, float>)
+    return x;
+  else if constexpr (std::is_same_v<T, __half>)
+    return __float2half_rn(x);
+  else
+    return __float2bfloat16_rn(x);
+}
+
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float sigmoid(float x) { return reciprocal_fast(1.f + exp2_fast(-x * kLog2E)); }
+
+/// max(x, 0) + log(1 + e^-|x|), the logarithm as e·P(e) on [0, 1]: relative error 3e-8 for fp32, 1.3e-6 else.
+/// Above 20 it is x to the last bit.
+template <class T>
+__device__ __forceinline__ float softplus(float x) {
+  const float e = exp2_fast(-fabsf(x) * kLog2E);
+  float P;
+  if constexpr (std::is_same_v<T, float>) {
+    P = fmaf(e, 0.00523269411f, -0.0295052373f);
+    P = fmaf(e, P, 0.0782259478f);
+    P = fmaf(e, P, -0.136632453f);
+    P = fmaf(e, P, 0.191060064f);
+    P = fmaf(e, P, -0.248429821f);
+    P = fmaf(e, P, 0.333190968f);
+    P = fmaf(e, P, -0.499994931f);
+    P = fmaf(e, P, 0.99999997f);
+  } else {
+    P = fmaf(e, 0.0141410215f, -0.0664017929f);
+    P = fmaf(e, P, 0.149223867f);
+    P = fmaf(e, P, -0.235038599f);
+    P = fmaf(e, P, 0.331094489f);
+    P = fmaf(e, P, -0.499869656f);
+    P = fmaf(e, P, 0.999998732f);
+  }
+  return fmaf(e, P, fmaxf(x, 0.f));
+}
+
+// ---- memory ----
+
+/// Keeps the compiler from computing a value again where it is used.
+__device__ __forceinline__ int pinned(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
+/// Neighbouring channels of one token.
+template <class T, int kChannels>
+struct alignas(sizeof(T) * kChannels) Pack {
+  T value[kChannels];
+};
+
+/// Walks over the tokens of a row, a group at a time.
+template <class T>
+class TokenCursor {
+ public:
+  /// Starts at `token`, which need not exist.
+  template <class R>
+  __device__ __forceinline__ TokenCursor(const R& rows, int64_t row, int64_t channel, int token)
+      : stride_(static_cast<int64_t>(rows.token_stride * sizeof(T))),
+        at_(reinterpret_cast<const char*>(rows.data + row * rows.batch_stride + channel) + token * stride_) {}
+  __device__ __forceinline__ T* here() const { return ahead(0); }
+  __device__ __forceinline__ T* ahead(int tokens) const {
+    return const_cast<T*>(reinterpret_cast<const T*>(at_ + tokens * stride_));
+  }
+  __device__ __forceinline__ void move(int tokens) { at_ += tokens * stride_; }
+
+ private:
+  int64_t stride_;  // bytes
+  const char* at_;
+};
+
+/// The same as loaded: 16-bit pairs stay in one register until they are used, since taking them apart would
+/// wait for the load.
+template <class T, int kChannels, bool kVector>
+class RawPack {
+ public:
+  /// Zeros unless `exists`. `count` of the channels exist, all of them with kVector.
+  __device__ __forceinline__ void load(const T* from, bool exists, int count) {
+    if constexpr (kPairs) {
+      word_[0] = exists ? __ldg(reinterpret_cast<const unsigned*>(from)) : 0u;
+    } else if constexpr (kVector && kChannels == 2) {
+      const float2 v = exists ? __ldg(reinterpret_cast<const float2*>(from)) : make_float2(0.f, 0.f);
+      word_[0] = v.x, word_[1] = v.y;
+    } else {
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+        if constexpr (sizeof(T) == 2)
+          word_[c] = exists && c < count ? __ldg(reinterpret_cast<const unsigned short*>(from) + c) : 0u;
+        else
+          word_[c] = exists && c < count ? __ldg(from + c) : 0.f;
+      }
+    }
+  }
+  /// From shared memory.
+  __device__ __forceinline__ void read(const float* from) {
+    if constexpr (kPairs) {
+      word_[0] = *reinterpret_cast<const unsigned*>(from);
+    } else if constexpr (kVector && kChannels == 2) {
+      const float2 v = *reinterpret_cast<const float2*>(from);
+      word_[0] = v.x, word_[1] = v.y;
+    }
+  }
+  __device__ __forceinline__ float operator[](int c) const {
+    if constexpr (sizeof(T) == 4) {
+      return word_[c];
+    } else if constexpr (std::is_same_v<T, __half>) {
+      return __half2float(__ushort_as_half(
+          static_cast<unsigned short>(kPairs && c == 1 ? word_[0] >> 16 : word_[kPairs ? 0 : c])));
+    } else {
+      return __uint_as_float(kPairs && c == 1 ? word_[0] & 0xffff0000u : word_[kPairs ? 0 : c] << 16);
+    }
+  }
+
+ private:
+  static constexpr bool kPairs = kVector && sizeof(T) == 2 && kChannels == 2;
+  std::conditional_t<sizeof(T) == 4, float, unsigned> word_[kPairs ? 1 : kChannels];
+};
+
+template <bool kVector, int kChannels, class T>
+__device__ __forceinline__ void store_pack(T* to, const float (&values)[kChannels], bool exists, int count) {
+  Pack<T, kChannels> pack;
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c) pack.value[c] = from_float<T>(values[c]);
+  if constexpr (kVector) {
+    if (exists) *reinterpret_cast<Pack<T, kChannels>*>(to) = pack;
+  } else {
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c)
+      if (exists && c < count) to[c] = pack.value[c];
+  }
+}
+
+/// Copies kBytes (4, 8 or 16) to shared memory behind the thread's back; zeros unless `exists`.
+template <int kBytes>
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool exists) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(
+                   static_cast<unsigned>(__cvta_generic_to_shared(to))),
+               "l"(from), "n"(kBytes), "r"(exists ? kBytes : 0)
+               : "memory");
+}
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// All but the last kLeft committed groups have come.
+template <int kLeft>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
+/// 16 bytes at once, whatever the compiler would rather do.
+__device__ __forceinline__ void store_four(float* to, float a, float b, float c, float d) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(a), "f"(b), "f"(c), "f"(d)
+               : "memory");
+}
+
+/// The lane's states of its channels in a (…, D, N) tensor of fp32.
+template <class Shape>
+struct StatePlace {
+  int64_t first;  // of the lane's first channel and state within (D, N)
+  int states;     // N
+  int channels;   // of the lane, existing
+  int remaining;  // states from the lane's first to N
+  bool vector;    // rows of N are aligned to 16 bytes
+
+  __device__ __forceinline__ void load(const float* from,
+                                       float (&to)[Shape::kChannels][Shape::kStates]) const {
+    visit([&](int c, int n, int64_t at) { to[c][n] = from[at]; },
+          [&](int c, int n, int64_t at) {
+            const float4 v = *reinterpret_cast<const float4*>(from + at);
+            to[c][n] = v.x, to[c][n + 1] = v.y, to[c][n + 2] = v.z, to[c][n + 3] = v.w;
+          },
+          [&](int c, int n) { to[c][n] = 0.f; });
+  }
+  __device__ __forceinline__ void store(float* to,
+                                        const float (&from)[Shape::kChannels][Shape::kStates]) const {
+    visit([&](int c, int n, int64_t at) { to[at] = from[c][n]; },
+          [&](int c, int n, int64_t at) {
+            store_four(to + at, from[c][n], from[c][n + 1], from[c][n + 2], from[c][n + 3]);
+          },
+          [](int, int) {});
+  }
+
+ private:
+  template <class One, class Four, class None>
+  __device__ __forceinline__ void visit(One one, Four four, None none) const {
+    // Pinned here, so that no predicates are kept for the rare use.
+    const int channels = pinned(this->channels), remaining = pinned(this->remaining);
+    const bool vector = pinned(this->vector);
+#pragma unroll
+    for (int c = 0; c < Shape::kChannels; ++c) {
+#pragma unroll
+      for (int n = 0; n < Shape::kStates; n += 4) {
+        const int64_t at = first + static_cast<int64_t>(c) * states + n;
+        if (vector && c < channels && n < remaining) {
+          four(c, n, at);
+        } else {
+#pragma unroll
+          for (int i = n; i < n + 4; ++i)
+            if (c < channels && i < remaining)
+              one(c, i, at + i - n);
+            else
+              none(c, i);
+        }
+      }
+    }
+  }
+};
+
+// ---- who does what ----
+
+/// What a launch fixes beside the parameters.
+struct ScanGrid {
+  int channel_blocks, blocks_per_group;  // of one row
+  int segments, segment_tiles;
+  bool vector_bc;      // rows of B and C may be read 16 bytes at a time
+  bool vector_states;  // (D, N) tensors may be
+  int first_row = 0;   // backward may go over the batch in parts
+};
+
+template <class Shape>
+struct Place {
+  int lane, q, column, warp;  // q: within the column
+  int row, segment, group, block, channels;
+  int64_t channel;  // the lane's first
+
+  template <class P>
+  __device__ __forceinline__ Place(const P& p, const ScanGrid& grid) {
+    lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    q = pinned(lane % Shape::kLanes), column = lane / Shape::kLanes;
+    block = blockIdx.x % grid.channel_blocks;
+    row = grid.first_row + blockIdx.x / grid.channel_blocks;
+    segment = blockIdx.y;
+    group = block / grid.blocks_per_group;
+    const int64_t per_group = p.channels / p.groups;
+    const int64_t within =
+        static_cast<int64_t>(block % grid.blocks_per_group) * (blockDim.x / 32) * Shape::kWarpChannels +
+        warp * Shape::kWarpChannels + column * Shape::kChannels;
+    channel = group * per_group + within;
+    channels = static_cast<int>(max(int64_t{0}, min(int64_t{Shape::kChannels}, per_group - within)));
+    if (channels == 0) channel = 0;  // any address that exists
+  }
+
+  template <class P>
+  __device__ __forceinline__ StatePlace<Shape> states(const P& p, const ScanGrid& grid) const {
+    const int N = static_cast<int>(p.states);
+    return {channel * N + q * Shape::kStates, N, channels, N - q * Shape::kStates, grid.vector_states};
+  }
+};
+
+/// B or C of one tile of tokens, fp32, padded with zeros: shared memory [token][copy][kPadded] at `to`,
+/// tokens `pitch` apart. In copy m, place i holds the state i ^ m. All threads of the block take part.
+template <class Shape, int kCopies, class T>
+__device__ __forceinline__ void fill_tile(float* to, int pitch, const Rows<const T>& rows, int64_t row,
+                                          int64_t first, int states, int token, int length, bool vector) {
+  constexpr int kWidth = 16 / sizeof(T);
+  const T* from = rows.data + row * rows.batch_stride + first;
+  if (vector && Shape::kPadded == states) {
+    constexpr int kVectors = Shape::kPadded / kWidth;
+    for (int i = threadIdx.x; i < kTile * kVectors; i += blockDim.x) {
+      const int t = i / kVectors, n = i % kVectors * kWidth;
+      Pack<T, kWidth> pack{};
+      if (token + t < length)
+        pack = *reinterpret_cast<const Pack<T, kWidth>*>(
+            from + static_cast<int64_t>(token + t) * rows.token_stride + n);
+#pragma unroll
+      for (int j = 0; j < kWidth; j += 4)
+#pragma unroll
+        for (int m = 0; m < kCopies; ++m)
+          *reinterpret_cast<float4*>(to + t * pitch + m * Shape::kPadded + n + j) =
+              make_float4(to_float(pack.value[j + m]), to_float(pack.value[j + (1 ^ m)]),
+                          to_float(pack.value[j + (2 ^ m)]), to_float(pack.value[j + (3 ^ m)]));
+    }
+  } else {
+    for (int i = threadIdx.x; i < kTile * Shape::kPadded; i += blockDim.x) {
+      const int t = i / Shape::kPadded, n = i % Shape::kPadded;
+      const bool exists = token + t < length && n < states;
+      const float value =
+          exists ? to_float(from[static_cast<int64_t>(token + t) * rows.token_stride + n]) : 0.f;
+#pragma unroll
+      for (int m = 0; m < kCopies; ++m) to[t * pitch + m * Shape::kPadded + (n ^ m)] = value;
+    }
+  }
+}
+
+/// The same in two steps, for the next tile: the copy to `stage`, and, by the same threads, its conversion.
+template <class Shape, class T>
+struct TileStage {
+  static constexpr int kWidth = 16 / sizeof(T),
+                       kVectors = Shape::kPadded >= kWidth ? Shape::kPadded / kWidth : 1;
+  static constexpr int kFloats =
+      Shape::kLanes == 4 ? 2 * kTile * Shape::kPadded * static_cast<int>(sizeof(T)) / 4 : 0;
+
+  __device__ __forceinline__ static bool usable(int states, bool vector) {
+    return kFloats > 0 && vector && states == Shape::kPadded;
+  }
+  __device__ __forceinline__ static void copy(float* stage, const Rows<const T>& B, const Rows<const T>& C,
+                                              int64_t row, int64_t first, int token, int length) {
+    for (int i = threadIdx.x; i < 2 * kTile * kVectors; i += blockDim.x) {
+      const Rows<const T>& rows = i < kTile * kVectors ? B : C;
+      const int t = i / kVectors % kTile, n = i % kVectors * kWidth;
+      const bool exists = token + t < length;
+      const T* from = rows.data + row * rows.batch_stride + first + n;
+      copy_async<16>(stage + i * 4,
+                     exists ? from + static_cast<int64_t>(token + t) * rows.token_stride : from, exists);
+    }
+  }
+  /// `to_B` and `to_C` as in fill_tile.
+  template <int kCopies>
+  __device__ __forceinline__ static void convert(const float* stage, float* to_B, float* to_C, int pitch) {
+    for (int i = threadIdx.x; i < 2 * kTile * kVectors; i += blockDim.x) {
+      const int t = i / kVectors % kTile, n = i % kVectors * kWidth;
+      float* const to = (i < kTile * kVectors ? to_B : to_C) + t * pitch + n;
+      const Pack<T, kWidth> pack = *reinterpret_cast<const Pack<T, kWidth>*>(stage + i * 4);
+#pragma unroll
+      for (int j = 0; j < kWidth; j += 4)
+#pragma unroll
+        for (int m = 0; m < kCopies; ++m)
+          *reinterpret_cast<float4*>(to + m * Shape::kPadded + j) =
+              make_float4(to_float(pack.value[j + m]), to_float(pack.value[j + (1 ^ m)]),
+                          to_float(pack.value[j + (2 ^ m)]), to_float(pack.value[j + (3 ^ m)]));
+    }
+  }
+};
+
+/// What a lane reads of its token of a group: four groups under way. They go through the lane's own places in
+/// shared memory where the copy engine can do that: loads into registers would be waited for together, the
+/// newest with the oldest.
+template <class T, class Shape, bool kVector, int kArrays>
+class GroupLoads {
+ public:
+  using Raw = RawPack<T, Shape::kChannels, kVector>;
+  static constexpr bool kAsync = kVector && Shape::kChannels == 2;
+  static constexpr int kPackFloats = 2 * sizeof(T) / 4;
+  static constexpr int kFloats = kAsync ? 4 * kArrays * 32 * kPackFloats : 0;  // of a warp
+
+  __device__ __forceinline__ GroupLoads(float* of_warp, int lane) : own_(of_warp + lane * kPackFloats) {}
+
+  __device__ __forceinline__ void start(int slot, int array, const T* from, bool exists, int count) {
+    if constexpr (kAsync)
+      copy_async<2 * sizeof(T)>(place(slot, array), from, exists);
+    else
+      kept_[slot][array].load(from, exists, count);
+  }
+  /// Behind the starts of a group.
+  __device__ __forceinline__ void commit() const {
+    if constexpr (kAsync) commit_copies();
+  }
+  /// All but the last kLeft groups have come.
+  template <int kLeft>
+  __device__ __forceinline__ void wait() const {
+    if constexpr (kAsync) wait_copies<kLeft>();
+  }
+  __device__ __forceinline__ Raw get(int slot, int array) const {
+    if constexpr (kAsync) {
+      Raw raw;
+      raw.read(place(slot, array));
+      return raw;
+    } else {
+      return kept_[slot][array];
+    }
+  }
+
+ private:
+  __device__ __forceinline__ float* place(int slot, int array) const {
+    return own_ + (slot * kArrays + array) * 32 * kPackFloats;
+  }
+  float* own_;
+  Raw kept_[kAsync ? 1 : 4][kArrays];
+};
+
+/// The first index s with cu[s] ≥ position; a warp looks together.
+__device__ __forceinline__ int first_start_from(const int32_t* cu, int count, int64_t position) {
+  const int lane = threadIdx.x & 31;
+  int begin = 0, end = count;  // the answer lies in [begin, end]
+  while (end > begin) {
+    const int step = (end - begin + 31) / 32, at = begin + lane * step;
+    const unsigned below = __ballot_sync(kFullWarp, at < end && cu[at] < position);
+    const int passed = __popc(below);
+    if (passed == 0) return begin;
+    end = min(end, begin + passed * step);
+    begin += (passed - 1) * step + 1;
+  }
+  return begin;
+}
+
+/// The starts of sequences inside a row (the row's own start is not one of them), tile by tile.
+struct SequenceStarts {
+  const int32_t* cu;  // null: there are none
+  int64_t row_begin;
+  int count, length, next;
+  int first;      // index of the sequence that the lowest bit of `bits` starts
+  uint64_t bits;  // bit i: a sequence starts at token tile·kTile + i
+
+  template <class P>
+  __device__ __forceinline__ SequenceStarts(const P& p, int row, int token) : cu(p.cu_seqlens), bits(0) {
+    row_begin = static_cast<int64_t>(row) * p.length;
+    count = static_cast<int>(p.sequence_count), length = static_cast<int>(p.length);
+    next = cu ? first_start_from(cu, count, row_begin + max(token, 1)) : row + 1;
+    first = next;
+  }
+  /// For tiles in rising order.
+  __device__ __forceinline__ void advance(int token) {
+    if (!cu) return;
+    bits = 0, first = next;
+    collect(token, kTile);
+  }
+  /// For tiles in falling order; `next` came from a token at or behind the tile's end. Looks one token
+  /// beyond the tile, where the adjoint state comes from.
+  __device__ __forceinline__ void retreat(int token) {
+    if (!cu) return;
+    bits = 0;
+    while (next > 0 && cu[next - 1] - row_begin >= max(token, 1)) --next;
+    first = next;
+    collect(token, kTile + 1);
+    next = first;
+  }
+  /// Bit g: group g holds a start; with kReverse also if one lies right behind it.
+  template <bool kReverse>
+  __device__ __forceinline__ unsigned broken_groups() const {
+    unsigned groups = 0;
+    if (bits) {
+      for (int g = 0; g < kGroups; ++g)
+        if ((bits >> (g * kGroup)) & (kReverse ? 31u : 15u)) groups |= 1u << g;
+    }
+    return groups;
+  }
+  __device__ __forceinline__ bool at(int offset) const { return (bits >> offset) & 1; }
+  /// The sequence that starts at a set bit.
+  __device__ __forceinline__ int sequence(int offset) const {
+    return first + __popcll(bits & ((uint64_t{1} << offset) - 1));
+  }
+
+ private:
+  __device__ __forceinline__ void collect(int token, int size) {
+    const int end = min(token + size, length);
+    for (; next < count; ++next) {
+      const int64_t start = cu[next] - row_begin;
+      if (start >= end) break;
+      bits |= uint64_t{1} << (start - token);
+    }
+  }
+};
+
+/// Sums over the lanes of a column of one value per token of a group: lane q < 4 gets token q's.
+template <class Shape>
+__device__ __forceinline__ float sum_to_tokens(float v0, float v1, float v2, float v3, int q) {
+  const bool high = q & 2, odd = q & 1;
+  const float a = (high ? v2 : v0) + __shfl_xor_sync(kFullWarp, high ? v0 : v2, 2);
+  const float b = (high ? v3 : v1) + __shfl_xor_sync(kFullWarp, high ? v1 : v3, 2);
+  float sum = (odd ? b : a) + __shfl_xor_sync(kFullWarp, odd ? a : b, 1);
+#pragma unroll
+  for (int mask = 4; mask < Shape::kLanes; mask *= 2) sum += __shfl_xor_sync(kFullWarp, sum, mask);
+  return sum;
+}
+
+/// A · log2(e) of the lane.
+template <class Shape>
+__device__ __forceinline__ void load_exponents(const StatePlace<Shape>& place, const float* A,
+                                               float (&exponent)[Shape::kChannels][Shape::kStates]) {
+  place.load(A, exponent);
+#pragma unroll
+  for (int c = 0; c < Shape::kChannels; ++c)
+#pragma unroll
+    for (int n = 0; n < Shape::kStates; ++n) exponent[c][n] *= kLog2E;
+}
+
+template <int kChannels>
+__device__ __forceinline__ void load_channels(const float* from, int64_t channel, int count,
+                                              float (&to)[kChannels]) {
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c) to[c] = from && c < count ? from[channel + c] : 0.f;
+}
+
+}  // namespace exactmamba::ops::scan

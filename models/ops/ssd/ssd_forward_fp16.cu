@@ -1,0 +1,11 @@
+#include "models/ops/ssd/ssd_kernel.cuh"
+
+namespace exactmamba::ops {
+
+template int64_t ssd_chunk_state_count(const SsdCudaParams<__half>&);
+template size_t ssd_forward_workspace(const SsdCudaParams<__half>&);
+template cudaError_t ssd_forward_launch(const SsdCudaParams<__half>&);
+template cudaError_t ssd_step_launch(const SsdStepParams<__half, float>&);
+template cudaError_t ssd_step_launch(const SsdStepParams<__half, __half>&);
+
+}  // namespace exactmamba::ops

@@ -1,0 +1,10 @@
+#include "models/ops/ssd/ssd_kernel.cuh"
+
+namespace exactmamba::ops {
+
+template int64_t ssd_chunk_state_count(const SsdCudaParams<float>&);
+template size_t ssd_forward_workspace(const SsdCudaParams<float>&);
+template cudaError_t ssd_forward_launch(const SsdCudaParams<float>&);
+template cudaError_t ssd_step_launch(const SsdStepParams<float, float>&);
+
+}  // namespace exactmamba::ops

@@ -1,0 +1,184 @@
+// Tensor-core tiles of 16-bit elements: mma.sync m16n8k16, ldmatrix and cp.async (sm_80 and newer).
+// A tile lies in shared memory in rows of kCols elements whose 16-byte pieces are swizzled by the row, so
+// that neither ldmatrix nor its transposing form has bank conflicts.
+#pragma once
+
+#include <cstdint>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <type_traits>
+
+namespace exactmamba::ops {
+
+template <class T>
+__device__ __forceinline__ float as_float(T v) {
+  return static_cast<float>(v);
+}
+template <class T>
+__device__ __forceinline__ T from_float(float v) {
+  return static_cast<T>(v);
+}
+
+template <class T>
+__device__ __forceinline__ uint32_t pack_pair(float low, float high) {
+  if constexpr (std::is_same_v<T, __half>) {
+    const __half2 v = __floats2half2_rn(low, high);
+    return reinterpret_cast<const uint32_t&>(v);
+  } else {
+    const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
+    return reinterpret_cast<const uint32_t&>(v);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ float2 unpack_pair(uint32_t v) {
+  if constexpr (std::is_same_v<T, __half>)
+    return __half22float2(reinterpret_cast<const __half2&>(v));
+  else
+    return {__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000u)};
+}
+
+/// Keeps the compiler from moving what it makes of `v` out of a loop, where it would take more registers.
+__device__ __forceinline__ void keep_packed(uint32_t& v) { asm volatile("" : "+r"(v)); }
+
+__device__ __forceinline__ float exp2_fast(float v) {
+  float out;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(v));
+  return out;
+}
+
+__device__ __forceinline__ uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+/// 16 bytes into shared memory.
+__device__ __forceinline__ void copy_async(uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+/// Zeros where not `valid`.
+__device__ __forceinline__ void copy_async_or_zero(uint32_t to, const void* from, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits until at most `kPending` of this thread's newest groups are under way.
+template <int kPending>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+template <int kCols>
+__device__ __forceinline__ uint32_t tile_address(uint32_t tile, int row, int piece) {
+  return tile + row * (kCols * 2) + ((piece ^ (row & 7)) << 4);
+}
+
+/// `kRows` rows of a strided matrix into a tile; rows from `valid` on become 0.
+template <class T, int kRows, int kCols, int kThreads>
+__device__ __forceinline__ void load_tile(uint32_t tile, const T* from, int64_t stride, int valid) {
+  constexpr int kPieces = kCols / 8, kStep = kThreads / kPieces;
+  static_assert(kStep % 8 == 0 && kRows % kStep == 0, "the swizzle repeats after 8 rows");
+  const int row = threadIdx.x / kPieces, piece = threadIdx.x % kPieces;
+  const uint32_t to = tile_address<kCols>(tile, row, piece);
+  const T* piece_of_row = from + row * stride + piece * 8;
+  const int64_t step = kStep * stride;
+  if (valid >= kRows) {
+#pragma unroll
+    for (int r = 0; r < kRows; r += kStep, piece_of_row += step)
+      copy_async(to + r * (kCols * 2), piece_of_row);
+  } else {
+#pragma unroll
+    for (int r = 0; r < kRows; r += kStep, piece_of_row += step)
+      copy_async_or_zero(to + r * (kCols * 2), row + r < valid ? piece_of_row : from, row + r < valid);
+  }
+}
+
+/// `count` floats, a multiple of 4 and at most 4 · kThreads.
+template <int kThreads>
+__device__ __forceinline__ void load_floats(uint32_t to, const float* from, int count, int first_thread = 0) {
+  const int e = (threadIdx.x + kThreads - first_thread) % kThreads * 4;
+  if (e < count) copy_async(to + e * 4, from + e);
+}
+
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address));
+}
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address));
+}
+
+/// The left operand's 16×16 at (m0, k0) of a tile stored [m][k].
+template <int kCols>
+__device__ __forceinline__ void load_left(uint32_t (&r)[4], uint32_t tile, int m0, int k0, int lane) {
+  load_matrices(r, tile_address<kCols>(tile, m0 + (lane & 15), k0 / 8 + (lane >> 4)));
+}
+/// The same of a tile stored [k][m].
+template <int kCols>
+__device__ __forceinline__ void load_left_transposed(uint32_t (&r)[4], uint32_t tile, int m0, int k0,
+                                                     int lane) {
+  load_matrices_transposed(
+      r, tile_address<kCols>(tile, k0 + (lane & 7) + ((lane >> 4) << 3), m0 / 8 + ((lane >> 3) & 1)));
+}
+/// The right operand's 16 (k) × 16 (n) of a tile stored [n][k]: r[0..1] columns n0.., r[2..3] columns n0
+/// + 8...
+template <int kCols>
+__device__ __forceinline__ void load_right(uint32_t (&r)[4], uint32_t tile, int n0, int k0, int lane) {
+  load_matrices(r,
+                tile_address<kCols>(tile, n0 + (lane & 7) + ((lane >> 4) << 3), k0 / 8 + ((lane >> 3) & 1)));
+}
+/// The same of a tile stored [k][n].
+template <int kCols>
+__device__ __forceinline__ void load_right_transposed(uint32_t (&r)[4], uint32_t tile, int n0, int k0,
+                                                      int lane) {
+  load_matrices_transposed(r, tile_address<kCols>(tile, k0 + (lane & 15), n0 / 8 + (lane >> 4)));
+}
+
+template <class T>
+__device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                             uint32_t b1) {
+  if constexpr (std::is_same_v<T, __half>)
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// The pair of elements at columns 8·tile + 2·(lane % 4) of a row of a tile.
+template <class T, int kCols>
+__device__ __forceinline__ float2 load_pair(uint32_t tile, int row, int piece, int quad_lane) {
+  uint32_t v;
+  asm volatile("ld.shared.u32 %0, [%1];"
+               : "=r"(v)
+               : "r"(tile_address<kCols>(tile, row, piece) + quad_lane * 4));
+  return unpack_pair<T>(v);
+}
+
+/// r[q] of quad lane t holds columns 2t, 2t+1 of the 8-column tile q; returns tile t's columns in order.
+__device__ __forceinline__ uint4 transpose_quad(uint32_t r0, uint32_t r1, uint32_t r2, uint32_t r3,
+                                                int lane) {
+  const bool odd = lane & 1, high = lane & 2;
+  const uint32_t s0 = __shfl_xor_sync(~0u, odd ? r0 : r1, 1), s1 = __shfl_xor_sync(~0u, odd ? r2 : r3, 1);
+  const uint32_t a0 = odd ? s0 : r0, a1 = odd ? r1 : s0, b0 = odd ? s1 : r2, b1 = odd ? r3 : s1;
+  const uint32_t u0 = __shfl_xor_sync(~0u, high ? a0 : b0, 2), u1 = __shfl_xor_sync(~0u, high ? a1 : b1, 2);
+  return high ? uint4{u0, u1, b0, b1} : uint4{a0, a1, u0, u1};
+}
+
+__device__ __forceinline__ float sum_quad(float v) {
+  v += __shfl_xor_sync(~0u, v, 1);
+  return v + __shfl_xor_sync(~0u, v, 2);
+}
+__device__ __forceinline__ float sum_warp(float v) {
+#pragma unroll
+  for (int step = 16; step; step /= 2) v += __shfl_xor_sync(~0u, v, step);
+  return v;
+}
+
+}  // namespace exactmamba::ops

@@ -1,0 +1,23 @@
+#include "models/placement.h"
+
+#include "core/dtype.h"
+#include "core/error.h"
+
+namespace exactmamba::models {
+
+void Placement::check() const {
+  core::require(dtype == at::kFloat || dtype == at::kDouble, "parameters are float32 or float64, not {}",
+                core::dtype_text(dtype));
+  if (device.is_cpu()) {
+    core::require(compute_dtype == dtype, "a CPU computes in the parameters' dtype, {}, not in {}",
+                  core::dtype_text(dtype), core::dtype_text(compute_dtype));
+    return;
+  }
+  core::require(device.is_cuda(), "a model lives on a CPU or a CUDA device, not on {}", device.str());
+  core::require(dtype == at::kFloat, "parameters on a GPU are float32, not {}; use a CPU for it",
+                core::dtype_text(dtype));
+  core::require(compute_dtype == at::kFloat || compute_dtype == at::kBFloat16 || compute_dtype == at::kHalf,
+                "a GPU computes in float32, bfloat16 or float16, not in {}", core::dtype_text(compute_dtype));
+}
+
+}  // namespace exactmamba::models

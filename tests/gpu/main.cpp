@@ -1,0 +1,25 @@
+// Tests that need a GPU: where there is none the program says so and exits with 77, which ctest counts as
+// skipped.
+#include <cstdio>
+
+#include <gtest/gtest.h>
+
+#include "core/device.h"
+#include "core/error.h"
+#include "core/gpu.h"
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  const exactmamba::core::Gpus gpus = exactmamba::core::find_gpus();
+  if (gpus.count == 0) {
+    std::printf("skipped: %s\n", gpus.reason.c_str());
+    return 77;
+  }
+  try {
+    exactmamba::core::device_from_name("cuda");
+  } catch (const exactmamba::core::Error& error) {
+    std::printf("%s\n", error.what());
+    return error.exit_code();
+  }
+  return RUN_ALL_TESTS();
+}

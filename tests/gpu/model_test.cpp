@@ -1,0 +1,142 @@
+// Whole models on the GPU: losses and gradients against double on the CPU, training runs against the CPU's,
+// generation against the forward pass.
+#include <cmath>
+
+#include <ATen/Context.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/max.h>
+#include <ATen/ops/square.h>
+#include <ATen/ops/sum.h>
+#include <fmt/format.h>
+
+#include "core/distributed/communicator.h"
+#include "models/generation.h"
+#include "models/mamba_lm.h"
+#include "tests/gpu/place.h"
+#include "tests/support/random_model.h"
+#include "train/update.h"
+
+namespace exactmamba::gpu_tests {
+namespace {
+
+using models::Architecture;
+using models::MambaLM;
+using models::Placement;
+
+models::ModelConfig config_of(Architecture architecture, models::ActivationKind activation) {
+  models::ModelConfig config;
+  config.architecture = architecture;
+  config.vocab_size = 61;
+  config.vocab_rows = 64;
+  config.d_model = 64;
+  config.n_layer = 3;
+  config.d_state = architecture == Architecture::kMamba1 ? 16 : 128;
+  config.dt_rank = 4;
+  config.headdim = 64;
+  config.activation = {activation, 1.0};
+  return config;
+}
+
+Placement on_gpu(at::ScalarType compute) { return {at::kFloat, at::Device(at::kCUDA, 0), compute}; }
+
+data::Batch packed_batch() {
+  return testing::random_batch(3, 151, 61, {0, 7, 8, 100, 151, 302, 303, 400}, 5);
+}
+
+Results gradients_of(MambaLM& model, const data::Batch& batch) {
+  Results results;
+  const models::LossOutputs loss =
+      model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count));
+  results["loss"] = loss.per_token_loss;
+  for (const models::ParameterSpec& spec : model.parameters().specs())
+    results[spec.name] = model.parameters().gradient(spec.name).clone();
+  return results;
+}
+
+/// Of all gradients taken together, and the losses.
+double relative_distance(const Results& expected, const Results& found) {
+  double difference = 0, size = 0;
+  for (const auto& [name, value] : expected) {
+    const at::Tensor want = value.to(at::kDouble), got = found.at(name).to(at::kCPU, at::kDouble);
+    difference += (got - want).square().sum().item<double>();
+    size += want.square().sum().item<double>();
+  }
+  return std::sqrt(difference / size);
+}
+
+struct Case {
+  Architecture architecture;
+  models::ActivationKind activation;
+};
+constexpr Case kCases[] = {{Architecture::kMamba1, models::ActivationKind::kSilu},
+                           {Architecture::kMamba1, models::ActivationKind::kIdentity},
+                           {Architecture::kMamba2, models::ActivationKind::kSilu},
+                           {Architecture::kMamba2, models::ActivationKind::kRelu}};
+
+TEST(GpuModel, LossesAndGradientsAreThoseOfTheCpu) {
+  const data::Batch batch = packed_batch();
+  for (const Case& c : kCases) {
+    const MambaLM model = testing::random_model(config_of(c.architecture, c.activation), at::kFloat, 0.05, 3);
+    MambaLM reference = model.to(at::kDouble);
+    const Results expected = gradients_of(reference, batch);
+    MambaLM single = model.to(on_gpu(at::kFloat)), half = model.to(on_gpu(at::kBFloat16));
+    // Three layers, a chain of some hundred float operations each way.
+    expect_close(expected, gradients_of(single, batch), 1e-4, "float32");
+    // Some 70 roundings to bfloat16, there and back, independent of each other: √70 · 2^-9 / √3 = 0.01 of the
+    // whole gradient. Single parameters whose gradient is a small difference of large terms may be further
+    // off.
+    const Results found = gradients_of(half, batch);
+    EXPECT_LE(relative_distance(expected, found), 0.03);
+    MambaLM again = model.to(on_gpu(at::kBFloat16));
+    expect_identical(found, gradients_of(again, batch), "bfloat16 again");
+  }
+}
+
+TEST(GpuModel, TrainsAsTheCpuDoes) {
+  const data::Batch batch = packed_batch();
+  const auto communicator = core::single_process_communicator();
+  for (const Case& c : kCases) {
+    const MambaLM start = testing::random_model(config_of(c.architecture, c.activation), at::kFloat, 0.05, 3);
+    MambaLM reference = start.to(at::kFloat), single = start.to(on_gpu(at::kFloat)),
+            half = start.to(on_gpu(at::kBFloat16));
+    train::AdamW of_reference(reference.parameters(), {}), of_single(single.parameters(), {}),
+        of_half(half.parameters(), {});
+    for (int step = 0; step < 30; ++step) {
+      const double expected =
+          train::run_update(reference, of_reference, {batch}, 1e-3, 1.0, *communicator).loss;
+      EXPECT_NEAR(train::run_update(single, of_single, {batch}, 1e-3, 1.0, *communicator).loss, expected,
+                  1e-3 * expected);
+      EXPECT_NEAR(train::run_update(half, of_half, {batch}, 1e-3, 1.0, *communicator).loss, expected,
+                  2e-2 * expected);
+    }
+  }
+}
+
+TEST(GpuModel, StepsGiveTheLogitsOfTheForwardPass) {
+  const at::Tensor ids = packed_batch().input_ids;
+  for (const Case& c : kCases) {
+    const MambaLM model = testing::random_model(config_of(c.architecture, c.activation), at::kFloat, 0.05, 3)
+                              .to(on_gpu(at::kFloat));
+    const at::Tensor expected = model.logits(ids, {}).cpu();
+    models::State state = model.initial_state(ids.size(0));
+    at::Tensor logits = model.prefill(ids.narrow(1, 0, 100).contiguous(), state);
+    for (int64_t t = 100; t < ids.size(1); ++t) {
+      expect_close({{"logits", expected.select(1, t - 1)}}, {{"logits", logits}}, 1e-4,
+                   fmt::format("token {}", t));
+      logits = model.step(ids.select(1, t).contiguous(), state);
+    }
+  }
+}
+
+TEST(GpuModel, GeneratesWhatTheCpuGenerates) {
+  const MambaLM model = testing::random_model(config_of(Architecture::kMamba1, models::ActivationKind::kSilu),
+                                              at::kFloat, 0.3, 3);
+  const std::vector<std::vector<int64_t>> prompts = {{1, 2, 3}, {4}, {5, 6, 7, 8, 9, 10}};
+  const models::GenerationOptions options{20, -1};
+  EXPECT_EQ(models::generate(model.to(on_gpu(at::kFloat)), prompts, options),
+            models::generate(model, prompts, options));
+}
+
+}  // namespace
+}  // namespace exactmamba::gpu_tests

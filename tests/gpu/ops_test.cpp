@@ -1,0 +1,402 @@
+// Every operator on the GPU against double on the CPU, from the same values: odd sizes, all dtypes, packed
+// rows, states; and equal bits from two runs.
+#include <functional>
+
+#include <ATen/Context.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/max.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randint.h>
+#include <ATen/ops/zeros_like.h>
+#include <fmt/format.h>
+
+#include "core/dtype.h"
+#include "models/ops/causal_conv1d/causal_conv1d.h"
+#include "models/ops/embedding_gradient/embedding_gradient.h"
+#include "models/ops/gated_rms_norm/gated_rms_norm.h"
+#include "models/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "models/ops/rms_norm/rms_norm.h"
+#include "models/ops/selective_scan/selective_scan.h"
+#include "models/ops/ssd/ssd.h"
+#include "tests/gpu/place.h"
+
+namespace exactmamba::gpu_tests {
+namespace {
+
+using namespace ops;
+using Computation = std::function<Results(const Place&)>;
+
+/// Runs once in double, twice on the GPU.
+void check(const Computation& compute, at::ScalarType dtype, double bound, const std::string& what) {
+  SCOPED_TRACE(what);
+  const Results found = compute(gpu(dtype));
+  expect_close(compute(reference()), found, bound, what);
+  expect_identical(found, compute(gpu(dtype)), what);
+}
+
+std::string text(const char* op, at::ScalarType dtype, const std::string& sizes) {
+  return fmt::format("{} {} {}", op, core::dtype_name(dtype), sizes);
+}
+
+/// A slice of a wider tensor, as the operators meet them behind a projection. `padding`: elements before it.
+at::Tensor sliced(const at::Tensor& x, int64_t padding) {
+  const at::Tensor wide = at::zeros({x.size(0), x.size(1), x.size(2) + padding}, x.options());
+  at::Tensor slice = wide.narrow(2, padding, x.size(2));
+  slice.copy_(x);
+  return slice;
+}
+
+// ---- causal_conv1d ----
+
+struct ConvCase {
+  int64_t batch, length, channels, width;
+  models::ConvActivation activation;
+  bool packed, states;
+  int64_t padding;
+};
+
+void check_convolution(const ConvCase& c, at::ScalarType dtype) {
+  const at::Tensor cu_seqlens = c.packed ? packed_rows(c.batch, c.length) : at::Tensor();
+  const int64_t sequences = cu_seqlens.defined() ? cu_seqlens.size(0) - 1 : c.batch;
+  const at::Tensor x = random_exact({c.batch, c.length, c.channels}, dtype),
+                   grad_out = random_exact({c.batch, c.length, c.channels}, dtype),
+                   weight = random_exact({c.channels, c.width}, at::kFloat, 0.5),
+                   bias = random_exact({c.channels}, at::kFloat),
+                   initial = random_exact({sequences, c.channels, c.width - 1}, at::kFloat);
+  check(
+      [&](const Place& p) {
+        CausalConv1dInputs in;
+        in.x = sliced(p.activation(x), c.padding);
+        in.weight = p.parameter(weight);
+        in.bias = p.parameter(bias);
+        in.activation = c.activation;
+        in.cu_seqlens = cu_seqlens;
+        if (c.states) in.initial_states = p.parameter(initial);
+        at::Tensor final_states;
+        Results results;
+        results["out"] = causal_conv1d_forward(in, c.states ? &final_states : nullptr);
+        if (c.states) {
+          results["final_states"] = final_states;
+          return results;
+        }
+        CausalConv1dGradients grad{at::empty_like(in.x), at::zeros_like(in.weight), at::zeros_like(in.bias)};
+        causal_conv1d_backward(in, p.activation(grad_out), grad);
+        results["grad_x"] = grad.x;
+        results["grad_weight"] = grad.weight;
+        results["grad_bias"] = grad.bias;
+        return results;
+      },
+      dtype, bound(dtype, 1, 32 + static_cast<double>(c.length)),
+      text("causal_conv1d", dtype,
+           fmt::format("B {} L {} D {} W {} packed {} states {} padding {}", c.batch, c.length, c.channels,
+                       c.width, c.packed, c.states, c.padding)));
+}
+
+TEST(GpuOps, CausalConv1d) {
+  using models::ActivationKind;
+  const models::ConvActivation activations[] = {{ActivationKind::kSilu, 1.0},
+                                                {ActivationKind::kRelu, 1.0},
+                                                {ActivationKind::kIdentity, 1.0},
+                                                {ActivationKind::kIdentity, 0.375}};
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const int64_t length : kLengths) {
+      check_convolution({2, length, 64, 4, activations[0], false, false, 0}, dtype);
+      check_convolution({2, length, 24, 4, activations[0], true, false, 8}, dtype);
+      check_convolution({3, length, 7, 4, activations[0], true, true, 3}, dtype);
+    }
+    for (const auto& activation : activations)
+      check_convolution({2, 151, 40, 4, activation, true, false, 0}, dtype);
+    for (const int64_t width : {1, 2, 3, 8})
+      check_convolution({2, 129, 16, width, activations[0], true, false, 0}, dtype);
+  }
+}
+
+// ---- selective_scan ----
+
+struct ScanCase {
+  int64_t batch, length, channels, states, groups;
+  bool packed, with_states, plain;  // plain: neither z nor D nor bias nor softplus
+  int64_t padding;
+};
+
+void check_scan(const ScanCase& c, at::ScalarType dtype) {
+  const at::Tensor cu_seqlens = c.packed ? packed_rows(c.batch, c.length) : at::Tensor();
+  const int64_t sequences = cu_seqlens.defined() ? cu_seqlens.size(0) - 1 : c.batch;
+  const std::vector<int64_t> of_u = {c.batch, c.length, c.channels},
+                             of_B = {c.batch, c.length, c.groups, c.states},
+                             of_state = {sequences, c.channels, c.states};
+  const at::Tensor u = random_exact(of_u, dtype), z = random_exact(of_u, dtype),
+                   delta = c.plain ? random_exact(of_u, dtype, 0.1).abs() : random_exact(of_u, dtype, 0.5),
+                   B = random_exact(of_B, dtype), C = random_exact(of_B, dtype),
+                   A = at::rand({c.channels, c.states}, at::kFloat).add_(0.1).neg_().to(at::kDouble),
+                   D = random_exact({c.channels}, at::kFloat),
+                   bias = random_exact({c.channels}, at::kFloat).sub_(2),
+                   initial = random_exact(of_state, at::kFloat), grad_out = random_exact(of_u, dtype),
+                   grad_last = random_exact(of_state, at::kFloat);
+  check(
+      [&](const Place& p) {
+        SelectiveScanInputs in;
+        in.u = p.activation(u);
+        in.delta = p.activation(delta);
+        in.A = p.parameter(A);
+        in.B = sliced(p.activation(B).flatten(2), c.padding).unflatten(2, {c.groups, c.states});
+        in.C = sliced(p.activation(C).flatten(2), c.padding).unflatten(2, {c.groups, c.states});
+        in.delta_softplus = !c.plain;
+        if (!c.plain) {
+          in.D = p.parameter(D);
+          in.z = sliced(p.activation(z), c.padding);
+          in.delta_bias = p.parameter(bias);
+        }
+        in.cu_seqlens = cu_seqlens;
+        if (c.with_states) in.initial_state = p.parameter(initial);
+        SelectiveScanSaved saved;
+        at::Tensor last_state;
+        Results results;
+        results["out"] = selective_scan_forward(in, &saved, c.with_states ? &last_state : nullptr);
+        if (c.with_states) results["last_state"] = last_state;
+        SelectiveScanGradients grad;
+        grad.u = at::empty_like(in.u);
+        grad.delta = at::empty_like(in.delta);
+        grad.B = at::empty_like(in.B);
+        grad.C = at::empty_like(in.C);
+        grad.A = at::zeros_like(in.A);
+        if (!c.plain) {
+          grad.z = at::empty_like(in.z);
+          grad.D = at::zeros_like(in.D);
+          grad.delta_bias = at::zeros_like(in.delta_bias);
+        }
+        selective_scan_backward(in, saved, p.activation(grad_out),
+                                c.with_states ? p.parameter(grad_last) : at::Tensor(), grad);
+        results["grad_u"] = grad.u;
+        results["grad_delta"] = grad.delta;
+        results["grad_B"] = grad.B;
+        results["grad_C"] = grad.C;
+        results["grad_A"] = grad.A;
+        if (!c.plain) {
+          results["grad_z"] = grad.z;
+          results["grad_D"] = grad.D;
+          results["grad_delta_bias"] = grad.delta_bias;
+        }
+        return results;
+      },
+      dtype, bound(dtype, 2, 256 + static_cast<double>(c.length)),
+      text("selective_scan", dtype,
+           fmt::format("B {} L {} D {} N {} G {} packed {} states {} plain {} padding {}", c.batch, c.length,
+                       c.channels, c.states, c.groups, c.packed, c.with_states, c.plain, c.padding)));
+}
+
+TEST(GpuOps, SelectiveScan) {
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const int64_t length : kLengths) {
+      check_scan({2, length, 64, 16, 1, false, false, false, 0}, dtype);
+      check_scan({2, length, 24, 16, 1, true, true, false, 8}, dtype);
+    }
+    for (const int64_t states : {1, 3, 64, 128})
+      check_scan({2, 151, 14, states, 2, true, true, false, 3}, dtype);
+    check_scan({3, 129, 7, 16, 1, false, false, true, 0}, dtype);
+    check_scan({1, 372, 151, 5, 1, true, false, false, 1}, dtype);
+  }
+}
+
+// ---- ssd ----
+
+struct SsdCase {
+  int64_t batch, length, heads, head_size, groups, states;
+  bool packed, with_states, limited;
+  int64_t padding;
+};
+
+void check_ssd(const SsdCase& c, at::ScalarType dtype) {
+  const at::Tensor cu_seqlens = c.packed ? packed_rows(c.batch, c.length) : at::Tensor();
+  const int64_t sequences = cu_seqlens.defined() ? cu_seqlens.size(0) - 1 : c.batch;
+  const std::vector<int64_t> of_state = {sequences, c.heads, c.head_size, c.states};
+  const at::Tensor x = random_exact({c.batch, c.length, c.heads * c.head_size}, dtype),
+                   dt = random_exact({c.batch, c.length, c.heads}, dtype),
+                   B = random_exact({c.batch, c.length, c.groups * c.states}, dtype, 0.3),
+                   C = random_exact({c.batch, c.length, c.groups * c.states}, dtype, 0.3),
+                   A = at::rand({c.heads}, at::kFloat).add_(0.1).neg_().to(at::kDouble),
+                   D = random_exact({c.heads}, at::kFloat),
+                   bias = random_exact({c.heads}, at::kFloat).sub_(2),
+                   initial = random_exact(of_state, at::kFloat, 0.3),
+                   grad_out = random_exact({c.batch, c.length, c.heads, c.head_size}, dtype),
+                   grad_last = random_exact(of_state, at::kFloat, 0.3);
+  check(
+      [&](const Place& p) {
+        SsdInputs in;
+        in.x = sliced(p.activation(x), c.padding).unflatten(2, {c.heads, c.head_size});
+        in.dt = sliced(p.activation(dt), c.padding);
+        in.A = p.parameter(A);
+        in.B = sliced(p.activation(B), c.padding).unflatten(2, {c.groups, c.states});
+        in.C = sliced(p.activation(C), c.padding).unflatten(2, {c.groups, c.states});
+        in.D = p.parameter(D);
+        in.dt_bias = p.parameter(bias);
+        if (c.limited) in.dt_min = 0.05, in.dt_max = 0.2;
+        in.cu_seqlens = cu_seqlens;
+        if (c.with_states) in.initial_state = p.parameter(initial);
+        SsdSaved saved;
+        at::Tensor last_state;
+        Results results;
+        results["out"] = ssd_forward(in, &saved, c.with_states ? &last_state : nullptr);
+        SsdGradients grad;
+        grad.x = at::empty_like(in.x);
+        grad.dt = at::empty_like(in.dt);
+        grad.B = at::empty_like(in.B);
+        grad.C = at::empty_like(in.C);
+        grad.A = at::zeros_like(in.A);
+        grad.D = at::zeros_like(in.D);
+        grad.dt_bias = at::zeros_like(in.dt_bias);
+        if (c.with_states) grad.initial_state = at::empty_like(in.initial_state);
+        ssd_backward(in, saved, p.activation(grad_out), c.with_states ? p.parameter(grad_last) : at::Tensor(),
+                     grad);
+        if (c.with_states) results["last_state"] = last_state;
+        if (c.with_states) results["grad_initial_state"] = grad.initial_state;
+        results["grad_x"] = grad.x;
+        results["grad_dt"] = grad.dt;
+        results["grad_B"] = grad.B;
+        results["grad_C"] = grad.C;
+        results["grad_A"] = grad.A;
+        results["grad_D"] = grad.D;
+        results["grad_dt_bias"] = grad.dt_bias;
+        return results;
+      },
+      // Products take their operands in dtype: decayed inputs, states and inner products are rounded on the
+      // way.
+      dtype, bound(dtype, 6, 256 + static_cast<double>(c.length)),
+      text("ssd", dtype,
+           fmt::format("B {} L {} H {} P {} G {} N {} packed {} states {} limited {} padding {}", c.batch,
+                       c.length, c.heads, c.head_size, c.groups, c.states, c.packed, c.with_states, c.limited,
+                       c.padding)));
+}
+
+TEST(GpuOps, Ssd) {
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const int64_t length : kLengths) {
+      check_ssd({2, length, 3, 64, 1, 128, false, false, false, 0}, dtype);
+      check_ssd({2, length, 2, 64, 1, 128, true, false, false, 8}, dtype);
+      check_ssd({1, length, 2, 64, 2, 64, true, true, false, 0}, dtype);
+    }
+    check_ssd({2, 151, 4, 7, 2, 3, true, true, false, 1}, dtype);
+    check_ssd({2, 372, 2, 64, 1, 128, false, true, true, 0}, dtype);
+    check_ssd({2, 129, 1, 32, 1, 16, true, false, false, 0}, dtype);
+  }
+}
+
+// ---- norms ----
+
+void check_rms_norm(int64_t rows, int64_t size, bool with_residual, at::ScalarType dtype) {
+  const at::Tensor x = random_exact({rows, size}, dtype), residual = random_exact({rows, size}, at::kFloat),
+                   weight = random_exact({size}, at::kFloat), grad_out = random_exact({rows, size}, dtype),
+                   grad_residual = random_exact({rows, size}, at::kFloat);
+  check(
+      [&](const Place& p) {
+        // With one value a row, a small eps would leave of the gradient only what cancellation leaves.
+        const double eps = size == 1 ? 1.0 : 1e-5;
+        RmsNormInputs in{p.activation(x), with_residual ? p.parameter(residual) : at::Tensor(),
+                         p.parameter(weight), eps};
+        const RmsNormOutputs outputs = rms_norm_forward(in);
+        at::Tensor grad_weight = at::zeros_like(in.weight);
+        const RmsNormGradient grad =
+            rms_norm_backward(outputs.residual_out, outputs.rstd, in.weight, p.activation(grad_out),
+                              with_residual ? p.parameter(grad_residual) : at::Tensor(), grad_weight);
+        return Results{{"out", outputs.out},   {"residual_out", outputs.residual_out},
+                       {"rstd", outputs.rstd}, {"grad_residual", grad.residual},
+                       {"grad_x", grad.x},     {"grad_weight", grad_weight}};
+      },
+      dtype, bound(dtype, 1, 64 + static_cast<double>(rows)),
+      text("rms_norm", dtype, fmt::format("rows {} d {} residual {}", rows, size, with_residual)));
+}
+
+TEST(GpuOps, RmsNorm) {
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const int64_t size : {1, 7, 64, 151, 768, 1024, 4097})
+      for (const bool with_residual : {false, true}) check_rms_norm(37, size, with_residual, dtype);
+    check_rms_norm(2049, 96, true, dtype);
+  }
+}
+
+void check_gated_rms_norm(int64_t length, int64_t channels, int64_t groups, int64_t padding,
+                          at::ScalarType dtype) {
+  const std::vector<int64_t> shape = {2, length, channels};
+  const at::Tensor x = random_exact(shape, dtype), z = random_exact(shape, dtype),
+                   weight = random_exact({channels}, at::kFloat), grad_out = random_exact(shape, dtype);
+  check(
+      [&](const Place& p) {
+        GatedRmsNormInputs in;
+        in.x = p.activation(x);
+        in.z = sliced(p.activation(z), padding);
+        in.weight = p.parameter(weight);
+        in.groups = groups;
+        at::Tensor rstd;
+        Results results;
+        results["out"] = gated_rms_norm_forward(in, &rstd);
+        GatedRmsNormGradients grad{at::empty_like(in.x), at::empty_like(in.z), at::zeros_like(in.weight)};
+        gated_rms_norm_backward(in, rstd, p.activation(grad_out), grad);
+        results["rstd"] = rstd;
+        results["grad_x"] = grad.x;
+        results["grad_z"] = grad.z;
+        results["grad_weight"] = grad.weight;
+        return results;
+      },
+      dtype, bound(dtype, 1, 64 + static_cast<double>(length)),
+      text("gated_rms_norm", dtype,
+           fmt::format("L {} D {} G {} padding {}", length, channels, groups, padding)));
+}
+
+TEST(GpuOps, GatedRmsNorm) {
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const int64_t length : {1, 7, 372}) {
+      check_gated_rms_norm(length, 64, 1, 0, dtype);
+      check_gated_rms_norm(length, 1536, 4, 8, dtype);
+      check_gated_rms_norm(length, 21, 3, 1, dtype);
+    }
+  }
+}
+
+// ---- head and embedding ----
+
+void check_loss(int64_t tokens, int64_t size, int64_t vocabulary, at::ScalarType dtype) {
+  const at::Tensor hidden = random_exact({tokens, size}, dtype),
+                   weight = random_exact({vocabulary, size}, dtype, 0.3);
+  at::Tensor targets = at::randint(0, vocabulary, {tokens}, at::kLong);
+  if (tokens > 2) targets[1] = -100;
+  const double scale = 1.0;
+  check(
+      [&](const Place& p) {
+        LinearCrossEntropyInputs in{p.activation(hidden), p.activation(weight), targets};
+        at::Tensor grad_hidden = at::empty_like(in.hidden),
+                   grad_weight = at::zeros({vocabulary, size}, in.weight.options().dtype(p.wide));
+        const auto both = linear_cross_entropy_forward_backward(in, scale, grad_hidden, grad_weight);
+        return Results{
+            {"loss", both.per_token_loss}, {"grad_hidden", grad_hidden}, {"grad_weight", grad_weight}};
+      },
+      // Logits are rounded, their gradients too, and a logit's rounding is relative to the largest of them.
+      dtype, bound(dtype, 12, 256 + static_cast<double>(tokens)),
+      text("linear_cross_entropy", dtype, fmt::format("T {} d {} V {}", tokens, size, vocabulary)));
+}
+
+TEST(GpuOps, LinearCrossEntropy) {
+  for (const at::ScalarType dtype : kDtypes) {
+    check_loss(1, 7, 3, dtype);
+    check_loss(151, 32, 129, dtype);
+    check_loss(372, 64, 50280, dtype);
+  }
+}
+
+TEST(GpuOps, EmbeddingGradient) {
+  for (const int64_t tokens : {1, 129, 4097}) {
+    const at::Tensor ids = at::randint(0, 17, {tokens}, at::kLong),
+                     grad = random_exact({tokens, 24}, at::kFloat);
+    check(
+        [&](const Place& p) {
+          at::Tensor sum = at::zeros({40, 24}, grad.options().dtype(p.wide).device(p.device));
+          add_embedding_gradient(ids.to(p.device), p.parameter(grad), sum);
+          return Results{{"sum", sum}};
+        },
+        at::kFloat, bound(at::kFloat, 1, static_cast<double>(tokens)), fmt::format("embedding {}", tokens));
+  }
+}
+
+}  // namespace
+}  // namespace exactmamba::gpu_tests

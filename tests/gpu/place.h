@@ -1,0 +1,90 @@
+// The same computation in two places: double on the CPU is the reference for every dtype on the GPU.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/max.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
+#include <gtest/gtest.h>
+
+namespace exactmamba::gpu_tests {
+
+/// Where a case runs. On the GPU parameters and states are float whatever the activations are.
+struct Place {
+  at::Device device;
+  at::ScalarType dtype, wide;
+
+  at::Tensor activation(const at::Tensor& x) const { return x.defined() ? x.to(device, dtype) : x; }
+  at::Tensor parameter(const at::Tensor& x) const { return x.defined() ? x.to(device, wide) : x; }
+};
+inline Place reference() { return {at::kCPU, at::kDouble, at::kDouble}; }
+inline Place gpu(at::ScalarType dtype) { return {at::Device(at::kCUDA, 0), dtype, at::kFloat}; }
+
+using Results = std::map<std::string, at::Tensor>;
+
+/// What rounding one result to `dtype` may change, relative: half the distance of neighbours just above a
+/// power of two.
+inline double rounding(at::ScalarType dtype) {
+  if (dtype == at::kBFloat16) return 0x1p-8;
+  return dtype == at::kHalf ? 0x1p-11 : 0x1p-24;
+}
+
+/// Normal numbers that `dtype` holds exactly, as double on the CPU: both places begin with the same values.
+inline at::Tensor random_exact(at::IntArrayRef shape, at::ScalarType dtype, double scale = 1) {
+  return at::randn(shape, at::kDouble).mul_(scale).to(dtype).to(at::kDouble);
+}
+
+/// max|difference| / max|reference| of every result is below its bound.
+inline void expect_close(const Results& expected, const Results& found, double bound,
+                         const std::string& what) {
+  for (const auto& [name, value] : expected) {
+    ASSERT_EQ(found.count(name), 1U) << name;
+    const at::Tensor got = found.at(name).to(at::kCPU, at::kDouble), want = value.to(at::kDouble);
+    ASSERT_EQ(got.sizes(), want.sizes()) << what << ": " << name;
+    const double largest = want.abs().max().item<double>();
+    const double error = (got - want).abs().max().item<double>() / std::max(largest, 1e-30);
+    EXPECT_LE(error, bound) << what << ": " << name << ", largest value " << largest;  // false for NaN too
+  }
+}
+
+/// Every bit of every result.
+inline void expect_identical(const Results& a, const Results& b, const std::string& what) {
+  for (const auto& [name, value] : a) EXPECT_TRUE(value.equal(b.at(name))) << what << ": " << name;
+}
+
+/// What `roundings` results stored in `dtype`, one computed from the other, and a chain of `sums` in float
+/// may add up to.
+inline double bound(at::ScalarType dtype, double roundings, double sums) {
+  return roundings * rounding(dtype) + sums * 0x1p-24;
+}
+
+/// cu_seqlens (CPU) of `batch` rows of `length` positions, each cut at `cuts` (ascending, inside the row).
+inline at::Tensor cut_rows(int64_t batch, int64_t length, const std::vector<int64_t>& cuts) {
+  std::vector<int32_t> boundaries = {0};
+  for (int64_t row = 0; row < batch; ++row) {
+    for (const int64_t cut : cuts) boundaries.push_back(static_cast<int32_t>(row * length + cut));
+    boundaries.push_back(static_cast<int32_t>((row + 1) * length));
+  }
+  return at::tensor(boundaries, at::kInt);
+}
+
+/// Some sequences of one position, some long ones; none where the row is too short.
+inline at::Tensor packed_rows(int64_t batch, int64_t length) {
+  if (length < 7) return {};
+  const std::set<int64_t> cuts = {1, 2, length / 3, length / 2 + 1, length - 1};
+  return cut_rows(batch, length, {cuts.begin(), cuts.end()});
+}
+
+inline constexpr int64_t kLengths[] = {1, 2, 7, 129, 151, 372, 2049, 4097};
+inline constexpr at::ScalarType kDtypes[] = {at::kFloat, at::kBFloat16, at::kHalf};
+
+}  // namespace exactmamba::gpu_tests
