@@ -127,7 +127,7 @@ at::Tensor MambaLM::head_weight() const {
 
 at::Tensor MambaLM::head(const at::Tensor& hidden) const { return linear(hidden, head_weight()); }
 
-LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale) {
+LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale, const GradientVisitor& visit) {
   const at::Tensor ids = ids_on_device(batch.input_ids), boundaries = boundaries_of(batch, placement());
   std::vector<BlockSaved> saved(blocks_.size());
   Stream stream = embed(ids);
@@ -149,9 +149,11 @@ LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale) {
   for (size_t i = blocks_.size(); i-- > 0;) {
     grad = blocks_[i]->backward(grad, saved[i]);
     saved[i] = {};
+    if (visit) visit(static_cast<int64_t>(i));
   }
   at::Tensor grad_embedding = store_->gradient(kEmbedding);
   ops::add_embedding_gradient(ids.reshape({-1}), as_rows(grad.residual), grad_embedding);
+  if (visit) visit(-1);
   return loss_outputs(loss, batch.targets);
 }
 

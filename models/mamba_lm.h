@@ -58,8 +58,12 @@ class MambaLM {
   MambaLM to(const Placement& placement) const;
 
   // ---- training ----
+  /// Called by backward when it is done with the gradients of block `layer`, from the last to the first; -1:
+  /// the embedding. The final norm and the head come before the last block.
+  using GradientVisitor = std::function<void(int64_t layer)>;
   /// Forward and backward of scale · Σ loss over the batch's targets; gradients are added to the store's.
-  LossOutputs forward_backward(const data::Batch& batch, double scale);
+  LossOutputs forward_backward(const data::Batch& batch, double scale,
+                               const GradientVisitor& visit = nullptr);
   /// Forward only, with predictions.
   LossOutputs loss(const data::Batch& batch) const;
 

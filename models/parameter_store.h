@@ -41,6 +41,8 @@ class ParameterStore {
 
   at::Tensor flat(Decay group) const { return flat_[static_cast<int>(group)]; }
   at::Tensor flat_gradient(Decay group);
+  /// Where parameter `name` begins in the buffers of its group, in elements.
+  int64_t offset(const std::string& name) const { return place(name).offset; }
   /// A view of `buffer` (laid out like flat(spec.decay)) with the shape of parameter `name`: Adam moments,
   /// snapshots.
   at::Tensor view(const std::string& name, const at::Tensor& buffer) const;

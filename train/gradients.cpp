@@ -51,13 +51,6 @@ double squared_norm(const at::Tensor& flat) {
 
 }  // namespace
 
-void reduce_gradients(models::ParameterStore& store, core::Communicator& communicator) {
-  for (Decay group : kGroups) {
-    at::Tensor gradient = store.flat_gradient(group);
-    communicator.all_reduce_sum(gradient);
-  }
-}
-
 double gradient_norm(models::ParameterStore& store) {
   double sum = 0;
   for (Decay group : kGroups) sum += squared_norm(store.flat_gradient(group));

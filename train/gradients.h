@@ -1,13 +1,9 @@
-// What happens to the flat gradients between backward and the optimizer: sum over ranks, norm, clipping.
+// What happens to the flat gradients between their sum over ranks and the optimizer: norm, clipping.
 #pragma once
 
-#include "core/distributed/communicator.h"
 #include "models/parameter_store.h"
 
 namespace exactmamba::train {
-
-/// Sums the gradients over all ranks, in place.
-void reduce_gradients(models::ParameterStore& store, core::Communicator& communicator);
 
 /// ℓ2 norm over all parameters, summed in double and in an order that does not depend on the number of
 /// threads. Not finite when a gradient is not.

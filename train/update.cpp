@@ -5,6 +5,7 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
+#include "train/gradient_reducer.h"
 #include "train/gradients.h"
 
 namespace exactmamba::train {
@@ -30,9 +31,15 @@ double accumulate_gradients(models::MambaLM& model, const std::vector<data::Batc
   const double scale = 1.0 / static_cast<double>(target_tokens);
   double loss_sum = 0;
   model.parameters().zero_gradients();
-  for (const data::Batch& batch : micro_batches)
-    if (batch.target_count > 0) loss_sum += model.forward_backward(batch, scale).loss_sum;
-  reduce_gradients(model.parameters(), communicator);
+  GradientReducer reducer(model.parameters(), communicator);
+  const auto reduce = [&reducer](int64_t layer) { reducer.ready(layer); };
+  for (const data::Batch& batch : micro_batches) {
+    if (batch.target_count == 0) continue;
+    const bool last = &batch == &micro_batches.back();
+    loss_sum +=
+        model.forward_backward(batch, scale, last ? reduce : models::MambaLM::GradientVisitor()).loss_sum;
+  }
+  reducer.finish();
   at::Tensor total = at::full({}, loss_sum, at::kDouble);
   communicator.all_reduce_sum(total);
   return total.item<double>() * scale;

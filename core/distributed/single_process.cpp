@@ -7,8 +7,10 @@ class SingleProcess final : public Communicator {
  public:
   int rank() const override { return 0; }
   int size() const override { return 1; }
-  void all_reduce_sum(at::Tensor&) override {}
-  void broadcast(at::Tensor&, int) override {}
+  std::unique_ptr<PendingSum> start_sum(const at::Tensor&) override {
+    return std::make_unique<CompleteSum>();
+  }
+  void broadcast(const at::Tensor&, int) override {}
   void barrier() override {}
 };
 

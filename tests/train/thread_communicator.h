@@ -3,6 +3,7 @@
 
 #include <barrier>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -31,20 +32,21 @@ class ThreadGroup {
     Rank(ThreadGroup& group, int rank) : group_(group), rank_(rank) {}
     int rank() const override { return rank_; }
     int size() const override { return static_cast<int>(group_.slots_.size()); }
-    void all_reduce_sum(at::Tensor& tensor) override {
+    std::unique_ptr<core::PendingSum> start_sum(const at::Tensor& tensor) override {
       exchange(tensor, [this](at::Tensor& sum) {
         sum = group_.slots_[0].clone();
         for (int other = 1; other < size(); ++other) sum += group_.slots_[other];
       });
+      return std::make_unique<core::CompleteSum>();
     }
-    void broadcast(at::Tensor& tensor, int root) override {
+    void broadcast(const at::Tensor& tensor, int root) override {
       exchange(tensor, [this, root](at::Tensor& value) { value = group_.slots_[root].clone(); });
     }
     void barrier() override { group_.gate_.arrive_and_wait(); }
 
    private:
     /// Shows `tensor` to all ranks and writes what `combine` makes of theirs.
-    void exchange(at::Tensor& tensor, const std::function<void(at::Tensor&)>& combine) {
+    void exchange(const at::Tensor& tensor, const std::function<void(at::Tensor&)>& combine) {
       group_.slots_[rank_] = tensor;
       barrier();
       at::Tensor result;
