@@ -27,11 +27,19 @@ at::Tensor project(const models::LayerTrace& trace, const at::Tensor& upsilon) {
 /// ‖·‖_p of every row, in double.
 at::Tensor row_norms(const at::Tensor& rows, double p) { return rows.to(at::kDouble).norm(p, 1); }
 
-/// Σ_i numerator_i / denominator_i; 0/0 counts as no error.
-double sum_of_ratios(const at::Tensor& numerator, const at::Tensor& denominator) {
-  const at::Tensor nothing = numerator.eq(0).logical_and(denominator.eq(0));
-  return (numerator / denominator).masked_fill(nothing, 0).sum().item<double>();
+struct Ratios {
+  double sum;
+  int64_t count;  // of the positions that have a ratio
+};
+
+/// Σ_i numerator_i / denominator_i. 0/0 is no error; another numerator over 0 has no ratio.
+Ratios sum_of_ratios(const at::Tensor& numerator, const at::Tensor& denominator) {
+  const at::Tensor zero = denominator.eq(0);
+  return {(numerator / denominator).masked_fill(zero, 0).sum().item<double>(),
+          numerator.size(0) - zero.logical_and(numerator.ne(0)).sum().item<int64_t>()};
 }
+
+double mean(double sum, int64_t count) { return count == 0 ? 0 : sum / static_cast<double>(count); }
 
 }  // namespace
 
@@ -44,15 +52,13 @@ ErrorMeasure error_measure_from_name(const std::string& name, const std::string&
 }
 
 double ApproximationError::value(ErrorMeasure measure) const {
-  if (positions_ == 0) return 0;
-  const double n = static_cast<double>(positions_);
   switch (measure) {
     case ErrorMeasure::kL2Mean:
-      return l2_ratios_ / n;
+      return mean(l2_ratios_, ratio_positions_);
     case ErrorMeasure::kL1Mean:
-      return l1_ratios_ / n;
+      return mean(l1_ratios_, ratio_positions_);
     case ErrorMeasure::kL2MeanNoSkip:
-      return noskip_ratios_ / n;
+      return mean(noskip_ratios_, noskip_positions_);
     case ErrorMeasure::kL2RatioOfSums:
       break;
   }
@@ -61,6 +67,8 @@ double ApproximationError::value(ErrorMeasure measure) const {
 
 ApproximationError& ApproximationError::operator+=(const ApproximationError& other) {
   positions_ += other.positions_;
+  ratio_positions_ += other.ratio_positions_;
+  noskip_positions_ += other.noskip_positions_;
   l2_ratios_ += other.l2_ratios_;
   l1_ratios_ += other.l1_ratios_;
   noskip_ratios_ += other.noskip_ratios_;
@@ -71,6 +79,8 @@ ApproximationError& ApproximationError::operator+=(const ApproximationError& oth
 
 std::map<std::string, double> ApproximationError::sums() const {
   return {{"positions", static_cast<double>(positions_)},
+          {"ratio_positions", static_cast<double>(ratio_positions_)},
+          {"noskip_positions", static_cast<double>(noskip_positions_)},
           {"l2_ratios", l2_ratios_},
           {"l1_ratios", l1_ratios_},
           {"noskip_ratios", noskip_ratios_},
@@ -86,6 +96,8 @@ ApproximationError ApproximationError::from_sums(const std::map<std::string, dou
   };
   ApproximationError error;
   error.positions_ = static_cast<int64_t>(sum("positions"));
+  error.ratio_positions_ = static_cast<int64_t>(sum("ratio_positions"));
+  error.noskip_positions_ = static_cast<int64_t>(sum("noskip_positions"));
   error.l2_ratios_ = sum("l2_ratios");
   error.l1_ratios_ = sum("l1_ratios");
   error.noskip_ratios_ = sum("noskip_ratios");
@@ -112,9 +124,13 @@ ApproximationError approximation_error(const models::LayerTrace& trace, Approxim
   ApproximationError error;
   error.positions_ = trace.length();
   const at::Tensor l2_difference = row_norms(difference, 2), l2_output = row_norms(trace.y, 2);
-  error.l2_ratios_ = sum_of_ratios(l2_difference, l2_output);
-  error.l1_ratios_ = sum_of_ratios(row_norms(difference, 1), row_norms(trace.y, 1));
-  error.noskip_ratios_ = sum_of_ratios(row_norms(difference_noskip, 2), row_norms(y_noskip, 2));
+  const Ratios l2 = sum_of_ratios(l2_difference, l2_output);
+  const Ratios noskip = sum_of_ratios(row_norms(difference_noskip, 2), row_norms(y_noskip, 2));
+  error.ratio_positions_ = l2.count;
+  error.noskip_positions_ = noskip.count;
+  error.l2_ratios_ = l2.sum;
+  error.l1_ratios_ = sum_of_ratios(row_norms(difference, 1), row_norms(trace.y, 1)).sum;
+  error.noskip_ratios_ = noskip.sum;
   error.l2_differences_ = l2_difference.sum().item<double>();
   error.l2_outputs_ = l2_output.sum().item<double>();
   return error;

@@ -26,12 +26,16 @@ const char* error_measure_name(ErrorMeasure measure);
 /// @throws InputError naming `where`
 ErrorMeasure error_measure_from_name(const std::string& name, const std::string& where);
 
-/// Error of one layer over any number of positions; several rows are merged with +=.
+/// Error of one layer over any number of positions; several rows are merged with +=. A position whose output
+/// is exactly 0 while its approximation is not (small ReLU models have some) has no relative error: the means
+/// are over the others.
 class ApproximationError {
  public:
-  /// 0 without positions.
+  /// 0 without positions to measure.
   double value(ErrorMeasure measure) const;
   int64_t positions() const { return positions_; }
+  /// Positions that the means leave out.
+  int64_t without_output() const { return positions_ - ratio_positions_; }
   ApproximationError& operator+=(const ApproximationError& other);
 
   /// What += adds, by name; from_sums() takes it back, to the bit. @throws InputError when one is missing
@@ -41,7 +45,7 @@ class ApproximationError {
  private:
   friend ApproximationError approximation_error(const models::LayerTrace&, Approximation, BiasRule,
                                                 const at::Tensor&);
-  int64_t positions_ = 0;
+  int64_t positions_ = 0, ratio_positions_ = 0, noskip_positions_ = 0;
   double l2_ratios_ = 0, l1_ratios_ = 0, noskip_ratios_ = 0;  // summed over positions
   double l2_differences_ = 0, l2_outputs_ = 0;
 };

@@ -265,6 +265,13 @@ Json error_json(const decomp::ErrorTable& table, int64_t rows) {
       by_approximation[table.approximations[a]] = per_layer;
     }
   }
+  for (size_t a = 0; a < table.approximations.size(); ++a) {
+    Json without_output = Json::array();
+    for (const decomp::ApproximationError& error : table.errors[a])
+      without_output.push_back(error.without_output());
+    if (without_output != Json::array_t(without_output.size(), 0))
+      json["positions_without_output"][table.approximations[a]] = without_output;
+  }
   return json;
 }
 

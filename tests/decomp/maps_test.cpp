@@ -32,6 +32,8 @@ InteractionMap some_map(int64_t layer) {
 /// Sums that no short decimal number stands for.
 ApproximationError some_error() {
   return ApproximationError::from_sums({{"positions", 3},
+                                        {"ratio_positions", 3},
+                                        {"noskip_positions", 3},
                                         {"l2_ratios", 1.0 / 3},
                                         {"l1_ratios", 0.1 + 0.2},
                                         {"noskip_ratios", 1e-17},

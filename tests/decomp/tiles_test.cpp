@@ -132,6 +132,27 @@ TEST(Sums, AreTheOutputWhereTheFormIsExact) {
         }
 }
 
+TEST(Errors, LeaveOutPositionsWithoutOutput) {
+  for (const auto architecture : kArchitectures) {
+    models::LayerTrace trace = testing::random_trace(make_spec(architecture, {0, 7}));
+    trace.y[2] = 0;
+    const Approximation approximation = Approximation::kActivation;
+    const at::Tensor sum = contribution_sum(trace, approximation, BiasRule::kOwn);
+    const ApproximationError error = approximation_error(trace, approximation, BiasRule::kOwn, sum);
+    EXPECT_EQ(error.positions(), 7);
+    EXPECT_EQ(error.without_output(), 1);
+    double ratios = 0;
+    for (const int64_t i : {0, 1, 3, 4, 5, 6})
+      ratios += (trace.y[i] - sum[i]).norm().item<double>() / trace.y[i].norm().item<double>();
+    EXPECT_NEAR(error.value(ErrorMeasure::kL2Mean), ratios / 6, 1e-12);
+
+    // 0 that is approximated by 0 is exact.
+    const ApproximationError exact = approximation_error(trace, approximation, BiasRule::kOwn, trace.y);
+    EXPECT_EQ(exact.without_output(), 0);
+    EXPECT_EQ(exact.value(ErrorMeasure::kL2Mean), 0);
+  }
+}
+
 /// Σ_j T_i(x_j), bias column included.
 class ContributionSum : public Aggregator {
  public:

@@ -154,6 +154,8 @@ TEST(ModelMeasures, CopyAccuracyOfABigramModel) {
 /// Of two positions; every measure is a different multiple of `value`.
 ApproximationError error_of_layer(double value) {
   return ApproximationError::from_sums({{"positions", 2},
+                                        {"ratio_positions", 2},
+                                        {"noskip_positions", 2},
                                         {"l2_ratios", 2 * value},
                                         {"l1_ratios", 4 * value},
                                         {"noskip_ratios", 6 * value},
