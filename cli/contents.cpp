@@ -57,6 +57,16 @@ Json file_json(const fs::path& file) {
   return file.extension() == ".safetensors" ? safetensors_json(file) : torch_file_json(file);
 }
 
+/// What keeps a folder's weights from being loaded, or "".
+std::string weights_problem(const fs::path& folder) {
+  try {
+    models::check_weights(folder);
+  } catch (const core::Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
 Json folder_json(const fs::path& folder) {
   refuse_run_folder(folder);
   const models::ModelConfig config = models::load_config(folder);
@@ -70,6 +80,7 @@ Json folder_json(const fs::path& folder) {
   }
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) result["files"].push_back(file_json(file));
+  if (const std::string problem = weights_problem(folder); !problem.empty()) result["problem"] = problem;
   if (fs::exists(folder / "trainer.json")) result["training"] = core::read_json(folder / "trainer.json");
   return result;
 }

@@ -13,6 +13,7 @@
 #include "core/version.h"
 #include "eval/evaluation.h"
 #include "models/checkpoint.h"
+#include "models/stored_weights.h"
 #include "train/trainer.h"
 #include "train/training_checkpoint.h"
 
@@ -35,21 +36,10 @@ constexpr int kEvaluateAlgorithm = 1;
 
 using Inputs = std::vector<std::pair<std::string, std::string>>;
 
-/// config.json and weights, shards by any name too: a training checkpoint also has its moments, and tells how
-/// long it took.
-bool is_model_file(const std::string& name) {
-  return name == "config.json" || name == "pytorch_model.bin" || name.starts_with("model") ||
-         (name.ends_with(".safetensors") && name != "optimizer.safetensors");
-}
-
-/// Of the files of a model folder.
+/// Of what a model is loaded from; a training checkpoint also has its moments, and tells how long it took.
 std::string model_fingerprint(const fs::path& folder) {
-  std::error_code error;
-  std::vector<fs::path> files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error))
-    if (entry.is_regular_file() && is_model_file(entry.path().filename())) files.push_back(entry.path());
-  core::require<core::IoError>(!error, "model.from: {}: {}", folder.string(), error.message());
-  std::sort(files.begin(), files.end());
+  std::vector<fs::path> files = models::weight_files(folder);
+  files.insert(files.begin(), folder / "config.json");
   std::string hashes;
   for (const fs::path& file : files)
     hashes += file.filename().string() + ' ' + core::hash_file_hex(file) + '\n';

@@ -33,6 +33,11 @@ at::ScalarType stored_dtype(const std::filesystem::path& folder,
   return dtypes.size() == 1 ? *dtypes.begin() : at::kFloat;
 }
 
+void check_weights(const std::filesystem::path& folder) {
+  StoredWeights weights = weights_of(folder, {});
+  fit_to_config(weights, load_config(folder), folder);
+}
+
 MambaLM load_model(const std::filesystem::path& folder, const LoadOptions& options) {
   const ModelConfig config = load_config(folder);
   StoredWeights weights = weights_of(folder, options.names);

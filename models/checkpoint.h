@@ -22,6 +22,9 @@ struct LoadOptions {
 /// NumericalError (NaN weights)
 MambaLM load_model(const std::filesystem::path& folder, const LoadOptions& options = {});
 ModelConfig load_config(const std::filesystem::path& folder);
+/// That names and shapes of a model folder's weights fit its config; nothing is loaded. @throws IoError,
+/// InputError
+void check_weights(const std::filesystem::path& folder);
 /// In which all tensors of a model folder are stored; kFloat where they differ. @throws IoError, InputError
 at::ScalarType stored_dtype(const std::filesystem::path& folder,
                             const std::optional<std::filesystem::path>& names = {});

@@ -32,12 +32,13 @@ class Collector {
     require(is_new, "{}: '{}' and '{}' of {} are both the tensor '{}'", file.string(), printable(name),
             place->second.name, place->second.file.string(), printable(ours));
   }
-  void add_safetensors(const std::filesystem::path& path) {
-    const core::SafetensorsFile file(path);
-    for (const std::string& name : file.names()) add(name, file.tensor(name), path);
-  }
-  void add_torch_file(const std::filesystem::path& path) {
-    for (const auto& [name, values] : core::read_torch_state_dict(path)) add(name, values, path);
+  void add_file(const std::filesystem::path& path) {
+    if (path.extension() == ".safetensors") {
+      const core::SafetensorsFile file(path);
+      for (const std::string& name : file.names()) add(name, file.tensor(name), path);
+    } else {
+      for (const auto& [name, values] : core::read_torch_state_dict(path)) add(name, values, path);
+    }
   }
   StoredWeights take() { return std::move(weights_); }
 
@@ -65,14 +66,15 @@ std::set<std::string> shard_names(const core::Json& index, const std::string& wh
   return shards;
 }
 
-void add_shards(Collector& collector, const std::filesystem::path& index_file) {
+std::vector<std::filesystem::path> shards_of(const std::filesystem::path& index_file) {
   const core::Json index = core::read_json(index_file);
+  std::vector<std::filesystem::path> files;
   for (const std::string& shard : shard_names(index, index_file.string())) {
-    const std::filesystem::path file = index_file.parent_path() / shard;
-    require<core::IoError>(std::filesystem::is_regular_file(file), "{} is missing, but {} names it",
-                           file.string(), index_file.filename().string());
-    collector.add_safetensors(file);
+    files.push_back(index_file.parent_path() / shard);
+    require<core::IoError>(std::filesystem::is_regular_file(files.back()), "{} is missing, but {} names it",
+                           files.back().string(), index_file.filename().string());
   }
+  return files;
 }
 
 // ---- what fits ----
@@ -150,20 +152,23 @@ const char* storage_dtype_name(at::ScalarType dtype) {
   return name;
 }
 
+std::vector<std::filesystem::path> weight_files(const std::filesystem::path& folder) {
+  const std::filesystem::path single = folder / "model.safetensors", torch = folder / "pytorch_model.bin";
+  const std::filesystem::path index = folder / "model.safetensors.index.json";
+  if (std::filesystem::exists(single)) return {single};
+  if (std::filesystem::exists(index)) return shards_of(index);
+  if (std::filesystem::exists(torch)) return {torch};
+  return {};
+}
+
 StoredWeights read_stored_weights(const std::filesystem::path& folder, const TensorNames& names) {
   Collector collector(names);
-  if (std::filesystem::exists(folder / "model.safetensors")) {
-    collector.add_safetensors(folder / "model.safetensors");
-  } else if (std::filesystem::exists(folder / "model.safetensors.index.json")) {
-    add_shards(collector, folder / "model.safetensors.index.json");
-  } else if (std::filesystem::exists(folder / "pytorch_model.bin")) {
-    collector.add_torch_file(folder / "pytorch_model.bin");
-  } else {
-    throw core::IoError(
-        fmt::format("{}: no weights: neither model.safetensors nor model.safetensors.index.json nor "
-                    "pytorch_model.bin is there",
-                    folder.string()));
-  }
+  const std::vector<std::filesystem::path> files = weight_files(folder);
+  require<core::IoError>(!files.empty(),
+                         "{}: no weights: neither model.safetensors nor model.safetensors.index.json nor "
+                         "pytorch_model.bin is there",
+                         folder.string());
+  for (const std::filesystem::path& file : files) collector.add_file(file);
   return collector.take();
 }
 

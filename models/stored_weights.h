@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -23,10 +24,12 @@ struct StoredTensor {
 
 using StoredWeights = std::map<std::string, StoredTensor>;  // by our names
 
-/// Reads model.safetensors, or the shards of model.safetensors.index.json, or pytorch_model.bin: the first
-/// that is there.
-/// @throws IoError, InputError: also for shard names that leave the folder and for names that meet in one of
-/// ours.
+/// The files with the weights of a model folder: model.safetensors, or the shards of
+/// model.safetensors.index.json, or pytorch_model.bin: the first that is there. Empty when none is.
+/// @throws IoError, InputError: also for shard names that leave the folder
+std::vector<std::filesystem::path> weight_files(const std::filesystem::path& folder);
+
+/// Reads them. @throws IoError, InputError: also when there are none, and for names that meet in one of ours
 StoredWeights read_stored_weights(const std::filesystem::path& folder, const TensorNames& names);
 
 /// All that does not fit the config (missing, unexpected, other shape, other than floating numbers) in one

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <filesystem>
 
 #include <fmt/format.h>
@@ -41,14 +40,6 @@ std::string file_text(const Json& file) {
   return text + fmt::format("  {} tensors, {} elements\n", file["tensors"].size(), elements);
 }
 
-bool has_weights(const Json& files) {
-  return std::any_of(files.begin(), files.end(), [](const Json& file) {
-    const std::string name = file["file"].get<std::string>();
-    const bool model = name.starts_with("model") || name == "pytorch_model.bin";
-    return model && file.contains("tensors") && !file["tensors"].empty();
-  });
-}
-
 std::string as_text(const Json& content) {
   std::string text;
   if (content.contains("config")) {
@@ -57,7 +48,8 @@ std::string as_text(const Json& content) {
     text += fmt::format("parameters {} ({})\n", content["parameters"].dump(), core::human_count(parameters));
   }
   for (const Json& file : content["files"]) text += file_text(file);
-  if (content.contains("config") && !has_weights(content["files"])) text += "no weights\n";
+  if (content.contains("problem"))
+    text += fmt::format("cannot be loaded: {}\n", core::printable(content["problem"].get<std::string>()));
   if (content.contains("training")) text += members_text("training", content["training"]);
   return text;
 }

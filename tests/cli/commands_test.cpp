@@ -198,15 +198,19 @@ TEST(Inspect, TellsOfWeightsThatAreNotFinite) {
     EXPECT_EQ(tensor.value("not_finite", 0), tensor["name"] == name ? 3 : 0) << tensor;
 }
 
-TEST(Inspect, TellsThatThereAreNoWeights) {
+TEST(Inspect, TellsWhatCannotBeLoaded) {
   const TemporaryFolder folder;
   fs::copy(folder_of("mamba1-hf"), folder / "m");
   const std::string model = (folder / "m").string();
-  EXPECT_EQ(result_of({"inspect", model}).find("no weights"), std::string::npos);
+  EXPECT_EQ(result_of({"inspect", model}).find("cannot be loaded"), std::string::npos);
+  EXPECT_FALSE(Json::parse(result_of({"inspect", model, "--json"})).contains("problem"));
   core::write_safetensors(folder / "m/model.safetensors", {});
-  EXPECT_CONTAINS(result_of({"inspect", model}), "\nno weights\n");
+  EXPECT_CONTAINS(result_of({"inspect", model}), "\ncannot be loaded: " + model + ": ");
+  EXPECT_CONTAINS(result_of({"inspect", model}), "backbone.embeddings.weight is missing");
   fs::remove(folder / "m/model.safetensors");
-  EXPECT_CONTAINS(result_of({"inspect", model}), "\nno weights\n");
+  EXPECT_CONTAINS(result_of({"inspect", model}), "\ncannot be loaded: " + model + ": no weights");
+  EXPECT_CONTAINS(Json::parse(result_of({"inspect", model, "--json"}))["problem"].get<std::string>(),
+                  "no weights");
 }
 
 TEST(Program, OffersThreadsWhereTheyAreUsed) {
