@@ -26,7 +26,7 @@ void bind_run(Schema& schema, RunOptions& o) {
   schema.option("run.name", &o.name).cosmetic().help("Name of the run; left out: the recipe's file name.");
   schema.option("run.output", &o.output).cosmetic().help("Folder of stages and report; empty: runs/NAME.");
   schema.option("run.seed", &o.seed)
-      .range(0, 9007199254740992)
+      .range(0, 9007199254740991)
       .help("Starting weights, generated data and order of the data follow from it.");
   schema.option("run.threads", &o.threads).range(0, 4096).cosmetic().help("Threads to use; 0: all cores.");
   schema.option("run.device", &o.device)
