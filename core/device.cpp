@@ -34,4 +34,11 @@ at::Device device_from_name(const std::string& name) {
   return {at::kCUDA, 0};
 }
 
+/// From pinned memory, which LibTorch's allocator takes back when the copy is over.
+at::Tensor copy_to(const at::Device& device, const at::Tensor& tensor) {
+  if (tensor.is_cpu() && device.is_cuda())
+    return tensor.pin_memory().to(device, tensor.scalar_type(), /*non_blocking=*/true);
+  return tensor.to(device);
+}
+
 }  // namespace exactmamba::core

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include <c10/core/Device.h>
+#include <ATen/core/Tensor.h>
 
 #include "core/names.h"
 
@@ -16,5 +16,8 @@ inline constexpr Names<3> kDeviceNames = {"auto", "cpu", "cuda"};
 /// the CPU. @throws InputError when "cuda" cannot be had, or "auto" finds a GPU but not LibTorch's CUDA
 /// library
 at::Device device_from_name(const std::string& name);
+
+/// `tensor` on `device`. The host does not wait for a copy to a GPU, nor need it keep `tensor`.
+at::Tensor copy_to(const at::Device& device, const at::Tensor& tensor);
 
 }  // namespace exactmamba::core

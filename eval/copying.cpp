@@ -48,7 +48,7 @@ CopyAccuracy teacher_forced_accuracy(const models::MambaLM& model, const CopyTas
   for (int64_t i = 0; i < batches.size(); ++i) {
     if (stoppable) core::stop_if_asked("evaluating");
     const data::Batch batch = batches[i];
-    const at::Tensor predictions = model.loss(batch).predictions;
+    const at::Tensor predictions = model.loss(batch).predictions.cpu();
     for (int64_t b = 0; b < batch.input_ids.size(0); ++b, ++row) {
       const int64_t* predicted_row = predictions.data_ptr<int64_t>() + b * predictions.size(1);
       for (const CopyExample& example : task.examples(task.row(row))) {

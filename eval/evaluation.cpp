@@ -45,8 +45,8 @@ void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& v
     core::stop_if_asked("evaluating");
     const data::Batch batch = batches[i];
     const models::LossOutputs outputs = model.loss(batch);
-    nats += outputs.loss_sum;
-    targets += outputs.target_count;
+    nats += outputs.loss_sum.item<double>();
+    targets += batch.target_count;
     bytes += byte_targets(valid, batch);
   }
   core::require(targets > 0, "the validation data '{}' has no target tokens", valid.name());

@@ -6,6 +6,7 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
 
+#include "core/device.h"
 #include "core/error.h"
 #include "models/block.h"
 #include "models/linear.h"
@@ -45,11 +46,8 @@ at::Tensor boundaries_of(const data::Batch& batch, const Placement& placement) {
 }
 
 LossOutputs loss_outputs(const ops::LinearCrossEntropyOutputs& loss, const at::Tensor& targets) {
-  const auto like_targets = [&](const at::Tensor& t) {
-    return t.defined() ? t.to(targets.device()).view_as(targets) : t;
-  };
-  return {loss.loss_sum, loss.target_count, like_targets(loss.per_token_loss),
-          like_targets(loss.predictions)};
+  const auto like_targets = [&](const at::Tensor& t) { return t.defined() ? t.view_as(targets) : t; };
+  return {loss.loss_sum, like_targets(loss.per_token_loss), like_targets(loss.predictions)};
 }
 
 /// The positions (S) of the sequences' last tokens over the flattened (B·L).
@@ -110,7 +108,7 @@ MambaLM MambaLM::to(const Placement& placement) const {
 
 at::Tensor MambaLM::ids_on_device(const at::Tensor& input_ids) const {
   if (input_ids.is_cpu()) check_ids(input_ids, config_.vocab_rows);
-  return input_ids.to(placement().device);
+  return core::copy_to(placement().device, input_ids);
 }
 
 Stream MambaLM::embed(const at::Tensor& input_ids) const {

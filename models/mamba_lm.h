@@ -24,10 +24,10 @@ struct State {
   std::vector<at::Tensor> ssm;   // [layer] (B, D, N) Mamba-1, (B, H, P, N) Mamba-2
 };
 
+/// On the model's device: who reads a value of a GPU waits for it.
 struct LossOutputs {
-  double loss_sum = 0;  // nats, summed over the targets
-  int64_t target_count = 0;
-  at::Tensor per_token_loss;  // (B, L), 0 where there is no target; on the targets' device, as the next
+  at::Tensor loss_sum;        // () double: nats, summed over the targets
+  at::Tensor per_token_loss;  // (B, L), 0 where there is no target
   at::Tensor predictions;     // (B, L) int64 argmax over the true vocabulary; only from loss()
 };
 

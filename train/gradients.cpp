@@ -2,17 +2,23 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <numeric>
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/clamp_max.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/norm.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/sqrt.h>
+#include <ATen/ops/square.h>
 
 namespace exactmamba::train {
 namespace {
 
 using models::Decay;
-constexpr std::array kGroups = {Decay::kYes, Decay::kNo};
 
 constexpr int64_t kBlock = 1 << 15;  // elements summed by one thread in one go
 
@@ -42,27 +48,25 @@ double parallel_sum_of_squares(const T* values, int64_t count) {
   return std::accumulate(blocks.begin(), blocks.end(), 0.0);
 }
 
-double squared_norm(const at::Tensor& flat) {
-  if (flat.is_cuda()) return std::pow(flat.norm().item<double>(), 2);
-  return AT_DISPATCH_FLOATING_TYPES(flat.scalar_type(), "gradient_norm", [&] {
+at::Tensor squared_norm(const at::Tensor& flat) {
+  if (flat.is_cuda()) return flat.norm().to(at::kDouble).square();
+  const double sum = AT_DISPATCH_FLOATING_TYPES(flat.scalar_type(), "gradient_norm", [&] {
     return parallel_sum_of_squares(flat.const_data_ptr<scalar_t>(), flat.numel());
   });
+  return at::scalar_tensor(sum, at::kDouble);
 }
 
 }  // namespace
 
-double gradient_norm(models::ParameterStore& store) {
-  double sum = 0;
-  for (Decay group : kGroups) sum += squared_norm(store.flat_gradient(group));
-  return std::sqrt(sum);
+at::Tensor gradient_norm(models::ParameterStore& store) {
+  return squared_norm(store.flat_gradient(Decay::kYes))
+      .add_(squared_norm(store.flat_gradient(Decay::kNo)))
+      .sqrt_();
 }
 
-double clip_gradients(models::ParameterStore& store, double norm, double max_norm) {
-  if (max_norm == 0) return 1.0;
-  const double coefficient = std::min(1.0, max_norm / (norm + 1e-6));
-  if (coefficient < 1.0)
-    for (Decay group : kGroups) store.flat_gradient(group).mul_(coefficient);
-  return coefficient;
+at::Tensor clip_coefficient(const at::Tensor& norm, double max_norm) {
+  if (max_norm == 0) return at::ones_like(norm);
+  return at::full_like(norm, max_norm).div_(norm + 1e-6).clamp_max_(1.0);
 }
 
 }  // namespace exactmamba::train

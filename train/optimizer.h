@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
 
@@ -21,8 +22,10 @@ class AdamW {
   /// `store` must outlive the optimizer.
   AdamW(models::ParameterStore& store, AdamWOptions options);
 
-  /// One update from the store's gradients.
-  void step(double learning_rate);
+  /// One update from the store's gradients times `factor` (() double), unless `allowed` (() bool) is false:
+  /// then nothing changes. Both are on the store's device; what is to be done there is under way before the
+  /// host waits for `allowed`, which is returned.
+  bool step(double learning_rate, const at::Tensor& factor, const at::Tensor& allowed);
   /// Updates made so far: what the bias correction counts.
   int64_t steps() const { return steps_; }
 
@@ -36,6 +39,10 @@ class AdamW {
     at::Tensor parameters, exp_avg, exp_avg_sq;
     double weight_decay;
   };
+  void multiply_gradients(double factor);
+  void run(double learning_rate, const std::optional<at::Tensor>& grad_scale,
+           const std::optional<at::Tensor>& found_inf);
+
   models::ParameterStore& store_;
   AdamWOptions options_;
   std::array<Group, 2> groups_;  // [Decay]

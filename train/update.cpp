@@ -1,8 +1,8 @@
 #include "train/update.h"
 
-#include <cmath>
-
-#include <ATen/ops/full.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include "train/gradient_reducer.h"
@@ -26,10 +26,11 @@ UpdateResult count_tokens(const std::vector<data::Batch>& micro_batches, core::C
 }
 
 /// Mean loss over all ranks; gradients are left in the store, summed over all ranks.
-double accumulate_gradients(models::MambaLM& model, const std::vector<data::Batch>& micro_batches,
-                            int64_t target_tokens, core::Communicator& communicator) {
+at::Tensor accumulate_gradients(models::MambaLM& model, const std::vector<data::Batch>& micro_batches,
+                                int64_t target_tokens, core::Communicator& communicator) {
   const double scale = 1.0 / static_cast<double>(target_tokens);
-  double loss_sum = 0;
+  at::Tensor loss_sum =
+      at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model.placement().device));
   model.parameters().zero_gradients();
   GradientReducer reducer(model.parameters(), communicator);
   const auto reduce = [&reducer](int64_t layer) { reducer.ready(layer); };
@@ -40,9 +41,8 @@ double accumulate_gradients(models::MambaLM& model, const std::vector<data::Batc
         model.forward_backward(batch, scale, last ? reduce : models::MambaLM::GradientVisitor()).loss_sum;
   }
   reducer.finish();
-  at::Tensor total = at::full({}, loss_sum, at::kDouble);
-  communicator.all_reduce_sum(total);
-  return total.item<double>() * scale;
+  communicator.all_reduce_sum(loss_sum);
+  return loss_sum * scale;
 }
 
 }  // namespace
@@ -55,14 +55,17 @@ UpdateResult run_update(models::MambaLM& model, AdamW& optimizer,
     result.outcome = Outcome::kWithoutTargets;
     return result;
   }
-  result.loss = accumulate_gradients(model, micro_batches, result.target_tokens, communicator);
-  result.grad_norm = gradient_norm(model.parameters());
-  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
+  const at::Tensor loss = accumulate_gradients(model, micro_batches, result.target_tokens, communicator),
+                   norm = gradient_norm(model.parameters()), clip = clip_coefficient(norm, max_grad_norm),
+                   finite = (loss + norm).isfinite();  // neither can be −∞, so infinities do not cancel
+  const bool applied = optimizer.step(learning_rate, clip, finite);
+  const at::Tensor numbers = at::stack({loss, norm, clip}).cpu();
+  result.loss = numbers[0].item<double>();
+  result.grad_norm = numbers[1].item<double>();
+  if (applied)
+    result.clip_coefficient = numbers[2].item<double>();
+  else
     result.outcome = Outcome::kNotFinite;
-    return result;
-  }
-  result.clip_coefficient = clip_gradients(model.parameters(), result.grad_norm, max_grad_norm);
-  optimizer.step(learning_rate);
   return result;
 }
 

@@ -27,7 +27,7 @@ struct UpdateResult {
 
 /// Forward and backward of every micro-batch with the loss divided by the number of targets of the whole
 /// update (all ranks, all micro-batches), sum of gradients over ranks, finite check, clipping, AdamW. Every
-/// rank calls it, with or without targets.
+/// rank calls it, with or without targets. On a GPU the host waits once, when all is under way.
 UpdateResult run_update(models::MambaLM& model, AdamW& optimizer,
                         const std::vector<data::Batch>& micro_batches, double learning_rate,
                         double max_grad_norm, core::Communicator& communicator);

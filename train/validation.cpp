@@ -15,9 +15,9 @@ core::Json validate(const models::MambaLM& model, const data::BatchesInOrder& ba
     const data::Batch batch = batches[i];
     if (batch.target_count == 0) continue;
     const models::LossOutputs out = model.loss(batch);
-    sums[0] += out.loss_sum;
-    sums[1] += out.predictions.eq(batch.targets).sum();  // never equal where the target is ignored
-    sums[2] += out.target_count;
+    sums[0] += out.loss_sum.item<double>();
+    sums[1] += out.predictions.cpu().eq(batch.targets).sum();  // never equal where the target is ignored
+    sums[2] += batch.target_count;
   }
   communicator.all_reduce_sum(sums);
   const double targets = sums[2].item<double>();

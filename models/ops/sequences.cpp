@@ -1,5 +1,6 @@
 #include "models/ops/sequences.h"
 
+#include "core/device.h"
 #include "core/dtype.h"
 #include "core/error.h"
 
@@ -59,7 +60,7 @@ at::Tensor cu_seqlens_on(const at::Device& device, const at::Tensor& cu_seqlens,
                          int64_t length) {
   if (!cu_seqlens.defined() || cu_seqlens.device() == device) return cu_seqlens;
   sequences_of(cu_seqlens, batch, length);
-  return cu_seqlens.to(device);
+  return core::copy_to(device, cu_seqlens);
 }
 
 }  // namespace exactmamba::ops

@@ -35,7 +35,7 @@ ModelConfig odd_config(Architecture architecture, ConvActivation activation) {
 }
 
 double mean_loss(const MambaLM& model, const data::Batch& batch) {
-  return model.loss(batch).loss_sum / static_cast<double>(batch.target_count);
+  return model.loss(batch).loss_sum.item<double>() / static_cast<double>(batch.target_count);
 }
 
 /// d loss / d parameter, element by element. The step is short: ReLU has a kink that a long one would cross.
@@ -110,7 +110,8 @@ TEST_P(Threads, DoNotChangeATrainingStep) {
   for (const int threads : {1, 2, 3}) {
     at::set_num_threads(threads);
     MambaLM model = random_model(larger_config(GetParam()), at::kFloat, 0.05, 8);
-    losses.push_back(model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count)).loss_sum);
+    losses.push_back(
+        model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count)).loss_sum.item<double>());
     for (const Decay group : {Decay::kYes, Decay::kNo})
       gradients.push_back(model.parameters().flat_gradient(group));
   }

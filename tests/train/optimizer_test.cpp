@@ -4,6 +4,9 @@
 #include <cmath>
 #include <map>
 
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include "core/distributed/communicator.h"
@@ -63,6 +66,12 @@ double largest_difference(const at::Tensor& tensor, const std::vector<double>& r
   return largest;
 }
 
+bool step(AdamW& optimizer, double learning_rate) {
+  return optimizer.step(learning_rate, at::ones({}, at::kDouble), at::ones({}, at::kBool));
+}
+
+double norm_of(ParameterStore& store) { return gradient_norm(store).item<double>(); }
+
 class AdamWTest : public ::testing::TestWithParam<std::pair<at::ScalarType, double>> {};
 
 TEST_P(AdamWTest, AgreesWithTheFormula) {
@@ -81,7 +90,7 @@ TEST_P(AdamWTest, AgreesWithTheFormula) {
     for (const auto& spec : store.specs())
       reference[spec.name].step(values_of(store.gradient(spec.name)), s, lr, options,
                                 spec.decay == Decay::kYes ? options.weight_decay : 0.0);
-    optimizer.step(lr);
+    EXPECT_TRUE(step(optimizer, lr));
   }
   EXPECT_EQ(optimizer.steps(), 12);
   for (const auto& spec : store.specs())
@@ -97,16 +106,39 @@ TEST(AdamW, ContinuesBitByBitFromStoredMoments) {
   AdamW first(straight, {});
   for (int64_t s = 1; s <= 5; ++s) {
     fill_gradients(straight, s, 1.0);
-    first.step(1e-3);
+    step(first, 1e-3);
   }
   core::write_safetensors(folder / "moments.safetensors", first.moments());
   AdamW second(resumed, {});
   second.restore(core::SafetensorsFile(folder / "moments.safetensors"), first.steps());
   for (Decay group : {Decay::kYes, Decay::kNo}) resumed.flat(group).copy_(straight.flat(group));
   for (auto* pair : {&straight, &resumed}) fill_gradients(*pair, 6, 1.0);
-  first.step(1e-3);
-  second.step(1e-3);
+  step(first, 1e-3);
+  step(second, 1e-3);
   EXPECT_EQ(straight.checksum(), resumed.checksum());
+}
+
+TEST(AdamW, MultipliesTheGradientsByTheFactor) {
+  ParameterStore clipped(specs(), at::kFloat), plain(specs(), at::kFloat);
+  AdamW of_clipped(clipped, {}), of_plain(plain, {});
+  for (auto* store : {&clipped, &plain}) fill_gradients(*store, 1, 1.0);
+  for (const Decay group : {Decay::kYes, Decay::kNo}) plain.flat_gradient(group).mul_(0.3);
+  of_clipped.step(1e-3, at::full({}, 0.3, at::kDouble), at::ones({}, at::kBool));
+  step(of_plain, 1e-3);
+  EXPECT_EQ(clipped.checksum(), plain.checksum());
+}
+
+TEST(AdamW, ChangesNothingWhereTheStepIsNotAllowed) {
+  ParameterStore store(specs(), at::kFloat), untouched(specs(), at::kFloat);
+  AdamW optimizer(store, {}), other(untouched, {});
+  fill_gradients(store, 1, 1.0);
+  EXPECT_FALSE(optimizer.step(1e-3, at::ones({}, at::kDouble), at::zeros({}, at::kBool)));
+  EXPECT_EQ(optimizer.steps(), 0);
+  EXPECT_EQ(store.checksum(), untouched.checksum());
+  for (auto* both : {&store, &untouched}) fill_gradients(*both, 2, 1.0);
+  step(optimizer, 1e-3);  // nor did the moments change
+  step(other, 1e-3);
+  EXPECT_EQ(store.checksum(), untouched.checksum());
 }
 
 TEST(AdamW, RefusesMomentsOfAnotherModel) {
@@ -127,14 +159,14 @@ TEST(GradientNorm, IsTheRootOfTheSumOfSquares) {
     double sum = 0;
     for (const auto& spec : store.specs())
       for (double value : values_of(store.gradient(spec.name))) sum += value * value;
-    EXPECT_NEAR(gradient_norm(store), std::sqrt(sum), 1e-13 * std::sqrt(sum));
+    EXPECT_NEAR(norm_of(store), std::sqrt(sum), 1e-13 * std::sqrt(sum));
   }
 }
 
 TEST(GradientNorm, DoesNotOverflowInSinglePrecision) {
   ParameterStore store({{"w", {16}, Decay::kYes}}, at::kFloat);
   store.gradient("w").fill_(1e25);
-  EXPECT_NEAR(gradient_norm(store), 4e25, 1e19);
+  EXPECT_NEAR(norm_of(store), 4e25, 1e19);
 }
 
 TEST(GradientNorm, SeesEveryValueThatIsNotFinite) {
@@ -143,22 +175,22 @@ TEST(GradientNorm, SeesEveryValueThatIsNotFinite) {
     for (double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
       store.zero_gradients();
       store.gradient(spec.name).view({-1})[-1].fill_(bad);
-      EXPECT_FALSE(std::isfinite(gradient_norm(store))) << spec.name;
+      EXPECT_FALSE(std::isfinite(norm_of(store))) << spec.name;
     }
   }
 }
 
-TEST(ClipGradients, ScalesDownToTheNormAndLeavesSmallOnesAlone) {
+TEST(ClipCoefficient, ScalesDownToTheNormAndLeavesSmallOnesAlone) {
   ParameterStore store({{"w", {4}, Decay::kYes}, {"b", {5}, Decay::kNo}}, at::kDouble);
   store.gradient("w").fill_(2.0);
-  store.gradient("b").fill_(-2.0);  // norm 6
-  EXPECT_DOUBLE_EQ(gradient_norm(store), 6.0);
-  EXPECT_EQ(clip_gradients(store, 6.0, 7.0), 1.0);
-  EXPECT_EQ(clip_gradients(store, 6.0, 0.0), 1.0);
-  EXPECT_DOUBLE_EQ(gradient_norm(store), 6.0);
-  EXPECT_DOUBLE_EQ(clip_gradients(store, 6.0, 1.5), 1.5 / (6.0 + 1e-6));
-  EXPECT_NEAR(gradient_norm(store), 1.5, 1e-6);
-  EXPECT_DOUBLE_EQ(store.gradient("b")[4].item<double>(), -2.0 * 1.5 / (6.0 + 1e-6));
+  store.gradient("b").fill_(-2.0);
+  EXPECT_DOUBLE_EQ(norm_of(store), 6.0);
+  const auto coefficient = [norm = gradient_norm(store)](double most) {
+    return clip_coefficient(norm, most).item<double>();
+  };
+  EXPECT_EQ(coefficient(7.0), 1.0);
+  EXPECT_EQ(coefficient(0.0), 1.0);
+  EXPECT_EQ(coefficient(1.5), 1.5 / (6.0 + 1e-6));
 }
 
 }  // namespace

@@ -1,10 +1,14 @@
 #include "models/ops/linear_cross_entropy/linear_cross_entropy.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/sum.h>
 
+#include "core/device.h"
 #include "core/dtype.h"
 #include "models/ops/checks.h"
 #include "models/ops/linear_cross_entropy/linear_cross_entropy_cuda.h"
@@ -95,16 +99,15 @@ void add_products(const LinearCrossEntropyInputs& in, int64_t first, const at::T
   if (gradients.weight.defined()) add_product(gradients.weight, logits.t(), in.hidden.narrow(0, first, rows));
 }
 
-void sum_losses(const at::Tensor& targets, LinearCrossEntropyOutputs& outputs) {
-  const at::Tensor losses = outputs.per_token_loss.cpu(), on_cpu = targets.cpu();
-  const int64_t* target = on_cpu.const_data_ptr<int64_t>();
+/// On the CPU one token after the other, whatever the number of threads.
+at::Tensor sum_of(const at::Tensor& losses) {
+  if (losses.is_cuda()) return losses.sum(at::kDouble);
+  double sum = 0;
   dispatch_floating(losses.scalar_type(), [&]<class T>() {
     const T* loss = losses.const_data_ptr<T>();
-    for (int64_t t = 0; t < losses.size(0); ++t) {
-      outputs.loss_sum += loss[t];
-      outputs.target_count += target[t] != kIgnoredTarget;
-    }
+    sum = std::accumulate(loss, loss + losses.size(0), 0.0);
   });
+  return at::scalar_tensor(sum, losses.options().dtype(at::kDouble));
 }
 
 LinearCrossEntropyOutputs run(const LinearCrossEntropyInputs& in, int64_t true_vocab,
@@ -112,7 +115,7 @@ LinearCrossEntropyOutputs run(const LinearCrossEntropyInputs& in, int64_t true_v
   check_inputs(in, true_vocab, gradients);
   const int64_t tokens = in.hidden.size(0), vocabulary = in.weight.size(0),
                 block = block_size(tokens, vocabulary, in.hidden.is_cuda());
-  const at::Tensor targets = in.targets.to(in.hidden.device());
+  const at::Tensor targets = core::copy_to(in.hidden.device(), in.targets);
   LinearCrossEntropyOutputs outputs;
   outputs.per_token_loss = at::empty({tokens}, in.hidden.options().dtype(wide_dtype_of(in.hidden)));
   if (true_vocab > 0) outputs.predictions = at::empty({tokens}, targets.options());
@@ -127,7 +130,7 @@ LinearCrossEntropyOutputs run(const LinearCrossEntropyInputs& in, int64_t true_v
     run_rows(rows);
     if (gradients) add_products(in, first, rows.logits, *gradients);
   }
-  sum_losses(targets, outputs);
+  outputs.loss_sum = sum_of(outputs.per_token_loss);
   return outputs;
 }
 

@@ -15,11 +15,11 @@ struct LinearCrossEntropyInputs {
   at::Tensor weight;   // (V, d)
   at::Tensor targets;  // (T) int64, on the CPU or hidden's device, where they are trusted
 };
+/// On hidden's device.
 struct LinearCrossEntropyOutputs {
   at::Tensor per_token_loss;  // (T) in hidden's dtype; float on a GPU
-  double loss_sum = 0;        // summed in double
-  int64_t target_count = 0;
-  at::Tensor predictions;  // (T) int64: argmax over the first `true_vocab` rows; only when asked for
+  at::Tensor loss_sum;        // () double, summed in double
+  at::Tensor predictions;     // (T) int64: argmax over the first `true_vocab` rows; only when asked for
 };
 
 /// `true_vocab` > 0 asks for predictions. @throws InputError when a target is outside [0, V) and not −100.
