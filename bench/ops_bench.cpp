@@ -129,10 +129,10 @@ void scan_backward(benchmark::State& state) {
   SelectiveScanSaved saved;
   selective_scan_forward(in, &saved);
   const at::Tensor grad = at::randn(in.u.sizes());
-  SelectiveScanGradients gradients{at::empty_like(in.u),        at::empty_like(in.delta),
-                                   at::zeros({1, kLength, 16}), at::zeros({1, kLength, 16}),
-                                   at::empty_like(in.u),        at::zeros_like(in.A),
-                                   at::zeros_like(in.D),        at::zeros_like(in.delta_bias)};
+  SelectiveScanGradients gradients{
+      at::empty_like(in.u),        at::empty_like(in.delta),      at::zeros({1, kLength, 16}),
+      at::zeros({1, kLength, 16}), at::empty_like(in.u),          at::zeros_like(in.A),
+      at::zeros_like(in.D),        at::zeros_like(in.delta_bias), {}};
   for (auto _ : state) selective_scan_backward(in, saved, grad, {}, gradients);
 }
 BENCHMARK(scan_backward)->Unit(benchmark::kMillisecond);

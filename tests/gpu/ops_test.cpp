@@ -162,6 +162,7 @@ void check_scan(const ScanCase& c, at::ScalarType dtype) {
         grad.B = at::empty_like(in.B);
         grad.C = at::empty_like(in.C);
         grad.A = at::zeros_like(in.A);
+        grad.out = at::empty_like(in.u);
         if (!c.plain) {
           grad.z = at::empty_like(in.z);
           grad.D = at::zeros_like(in.D);
@@ -169,6 +170,7 @@ void check_scan(const ScanCase& c, at::ScalarType dtype) {
         }
         selective_scan_backward(in, saved, p.activation(grad_out),
                                 c.with_states ? p.parameter(grad_last) : at::Tensor(), grad);
+        results["out_again"] = grad.out;
         results["grad_u"] = grad.u;
         results["grad_delta"] = grad.delta;
         results["grad_B"] = grad.B;

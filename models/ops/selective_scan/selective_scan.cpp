@@ -111,6 +111,7 @@ void check_backward(const SelectiveScanInputs& in, const Call& call, const Selec
   checks.wide_or_undefined("gradients.A", gradients.A, in.A.sizes());
   checks.wide_or_undefined("gradients.D", gradients.D, {call.channels});
   checks.wide_or_undefined("gradients.delta_bias", gradients.delta_bias, {call.channels});
+  checks.rows_or_undefined("gradients.out", gradients.out, in.u.sizes());
   require(!gradients.z.defined() || in.z.defined(),
           "selective_scan: gradients.z is asked for, but there is no z");
 }
@@ -144,6 +145,7 @@ void selective_scan_backward(const SelectiveScanInputs& in, const SelectiveScanS
     params.grad_B = rows_of<T>(gradients.B);
     params.grad_C = rows_of<T>(gradients.C);
     params.grad_z = rows_of<T>(gradients.z);
+    params.out = rows_of<T>(gradients.out);
     params.grad_A = data_or_null<T>(gradients.A);
     params.grad_D = data_or_null<T>(gradients.D);
     params.grad_delta_bias = data_or_null<T>(gradients.delta_bias);

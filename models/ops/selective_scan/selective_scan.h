@@ -39,6 +39,9 @@ at::Tensor selective_scan_forward(const SelectiveScanInputs& in, SelectiveScanSa
 struct SelectiveScanGradients {
   at::Tensor u, delta, B, C, z;
   at::Tensor A, D, delta_bias;
+  /// No gradient: out as forward gave it, written where defined, so that it need not be kept for what follows
+  /// the scan. The same bits on the CPU; on a GPU the sums over n are fp32 in another order.
+  at::Tensor out;
 };
 /// `grad_last_state` (S, D, N) [nullable].
 void selective_scan_backward(const SelectiveScanInputs& in, const SelectiveScanSaved& saved,

@@ -363,10 +363,10 @@ __global__ void __launch_bounds__(384, 1)
     }
     write_sums(1);
 
-    float ungated[kChannels];  // lane q gets token q's
+    float y_own[kChannels];  // lane q gets token q's
 #pragma unroll
     for (int c = 0; c < kChannels; ++c)
-      ungated[c] = sum_to_tokens<Shape>(y[0][c], y[1][c], y[2][c], y[3][c], q);
+      y_own[c] = sum_to_tokens<Shape>(y[0][c], y[1][c], y[2][c], y[3][c], q);
 
     float grad_weight[kGroup][kChannels], grad_step[kGroup][kChannels];
 #pragma unroll
@@ -400,7 +400,7 @@ __global__ void __launch_bounds__(384, 1)
     write_sums(0);
 
     // Lane q finishes token q.
-    float grad_u[kChannels], grad_delta[kChannels], grad_z[kChannels];
+    float grad_u[kChannels], grad_delta[kChannels], grad_z[kChannels], out[kChannels];
     float delta[kChannels], weight[kChannels], grad_y[kChannels];
     const int own = loads ? 0 : -q;  // lanes without a token read the first one's
     read_exchange<Shape>(exchange_own + group * Exchange::kGroupSize + own * Exchange::kToken, delta, weight);
@@ -416,7 +416,9 @@ __global__ void __launch_bounds__(384, 1)
       const float slope = p.delta_softplus ? sigmoid(raw_delta[c] + bias[c]) : 1.f;
       grad_delta[c] = fmaf(of_weight, u, of_step * kLn2) * slope;
       grad_u[c] = fmaf(of_weight, delta[c], grad_y[c] * skip[c]);
-      grad_z[c] = raw_grad_out[c] * fmaf(skip[c], u, ungated[c]) * (gate * fmaf(z, 1.f - gate, 1.f));
+      const float ungated = fmaf(skip[c], u, y_own[c]);
+      grad_z[c] = raw_grad_out[c] * ungated * (gate * fmaf(z, 1.f - gate, 1.f));
+      out[c] = ungated * (has_z ? z * gate : 1.f);
       if (exists && (kVector || c < place.channels)) {
         grad_D[c] = fmaf(grad_y[c], u, grad_D[c]);
         grad_bias[c] += grad_delta[c];
@@ -426,6 +428,11 @@ __global__ void __launch_bounds__(384, 1)
     if (p.grad_delta.data)
       store_pack<kVector, kChannels>(grad_delta_at.here(), grad_delta, exists, place.channels);
     if (p.grad_z.data) store_pack<kVector, kChannels>(grad_z_at.here(), grad_z, exists, place.channels);
+    if (p.out.data) {
+      // Found anew for every group: registers are scarcer than instructions.
+      const TokenCursor<T> out_at(p.out, pinned(place.row), place.channel, token);
+      store_pack<kVector, kChannels>(out_at.here(), out, exists, place.channels);
+    }
     delta_at.move(-kGroup), u_at.move(-kGroup), z_at.move(-kGroup), grad_out_at.move(-kGroup);
     grad_u_at.move(-kGroup), grad_delta_at.move(-kGroup), grad_z_at.move(-kGroup);
   };

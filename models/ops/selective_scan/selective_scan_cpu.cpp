@@ -99,6 +99,10 @@ class ScanBlock {
   Pack<T> skip_weight(int64_t c, int64_t n) const {
     return params_.D ? load(params_.D + block_.first + c, n) : Pack<T>{};
   }
+  /// The output from the sum over states and the skip.
+  Pack<T> gated(const Pack<T>& ungated, int64_t token, int64_t c, int64_t n) const {
+    return params_.z ? ungated * silu(load(params_.z.at(token) + block_.first + c, n)) : ungated;
+  }
 
   const SelectiveScanParams<T>& params_;
   const ChannelBlock block_;
@@ -165,11 +169,9 @@ class ForwardBlock : ScanBlock<T> {
   void write_output(int64_t token, const T* y) {
     T* out = params_.out.at(token) + block_.first;
     const T* u = params_.u.at(token) + block_.first;
-    const T* z = params_.z ? params_.z.at(token) + block_.first : nullptr;
     for_each_pack<T>(block_.count, [&](int64_t c, int64_t n) {
-      Pack<T> value = load(y + c) + this->skip_weight(c, n) * load(u + c, n);
-      if (z) value *= silu(load(z + c, n));
-      store(out + c, value, n);
+      const Pack<T> ungated = load(y + c) + this->skip_weight(c, n) * load(u + c, n);
+      store(out + c, this->gated(ungated, token, c, n), n);
     });
   }
 
@@ -305,9 +307,10 @@ class BackwardBlock : ScanBlock<T> {
     if (params_.grad_delta) store(params_.grad_delta.at(token) + channel, grad_delta, n);
     if (params_.grad_u)
       store(params_.grad_u.at(token) + channel, grad_delta_u * load(&this->delta_[at]) + grad_y * skip, n);
+    const Pack<T> ungated = load(&y_[at]) + skip * u;
+    if (params_.out) store(params_.out.at(token) + channel, this->gated(ungated, token, c, n), n);
     if (params_.grad_z) {
-      const Pack<T> ungated = load(&y_[at]) + skip * u,
-                    slope = silu_derivative(load(params_.z.at(token) + channel, n));
+      const Pack<T> slope = silu_derivative(load(params_.z.at(token) + channel, n));
       store(params_.grad_z.at(token) + channel,
             load(params_.grad_out.at(token) + channel, n) * ungated * slope, n);
     }

@@ -79,6 +79,7 @@ void selective_scan_backward_cuda(const SelectiveScanInputs& in, const Selective
     params.grad_B = device_rows<T>(gradients.B);
     params.grad_C = device_rows<T>(gradients.C);
     params.grad_z = device_rows<T>(gradients.z);
+    params.out = device_rows<T>(gradients.out);
     params.grad_A = device_data<float>(gradients.A);
     params.grad_D = device_data<float>(gradients.D);
     params.grad_delta_bias = device_data<float>(gradients.delta_bias);

@@ -29,8 +29,9 @@ struct SelectiveScanCudaParams {
   const float* delta_bias = nullptr;     // (D) [nullable]
   const float* initial_state = nullptr;  // (S, D, N) [nullable]
 
+  Rows<T> out;  // backward writes it too [there nullable]
+
   // forward
-  Rows<T> out;
   float* chunk_states = nullptr;  // (B, ⌈L / kScanTile⌉, D, N): the state entering every tile [nullable]
   float* last_state = nullptr;    // (S, D, N) [nullable]; may be initial_state
 

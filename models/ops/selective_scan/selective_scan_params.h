@@ -25,8 +25,9 @@ struct SelectiveScanParams {
   const T* delta_bias = nullptr;     // (D) [nullable]
   const T* initial_state = nullptr;  // (S, D, N) [nullable]
 
+  Rows<T> out;  // backward writes it too [there nullable]
+
   // forward
-  Rows<T> out;
   T* chunk_states = nullptr;  // (chunks, N, D): the state entering every chunk [nullable]
   T* last_state = nullptr;    // (S, D, N) [nullable]; may be initial_state
 

@@ -78,7 +78,7 @@ Operator scan(int64_t length, int64_t channels, at::ScalarType dtype) {
             selective_scan_forward(in(t), &saved);
             Tensors g;
             for (const auto& input : t) g.push_back(at::zeros_like(input));
-            SelectiveScanGradients gradients{g[0], g[1], g[3], g[4], g[6], g[2], g[5], g[7]};
+            SelectiveScanGradients gradients{g[0], g[1], g[3], g[4], g[6], g[2], g[5], g[7], {}};
             selective_scan_backward(in(t), saved, grad, {}, gradients);
             return g;
           }};

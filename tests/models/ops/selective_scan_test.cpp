@@ -27,8 +27,9 @@ SelectiveScanInputs inputs_of(const GoldenCase& golden) {
 at::Tensor zeros_if(const at::Tensor& like) { return like.defined() ? at::zeros_like(like) : at::Tensor(); }
 
 SelectiveScanGradients gradients_for(const SelectiveScanInputs& in) {
-  return {zeros_if(in.u), zeros_if(in.delta), zeros_if(in.B), zeros_if(in.C),
-          zeros_if(in.z), zeros_if(in.A),     zeros_if(in.D), zeros_if(in.delta_bias)};
+  return {zeros_if(in.u), zeros_if(in.delta),      zeros_if(in.B),
+          zeros_if(in.C), zeros_if(in.z),          zeros_if(in.A),
+          zeros_if(in.D), zeros_if(in.delta_bias), {}};
 }
 
 TEST(SelectiveScan, MatchesGoldenOutputsAndGradients) {
@@ -37,13 +38,16 @@ TEST(SelectiveScan, MatchesGoldenOutputsAndGradients) {
     const double tolerance = golden.is_double() ? kDoubleTolerance : 4e-6;
     SelectiveScanSaved saved;
     at::Tensor last_state;
-    golden.expect_tokens_first("out", selective_scan_forward(in, &saved, &last_state), tolerance);
+    const at::Tensor out = selective_scan_forward(in, &saved, &last_state);
+    golden.expect_tokens_first("out", out, tolerance);
     golden.expect("last_state", last_state, tolerance);
     golden.expect("last_states", last_state, tolerance);
 
     auto gradients = gradients_for(in);
+    gradients.out = at::empty_like(out);
     selective_scan_backward(in, saved, golden.tokens_first("grad_out.out"), golden("grad_out.last_state"),
                             gradients);
+    EXPECT_TRUE(gradients.out.equal(out)) << "backward gives another output";
     const double loose = golden.is_double() ? kDoubleTolerance : 1e-5;
     golden.expect_tokens_first("grad.u", gradients.u, loose);
     golden.expect_tokens_first("grad.delta", gradients.delta, loose);
