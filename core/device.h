@@ -13,8 +13,8 @@ namespace exactmamba::core {
 inline constexpr Names<3> kDeviceNames = {"auto", "cpu", "cuda"};
 
 /// "cpu"; "cuda": the first GPU; "auto": the first GPU if this build has CUDA kernels and there is one, else
-/// the CPU. @throws InputError when "cuda" cannot be had, or "auto" finds a GPU but not LibTorch's CUDA
-/// library
+/// the CPU. In a job of several processes (distributed/job.h) the first is this process's own. @throws
+/// InputError when "cuda" cannot be had, or "auto" finds a GPU but not LibTorch's CUDA library
 at::Device device_from_name(const std::string& name);
 
 /// `tensor` on `device`. The host does not wait for a copy to a GPU, nor need it keep `tensor`.

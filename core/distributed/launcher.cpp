@@ -1,0 +1,238 @@
+#include "core/distributed/launcher.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <netinet/in.h>
+#include <sstream>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
+#include "core/error.h"
+
+namespace exactmamba::core {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Variables = std::vector<std::pair<std::string, std::string>>;
+
+constexpr const char* kHost = "127.0.0.1";
+constexpr Clock::time_point kNever = Clock::time_point::max();
+
+IoError system_failure(const std::string& doing) {
+  return IoError(fmt::format("{}: {}", doing, std::strerror(errno)));
+}
+
+/// Signals that launch() waits for: blocked, so that none is lost between two looks.
+class HeldSignals {
+ public:
+  HeldSignals() {
+    sigemptyset(&signals_);
+    for (const int signal : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&signals_, signal);
+    pthread_sigmask(SIG_BLOCK, &signals_, &before_);
+  }
+  ~HeldSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  HeldSignals(const HeldSignals&) = delete;
+  HeldSignals& operator=(const HeldSignals&) = delete;
+
+  const sigset_t& before() const { return before_; }
+  /// The next signal; 0 at `deadline`.
+  int wait(Clock::time_point deadline) const {
+    const std::chrono::nanoseconds left = deadline - Clock::now();
+    const int64_t nanoseconds = std::max<int64_t>(left.count(), 0);
+    const timespec time = {nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
+    return std::max(sigtimedwait(&signals_, nullptr, &time), 0);
+  }
+
+ private:
+  sigset_t signals_, before_;
+};
+
+struct Rank {
+  pid_t process;
+  int messages = -1;  // its stderr, as a file in memory; -1: this process's
+  bool running = true;
+  bool killed_here = false;
+  int status = 0;  // of wait()
+
+  bool failed() const { return !running && status != 0; }
+  /// Lost the others, or was ended because of them: not the first to fail.
+  bool is_victim() const {
+    return killed_here || (WIFEXITED(status) && WEXITSTATUS(status) == static_cast<int>(ExitCode::kPeer));
+  }
+};
+
+std::string text_of(int status) {
+  if (WIFEXITED(status)) return fmt::format("ended with exit code {}", WEXITSTATUS(status));
+  return fmt::format("was ended by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
+}
+
+std::string content_of(int file) {
+  std::string text;
+  char chunk[4096];
+  off_t offset = 0;
+  for (ssize_t n = 0; (n = ::pread(file, chunk, sizeof chunk, offset)) > 0; offset += n)
+    text.append(chunk, static_cast<size_t>(n));
+  return text;
+}
+
+/// The processes of one job.
+class Ranks {
+ public:
+  Ranks(const Launch& launch, const sigset_t& signals) : launch_(launch) {
+    const std::string port = std::to_string(free_port());
+    for (int rank = 0; rank < launch.processes; ++rank) start(rank, variables_of(rank, port), signals);
+  }
+  ~Ranks() {
+    send(SIGKILL);
+    for (Rank& rank : ranks_) {
+      if (rank.running) ::waitpid(rank.process, &rank.status, 0);
+      if (rank.messages >= 0) ::close(rank.messages);
+    }
+  }
+  Ranks(const Ranks&) = delete;
+  Ranks& operator=(const Ranks&) = delete;
+
+  bool any_running() const {
+    return std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.running; });
+  }
+  void send(int signal) {
+    for (Rank& rank : ranks_) {
+      if (!rank.running) continue;
+      rank.killed_here = signal == SIGKILL;
+      ::kill(rank.process, signal);
+    }
+  }
+  /// Notes who has ended.
+  void look() {
+    for (size_t i = 0; i < ranks_.size(); ++i) {
+      Rank& rank = ranks_[i];
+      if (!rank.running || ::waitpid(rank.process, &rank.status, WNOHANG) != rank.process) continue;
+      rank.running = false;
+      if (rank.failed()) failed_.push_back(i);
+    }
+  }
+  /// In the order in which they were found.
+  const std::vector<size_t>& failed() const { return failed_; }
+  const Rank& operator[](size_t rank) const { return ranks_[rank]; }
+  size_t size() const { return ranks_.size(); }
+
+ private:
+  Variables variables_of(int rank, const std::string& port) const {
+    const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+    const std::string size = std::to_string(launch_.processes), index = std::to_string(rank);
+    Variables variables = launch_.environment;
+    variables.insert(variables.end(), {{"RANK", index},
+                                       {"LOCAL_RANK", index},
+                                       {"WORLD_SIZE", size},
+                                       {"MASTER_ADDR", kHost},
+                                       {"MASTER_PORT", port}});
+    if (std::getenv("OMP_NUM_THREADS") == nullptr)
+      variables.emplace_back("OMP_NUM_THREADS", std::to_string(std::max(cores / launch_.processes, 1)));
+    return variables;
+  }
+
+  void start(int index, const Variables& variables, const sigset_t& signals) {
+    Rank rank = {};
+    rank.running = true;
+    rank.messages = index == 0 ? -1 : ::memfd_create("messages", MFD_CLOEXEC);
+    if (index > 0 && rank.messages < 0) throw system_failure("no room for a process's messages");
+    std::vector<char*> arguments;
+    for (const std::string& word : launch_.command) arguments.push_back(const_cast<char*>(word.c_str()));
+    arguments.push_back(nullptr);
+    const pid_t parent = ::getpid();
+    rank.process = ::fork();
+    if (rank.process < 0) throw system_failure("cannot start a process");
+    if (rank.process == 0) become(rank, variables, signals, parent, arguments.data());
+    ranks_.push_back(rank);
+  }
+
+  /// In the new process.
+  [[noreturn]] static void become(const Rank& rank, const Variables& variables, const sigset_t& signals,
+                                  pid_t parent, char* const* arguments) {
+    ::setpgid(0, 0);  // a terminal's Ctrl-C comes once, from launch()
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (::getppid() != parent) ::_exit(static_cast<int>(ExitCode::kPeer));
+    for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
+    if (rank.messages >= 0) ::dup2(rank.messages, STDERR_FILENO);
+    pthread_sigmask(SIG_SETMASK, &signals, nullptr);
+    ::execv(arguments[0], arguments);
+    ::_exit(127);
+  }
+
+  const Launch& launch_;
+  std::vector<Rank> ranks_;
+  std::vector<size_t> failed_;
+};
+
+/// The rank whose failure brought the others down: rank 0 where it failed by itself, for its messages have
+/// been seen; else the first that did not merely lose the others.
+size_t cause_of(const Ranks& ranks) {
+  const auto is_cause = [&ranks](size_t rank) { return !ranks[rank].is_victim(); };
+  if (ranks[0].failed() && is_cause(0)) return 0;
+  const auto first = std::find_if(ranks.failed().begin(), ranks.failed().end(), is_cause);
+  return first != ranks.failed().end() ? *first : ranks.failed().front();
+}
+
+void show_messages(size_t index, const Rank& rank) {
+  if (rank.messages < 0) return;
+  std::istringstream lines(content_of(rank.messages));
+  for (std::string line; std::getline(lines, line);)
+    std::fputs(fmt::format("rank {}: {}\n", index, line).c_str(), stderr);
+}
+
+void throw_failure(const Ranks& ranks) {
+  const size_t cause = cause_of(ranks);
+  const Rank& rank = ranks[cause];
+  show_messages(cause, rank);
+  throw Error(
+      WIFEXITED(rank.status) ? WEXITSTATUS(rank.status) : static_cast<int>(ExitCode::kPeer),
+      fmt::format("rank {} of {} {}; the others were ended", cause, ranks.size(), text_of(rank.status)));
+}
+
+}  // namespace
+
+int free_port() {
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  const bool bound =
+      listener >= 0 && ::bind(listener, any, size) == 0 && ::getsockname(listener, any, &size) == 0;
+  const IoError failure = system_failure("no port for the processes to meet at");
+  if (listener >= 0) ::close(listener);
+  if (!bound) throw failure;
+  return ntohs(address.sin_port);
+}
+
+void launch(const Launch& launch) {
+  const HeldSignals signals;
+  Ranks ranks(launch, signals.before());
+  int stop = 0;
+  Clock::time_point deadline = kNever;
+  while (ranks.any_running()) {
+    const int signal = signals.wait(deadline);
+    if (signal == SIGINT || signal == SIGTERM) ranks.send(stop = signal);
+    ranks.look();
+    if (deadline == kNever && !ranks.failed().empty()) deadline = Clock::now() + launch.patience;
+    if (Clock::now() < deadline) continue;
+    ranks.send(SIGKILL);
+    deadline = kNever;
+  }
+  if (ranks.failed().empty()) return;
+  if (stop != 0) throw Interrupted(stop, fmt::format("all {} processes have stopped", ranks.size()));
+  throw_failure(ranks);
+}
+
+}  // namespace exactmamba::core

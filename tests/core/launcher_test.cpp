@@ -1,0 +1,156 @@
+// The launcher, with shell scripts as ranks.
+#include "core/distributed/launcher.h"
+
+#include <chrono>
+#include <csignal>
+#include <set>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "tests/support/files.h"
+
+namespace exactmamba::core {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using testing::TemporaryFolder;
+
+Launch script(const std::string& text, int processes) {
+  Launch launch;
+  launch.command = {"/bin/sh", "-c", text};
+  launch.processes = processes;
+  launch.patience = std::chrono::milliseconds(300);
+  return launch;
+}
+
+struct Failure {
+  int code = 0;
+  std::string message, err;
+};
+
+Failure failure_of(const Launch& started) {
+  Failure failure;
+  ::testing::internal::CaptureStderr();
+  try {
+    launch(started);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    failure.code = error.exit_code();
+    failure.message = error.what();
+  }
+  failure.err = ::testing::internal::GetCapturedStderr();
+  return failure;
+}
+
+TEST(Launcher, TellsEachProcessWhichItIs) {
+  const TemporaryFolder folder;
+  Launch started = script(
+      "echo $RANK $LOCAL_RANK $WORLD_SIZE $MASTER_ADDR $COLOUR $OMP_NUM_THREADS > $FOLDER/$RANK; "
+      "echo $MASTER_PORT > $FOLDER/port-$RANK",
+      3);
+  started.environment = {{"COLOUR", "green"}, {"FOLDER", folder.path().string()}};
+  ::unsetenv("OMP_NUM_THREADS");
+  launch(started);
+  const std::string threads = std::to_string(std::max(std::thread::hardware_concurrency() / 3, 1U));
+  std::set<std::string> ports;
+  for (const std::string rank : {"0", "1", "2"}) {
+    EXPECT_EQ(read_file(folder / rank), rank + " " + rank + " 3 127.0.0.1 green " + threads + "\n");
+    ports.insert(read_file(folder / ("port-" + rank)));
+  }
+  EXPECT_EQ(ports.size(), 1u);
+}
+
+TEST(Launcher, HonoursTheExitCodeOfTheFirstToFailAndShowsWhatItSaid) {
+  const Failure failure =
+      failure_of(script("echo from $RANK >&2; if [ $RANK = 1 ]; then exit 3; fi; exec sleep 60", 3));
+  EXPECT_EQ(failure.code, 3);
+  EXPECT_EQ(failure.message, "rank 1 of 3 ended with exit code 3; the others were ended");
+  EXPECT_EQ(failure.err.find("from 2"), std::string::npos);
+  EXPECT_CONTAINS(failure.err, "rank 1: from 1\n");
+}
+
+TEST(Launcher, TellsTheSignalThatEndedARank) {
+  const auto begin = Clock::now();
+  const Failure failure = failure_of(script("if [ $RANK = 2 ]; then kill -9 $$; fi; exec sleep 60", 3));
+  EXPECT_EQ(failure.code, 5);
+  EXPECT_EQ(failure.message, "rank 2 of 3 was ended by signal 9 (Killed); the others were ended");
+  EXPECT_LT(Clock::now() - begin, std::chrono::seconds(20));
+}
+
+TEST(Launcher, BlamesTheRankThatFailedAndNotThoseThatLostIt) {
+  const Failure failure = failure_of(script("if [ $RANK = 1 ]; then sleep 0.1; exit 4; fi; exit 5", 3));
+  EXPECT_EQ(failure.code, 4);
+  EXPECT_CONTAINS(failure.message, "rank 1 of 3");
+}
+
+TEST(Launcher, WaitsForOthersWhenOneEndsWell) {
+  const TemporaryFolder folder;
+  Launch started = script("[ $RANK = 1 ] || { sleep 0.5; touch $FOLDER/done; }", 2);
+  started.environment = {{"FOLDER", folder.path().string()}};
+  launch(started);
+  EXPECT_TRUE(std::filesystem::exists(folder / "done"));
+}
+
+/// launch() in a child process, which is sent `signal` when the ranks have said that they are there.
+int code_after_signal(const Launch& started, const TemporaryFolder& folder, int signal) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int code = 0;
+    try {
+      launch(started);
+    } catch (const Error& error) {
+      code = error.exit_code();
+    }
+    ::_exit(code);
+  }
+  while (!std::filesystem::exists(folder / "ready-0") || !std::filesystem::exists(folder / "ready-1"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ::kill(child, signal);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+TEST(Launcher, PassesASignalOnToAllOnce) {
+  for (const auto& [signal, name] : {std::pair{SIGINT, "INT"}, {SIGTERM, "TERM"}}) {
+    const TemporaryFolder folder;
+    Launch started = script(fmt::format("trap 'echo x >> $FOLDER/stopped-$RANK; exit {}' {}; "
+                                        "touch $FOLDER/ready-$RANK; while :; do sleep 0.02; done",
+                                        128 + signal, name),
+                            2);
+    started.environment = {{"FOLDER", folder.path().string()}};
+    EXPECT_EQ(code_after_signal(started, folder, signal), 128 + signal);
+    EXPECT_EQ(read_file(folder / "stopped-0"), "x\n");
+    EXPECT_EQ(read_file(folder / "stopped-1"), "x\n");
+  }
+}
+
+TEST(Launcher, ItsOwnDeathEndsTheRanks) {
+  const TemporaryFolder folder;
+  Launch started = script(
+      "trap 'touch $FOLDER/stopped-$RANK; exit 1' TERM; touch $FOLDER/ready-$RANK; "
+      "while :; do sleep 0.02; done",
+      2);
+  started.environment = {{"FOLDER", folder.path().string()}};
+  EXPECT_EQ(code_after_signal(started, folder, SIGKILL), -SIGKILL);
+  for (int i = 0; i < 1000 && !(std::filesystem::exists(folder / "stopped-0") &&
+                                std::filesystem::exists(folder / "stopped-1"));
+       ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(std::filesystem::exists(folder / "stopped-0"));
+  EXPECT_TRUE(std::filesystem::exists(folder / "stopped-1"));
+}
+
+TEST(Launcher, AProgramThatIsNotThereFails) {
+  Launch started;
+  started.command = {"/nonexistent"};
+  EXPECT_EQ(failure_of(started).code, 127);
+}
+
+}  // namespace
+}  // namespace exactmamba::core
