@@ -27,6 +27,7 @@ struct Declaration {
   CLI::App app{
       "exactmamba trains Mamba language models and splits their outputs exactly over the input tokens.",
       "exactmamba"};
+  std::vector<std::string> command_line;
   Command selected;
 };
 
@@ -114,13 +115,21 @@ void add_model(CLI::App& command, ModelArguments& model) {
 
 /// A command that trains the models of a recipe in run.output.
 void add_training(Declaration& program, const std::string& name, const std::string& help,
-                  const std::string& example, void (*function)(const RecipeArguments&)) {
+                  const std::string& example, void (*function)(const TrainingArguments&)) {
   const auto subcommand = add_command(program, name, help, example, function);
   add_threads(subcommand);
-  add_recipe(subcommand.command, subcommand.arguments, true);
-  subcommand.command.add_flag(
-      "--overwrite", subcommand.arguments.overwrite,
+  auto& [command, arguments] = subcommand;
+  arguments.command_line = program.command_line;
+  add_recipe(command, arguments.recipe, true);
+  command.add_flag(
+      "--overwrite", arguments.recipe.overwrite,
       "Use run.output although it holds other files or a changed recipe.toml, which is replaced");
+  CLI::Option* processes =
+      command.add_option("--processes", arguments.processes, "Train in so many processes, on the CPU")
+          ->check(CLI::Range(1, 1024));
+  command.add_option("--gpus", arguments.gpus, "Train on so many GPUs, or all; a process each")
+      ->check(CLI::Range(1, 1024) | CLI::IsMember({"all"}))
+      ->excludes(processes);
 }
 
 void add_run(Declaration& program) {
@@ -290,6 +299,7 @@ std::string in_one_line(std::string text) {
 
 std::function<void()> parse_arguments(int argc, const char* const* argv) {
   Declaration program;
+  program.command_line.assign(argv, argv + argc);
   declare(program);
   const std::string first = argc > 1 ? argv[1] : "";
   check_command(program.app, first);

@@ -22,6 +22,14 @@ struct RecipeArguments {
   bool overwrite = false;         // use an output folder that has other files in it
 };
 
+/// Of commands that train, in one process or in several.
+struct TrainingArguments {
+  RecipeArguments recipe;
+  int64_t processes = 0;  // 0: this one
+  std::string gpus;       // a number or "all", a process each; "": none are started
+  std::vector<std::string> command_line;
+};
+
 /// Token ids for one row.
 struct TokenArguments {
   std::string ids;                 // "1,2,3"; "-": stdin
@@ -40,8 +48,8 @@ struct ModelArguments {
   bool overwrite = false;
 };
 
-void run(const RecipeArguments& arguments);
-void train(const RecipeArguments& arguments);
+void run(const TrainingArguments& arguments);
+void train(const TrainingArguments& arguments);
 void report(const RecipeArguments& arguments);
 
 struct EvaluateArguments {

@@ -19,7 +19,8 @@ namespace {
 using core::Schema;
 
 /// One run has one of these, so a sweep over them has no meaning.
-constexpr const char* kNotSwept[] = {"run.name", "run.output", "run.threads", "run.device", "report."};
+constexpr const char* kNotSwept[] = {"run.name",   "run.output",       "run.threads",
+                                     "run.device", "run.peer_timeout", "report."};
 
 void bind_run(Schema& schema, RunOptions& o) {
   schema.table("run", "Where results go, and what all runs share.");
@@ -28,11 +29,19 @@ void bind_run(Schema& schema, RunOptions& o) {
   schema.option("run.seed", &o.seed)
       .range(0, 9007199254740991)
       .help("Starting weights, generated data and order of the data follow from it.");
-  schema.option("run.threads", &o.threads).range(0, 4096).cosmetic().help("Threads to use; 0: all cores.");
+  schema.option("run.threads", &o.threads)
+      .range(0, 4096)
+      .cosmetic()
+      .help("Threads to use, in each process; 0: all cores, which --processes and --gpus share out.");
   schema.option("run.device", &o.device)
       .choices(core::choices_of(core::kDeviceNames))
       .cosmetic()
       .help("What trains; auto: a GPU if there is one. Decomposition and evaluation run on the CPU.");
+  schema.option("run.peer_timeout", &o.peer_timeout)
+      .range(1, 86400)
+      .unit("seconds")
+      .cosmetic()
+      .help("How long a process of several waits for the others before it gives up.");
 }
 
 /// The first layer of `layers` that a new model does not have, as a problem.

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/distributed/job.h"
 #include "core/schema.h"
 #include "data/data_options.h"
 #include "decomp/options.h"
@@ -19,6 +20,7 @@ struct RunOptions {
   int64_t seed = 0;
   int64_t threads = 0;
   std::string device = "auto";
+  int64_t peer_timeout = core::kPeerTimeout.count();
 };
 
 struct Recipe {

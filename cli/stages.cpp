@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include <ATen/ops/full.h>
 #include <fmt/format.h>
 
 #include "core/error.h"
@@ -76,6 +77,13 @@ Json run_record(const fs::path& file) {
   core::require(record.is_object() && record.contains(kRecipeHash),
                 "{}: not the record of a run; choose another run.output or give --overwrite", file.string());
   return record;
+}
+
+/// What rank 0 says, on every rank.
+bool agreed(bool value, core::Communicator& communicator) {
+  const at::Tensor shared = at::full({}, value ? 1 : 0, at::kLong);
+  communicator.broadcast(shared, 0);
+  return shared.item<int64_t>() != 0;
 }
 
 /// Refuses a folder that no run made, and a copy of the recipe that somebody changed.
@@ -193,8 +201,18 @@ models::MambaLM RunStages::trained_model(at::ScalarType dtype) const {
   });
 }
 
-void RunStages::train() {
-  complete(train_, [this] { return run_training(); });
+void RunStages::train(core::Communicator& communicator) {
+  if (communicator.rank() > 0) {
+    const core::StopHandler handler;
+    if (agreed(false, communicator)) run_training(communicator);
+    return core::stop_if_asked("between two stages");
+  }
+  bool told = false;
+  complete(train_, [&] {
+    told = agreed(true, communicator);
+    return run_training(communicator);
+  });
+  if (!told) agreed(false, communicator);
 }
 
 void RunStages::decompose() {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cli/recipe.h"
+#include "core/distributed/communicator.h"
 #include "core/stage.h"
 #include "data/data_options.h"
 #include "decomp/row_file.h"
@@ -29,7 +30,8 @@ class RunStages {
   /// `run` must outlive this.
   RunStages(const RecipeRun& run, data::Datasets datasets);
 
-  void train();
+  /// Every process of the job calls it; the first alone keeps the record.
+  void train(core::Communicator& communicator);
   /// @throws InputError with what to do first; NumericalError when the training ended because it diverged
   void require_trained() const;
   void decompose();  // needs the trained model
@@ -64,7 +66,7 @@ class RunStages {
   core::Stage later_stage(const std::string& kind, int algorithm) const;
   /// @throws InputError, IoError, saying what to delete, when its files are damaged
   models::MambaLM trained_model(at::ScalarType dtype) const;
-  core::Json run_training() const;
+  core::Json run_training(core::Communicator& communicator) const;
   core::Json run_decomposition(const core::Stage& stage) const;
   /// From `file` of an earlier attempt if it has this row, else by decomposing it into that file.
   decomp::ErrorTable decompose_row(const models::MambaLM& model, const std::string& checksum,

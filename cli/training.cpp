@@ -4,7 +4,6 @@
 
 #include "cli/stages.h"
 #include "core/device.h"
-#include "core/distributed/communicator.h"
 #include "core/json.h"
 #include "decomp/decompose.h"
 #include "eval/copying.h"
@@ -90,9 +89,8 @@ Json data_names(const data::Datasets& datasets) {
 
 }  // namespace
 
-Json RunStages::run_training() const {
-  const auto communicator = core::single_process_communicator();
-  train::Trainer trainer(setup_of(run_.recipe, datasets_, train_), *communicator);
+Json RunStages::run_training(core::Communicator& communicator) const {
+  train::Trainer trainer(setup_of(run_.recipe, datasets_, train_), communicator);
   trainer.run();
   return {{"model_checksum", trainer.model().parameters().checksum()},
           {"data", data_names(datasets_)},

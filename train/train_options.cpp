@@ -14,7 +14,12 @@ constexpr double kManySteps = 1e9;
 
 void bind_loop(core::Schema& schema, TrainOptions& o) {
   schema.option("train.steps", &o.steps).range(1, kManySteps).unit("updates").help("Length of the training.");
-  schema.option("train.batch_size", &o.batch_size).range(1, 1e6).unit("rows").help("Rows of a micro-batch.");
+  schema.option("train.batch_size", &o.batch_size)
+      .range(1, 1e6)
+      .unit("rows")
+      .help(
+          "Rows of a micro-batch, in each process: an update has batch_size · grad_accumulation_steps · "
+          "processes rows.");
   schema.option("train.grad_accumulation_steps", &o.grad_accumulation_steps)
       .range(1, 1e6)
       .unit("micro-batches")

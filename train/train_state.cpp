@@ -21,6 +21,7 @@ void visit_members(State& state, const Visit& visit) {
   visit("bad_updates_in_row", state.bad_updates_in_row);
   visit("elapsed_seconds", state.elapsed_seconds);
   visit("options_hash", state.options_hash);
+  visit("ranks", state.ranks);
 }
 
 template <class T>

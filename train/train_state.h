@@ -25,6 +25,7 @@ struct TrainState {
   double elapsed_seconds = 0;  // of training, over all runs
   std::optional<Best> best;
   std::string options_hash;  // of everything that affects the weights
+  int64_t ranks = 1;         // processes: each takes a slice of every batch
 };
 
 core::Json to_json(const TrainState& state);

@@ -3,7 +3,10 @@
 #include <cmath>
 #include <csignal>
 
+#include <ATen/ops/all.h>
+#include <ATen/ops/eq.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -15,9 +18,33 @@ namespace exactmamba::train {
 namespace fs = std::filesystem;
 namespace {
 
-TrainState initial_state(const TrainSetup& setup, const std::optional<fs::path>& checkpoint) {
+/// The same on every rank: the ranks share one file system.
+ResumePoint common_resume_point(const fs::path& folder, core::Communicator& communicator) {
+  ResumePoint point = resume_point(folder);
+  const int64_t step = point.checkpoint ? load_train_state(*point.checkpoint).step : -1;
+  const at::Tensor steps = at::zeros({communicator.size()}, at::kLong);
+  steps[communicator.rank()] = step;
+  communicator.all_reduce_sum(steps);
+  core::require(steps.eq(steps[0]).all().item<bool>(),
+                "{}: the processes see different checkpoints there, this one that of update {}; choose a "
+                "run.output on a file system that all share",
+                folder.string(), step);
+  return point;
+}
+
+void require_same_ranks(const TrainState& state, const TrainSetup& setup, int64_t ranks,
+                        const fs::path& checkpoint) {
+  const int64_t rows = setup.options.batch_size * setup.options.grad_accumulation_steps;
+  core::require(state.ranks == ranks,
+                "{}: made by {} processes with {} rows in an update, and {} would make it {}; start as many "
+                "as before, or choose another run.output",
+                checkpoint.string(), state.ranks, rows * state.ranks, ranks, rows * ranks);
+}
+
+TrainState initial_state(const TrainSetup& setup, int64_t ranks, const std::optional<fs::path>& checkpoint) {
   TrainState state;
   state.options_hash = setup.options_hash;
+  state.ranks = ranks;
   if (!checkpoint) return state;
   state = load_train_state(*checkpoint);
   core::require(state.options_hash == setup.options_hash,
@@ -25,6 +52,7 @@ TrainState initial_state(const TrainSetup& setup, const std::optional<fs::path>&
                 "output folder or "
                 "delete this one",
                 checkpoint->string(), state.options_hash, setup.options_hash);
+  require_same_ranks(state, setup, ranks, *checkpoint);
   return state;
 }
 
@@ -90,8 +118,8 @@ void require_not_diverged(const TrainState& state, const TrainOptions& options, 
 Trainer::Trainer(TrainSetup setup, core::Communicator& communicator)
     : setup_(std::move(setup)),
       communicator_(communicator),
-      resume_(resume_point(setup_.folder)),
-      state_(initial_state(setup_, resume_.checkpoint)),
+      resume_(common_resume_point(setup_.folder, communicator)),
+      state_(initial_state(setup_, communicator.size(), resume_.checkpoint)),
       model_(initial_model(setup_, resume_.checkpoint)),
       optimizer_(model_.parameters(), {setup_.options.beta1, setup_.options.beta2, setup_.options.eps,
                                        setup_.options.weight_decay}),
@@ -100,9 +128,17 @@ Trainer::Trainer(TrainSetup setup, core::Communicator& communicator)
       loader_(setup_.training, loader_options(setup_, communicator)) {
   if (setup_.options.recompute == "mixer") model_.set_keep(models::Keep::kInputs);
   loader_.seek(state_.loader_position);
+  share_weights();
   if (!resume_.checkpoint) return;
   load_moments(*resume_.checkpoint, state_, optimizer_);
   saved_step_ = state_.step;
+}
+
+/// Machines of different kinds may round a starting model differently.
+void Trainer::share_weights() {
+  for (const models::Decay group : {models::Decay::kYes, models::Decay::kNo})
+    communicator_.broadcast(model_.parameters().flat(group), 0);
+  model_.parameters().refresh_compute_copies();
 }
 
 void Trainer::run() {
@@ -237,6 +273,7 @@ void Trainer::checkpoint_if_due() {
 }
 
 void Trainer::checkpoint() {
+  communicator_.barrier();  // throws when a process is gone, whose part the last sums may lack
   if (is_writer()) {
     state_.elapsed_seconds = log_->elapsed_seconds();
     save_checkpoint(setup_.folder, model_, optimizer_, state_);

@@ -61,7 +61,8 @@ class Trainer {
   /// Loads the newest checkpoint in the folder, or starts. When that one is damaged (core/checksums.h), the
   /// newest that is whole; run() then warns and removes the damaged ones, whose updates it makes again.
   /// `communicator` must outlive the trainer.
-  /// @throws InputError when the checkpoint was made with other options, or none is whole; IoError
+  /// @throws InputError when the checkpoint was made with other options or by another number of ranks, when
+  /// the ranks see different ones, or none is whole; IoError
   Trainer(TrainSetup setup, core::Communicator& communicator);
 
   /// Trains to the end, where the last checkpoint is; returns at once when an earlier run got there.
@@ -79,6 +80,7 @@ class Trainer {
   bool is_writer() const { return communicator_.rank() == 0; }
   double alpha() const { return model_.config().activation.alpha; }
 
+  void share_weights();
   void begin();
   void remove_damaged_checkpoints();
   void open_log();

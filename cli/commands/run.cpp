@@ -1,10 +1,12 @@
 // The commands that work on a recipe's stages.
 #include <filesystem>
+#include <optional>
 #include <unistd.h>
 
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "cli/launch.h"
 #include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/plan.h"
@@ -96,6 +98,18 @@ void write_trained(const Stages& stages, bool json) {
   json ? write_json_result(all) : write_result(text);
 }
 
+/// Trains all runs, together with the other processes of the job if there are any; a line about each run that
+/// diverged. What follows is the work of the first process: nothing for the others.
+std::optional<std::string> train_runs(const RecipeFile& file, Stages& stages, bool overwrite) {
+  const auto communicator = join_job(file.first());
+  const bool is_first = communicator->rank() == 0;
+  if (is_first) prepare_output(file, overwrite);
+  std::string diverged =
+      without_diverged(stages, [&communicator](RunStages& run) { run.train(*communicator); });
+  if (!is_first) return {};
+  return diverged;
+}
+
 void evaluate_runs(Stages stages, bool json) {
   std::string diverged = without_diverged(stages, [](RunStages& run) { run.require_trained(); });
   diverged += without_diverged(stages, [](RunStages& run) { run.evaluate(); });
@@ -105,28 +119,30 @@ void evaluate_runs(Stages stages, bool json) {
 
 }  // namespace
 
-void run(const RecipeArguments& arguments) {
-  const RecipeFile file = checked_recipe(arguments);
+void run(const TrainingArguments& arguments) {
+  if (launched(arguments)) return;
+  const RecipeFile file = checked_recipe(arguments.recipe);
   eval::refuse_newer_report(file.first().run.output);
   Stages stages = stages_of(file);
   require_validation_data(stages);
-  prepare_output(file, arguments.overwrite);
-  const std::string diverged = without_diverged(stages, [](RunStages& run) {
-    run.train();
+  std::optional<std::string> diverged = train_runs(file, stages, arguments.recipe.overwrite);
+  if (!diverged) return;
+  *diverged += without_diverged(stages, [](RunStages& run) {
     run.decompose();
     run.evaluate();
   });
-  if (!stages.empty()) write_report(file, stages, arguments.common.json);
-  throw_if_diverged(diverged);
+  if (!stages.empty()) write_report(file, stages, arguments.recipe.common.json);
+  throw_if_diverged(*diverged);
 }
 
-void train(const RecipeArguments& arguments) {
-  const RecipeFile file = checked_recipe(arguments);
+void train(const TrainingArguments& arguments) {
+  if (launched(arguments)) return;
+  const RecipeFile file = checked_recipe(arguments.recipe);
   Stages stages = stages_of(file);
-  prepare_output(file, arguments.overwrite);
-  const std::string diverged = without_diverged(stages, [](RunStages& run) { run.train(); });
-  if (!stages.empty()) write_trained(stages, arguments.common.json);
-  throw_if_diverged(diverged);
+  const std::optional<std::string> diverged = train_runs(file, stages, arguments.recipe.overwrite);
+  if (!diverged) return;
+  if (!stages.empty()) write_trained(stages, arguments.recipe.common.json);
+  throw_if_diverged(*diverged);
 }
 
 void report(const RecipeArguments& arguments) {

@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <fstream>
 #include <signal.h>
+#include <stdlib.h>
 #include <string>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -29,6 +31,7 @@ struct ProgramSetting {
   std::string stdin_file = {};         // instead of input: a pipe
   std::string stdout_file = {};        // instead of keeping stdout: "/dev/full"
   rlim_t file_limit = RLIM_INFINITY;   // bytes of a file, as on a full disk
+  std::vector<std::pair<std::string, std::string>> environment = {};  // beside this process's
 };
 
 /// "" when the file cannot be read.
@@ -59,6 +62,7 @@ inline pid_t start_program(const std::vector<std::string>& arguments, const Prog
   redirect(in, O_RDONLY, 0);
   redirect(out, O_WRONLY | O_CREAT | O_TRUNC, 1);
   redirect(err, O_WRONLY | O_CREAT | O_TRUNC, 2);
+  for (const auto& [name, value] : setting.environment) ::setenv(name.c_str(), value.c_str(), 1);
   const rlimit limit{setting.file_limit, setting.file_limit};
   ::signal(SIGXFSZ, SIG_DFL);  // as a shell starts it
   if (::chdir(setting.folder.c_str()) != 0 || ::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(126);

@@ -1,0 +1,270 @@
+// The whole program in several processes: what one process computes, its files, and how it ends.
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <set>
+#include <signal.h>
+#include <sstream>
+#include <thread>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "core/distributed/launcher.h"
+#include "core/gpu.h"
+#include "core/json.h"
+#include "core/metrics_log.h"
+#include "core/safetensors.h"
+#include "tests/cli/tiny_recipe.h"
+#include "tests/support/files.h"
+#include "tests/support/program.h"
+#include "tests/support/tensors.h"
+
+namespace exactmamba::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using core::Json;
+using testing::ProgramOutcome;
+using testing::ProgramSetting;
+using testing::TemporaryFolder;
+using Strings = std::vector<std::string>;
+
+Strings operator+(Strings a, const Strings& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+class Distributed : public ::testing::Test {
+ protected:
+  Distributed() { testing::put_file(folder_ / "r.toml", kTinyRecipe); }
+
+  /// Rows of one string each, so that processes have unequal numbers of targets; on one thread each, for two
+  /// sums in another order would not be the same numbers.
+  static Strings train(const std::string& output, int64_t batch_size, int64_t steps = 50) {
+    return {"train", "r.toml",
+            "--set", "train.dtype=float64",
+            "--set", "data.pack=false",
+            "--set", "run.threads=1",
+            "--set", "train.eval_every=25",
+            "--set", "train.checkpoint_every=25",
+            "--set", "run.output=" + output,
+            "--set", fmt::format("train.batch_size={}", batch_size),
+            "--set", fmt::format("train.steps={}", steps)};
+  }
+  static Strings processes(int count) { return {"--processes", std::to_string(count)}; }
+
+  ProgramOutcome run(const Strings& arguments, ProgramSetting setting = {}) const {
+    setting.folder = folder_.path();
+    return testing::run_program(arguments, setting);
+  }
+  void expect_success(const Strings& arguments) const {
+    const ProgramOutcome outcome = run(arguments);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+  }
+
+  fs::path stage(const std::string& output) const {
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder_ / output / "stages"))
+      if (entry.path().filename().string().starts_with("train-")) return entry.path();
+    ADD_FAILURE() << "no train stage in " << output;
+    return {};
+  }
+  fs::path last_checkpoint(const std::string& output) const {
+    fs::path last;
+    for (const fs::directory_entry& entry : fs::directory_iterator(stage(output) / "checkpoints"))
+      last = std::max(last, entry.path());
+    return last;
+  }
+  std::string weights_and_moments(const std::string& output) const {
+    const fs::path last = last_checkpoint(output);
+    return core::read_file(last / "model.safetensors") + core::read_file(last / "optimizer.safetensors");
+  }
+  std::vector<Json> training_lines(const std::string& output) const {
+    std::vector<Json> lines;
+    for (Json& line : core::read_metrics(stage(output) / "metrics.jsonl"))
+      if (line["kind"] == "train") lines.push_back(std::move(line));
+    return lines;
+  }
+
+  void expect_same_training(const std::string& output, const std::string& expected) const {
+    constexpr double kTolerance = 1e-12;
+    const std::vector<Json> lines = training_lines(output), others = training_lines(expected);
+    ASSERT_EQ(lines.size(), others.size());
+    for (size_t i = 0; i < lines.size(); ++i) {
+      EXPECT_NEAR(lines[i]["loss"], others[i]["loss"], kTolerance) << "update " << i + 1;
+      EXPECT_EQ(lines[i]["target_tokens"], others[i]["target_tokens"]);
+    }
+    const core::SafetensorsFile weights(last_checkpoint(output) / "model.safetensors"),
+        others_weights(last_checkpoint(expected) / "model.safetensors");
+    for (const std::string& name : weights.names())
+      EXPECT_LE(testing::absolute_difference(weights.tensor(name), others_weights.tensor(name)), kTolerance)
+          << name;
+  }
+
+  /// Waits until the training in `output` has made `updates`; false when `program` has ended before.
+  bool has_made(const std::string& output, size_t updates) const {
+    const auto begin = std::chrono::steady_clock::now();
+    while (std::chrono::steady_clock::now() - begin < std::chrono::seconds(60)) {
+      std::error_code none_yet;
+      if (fs::exists(folder_ / output / "stages", none_yet) && updates_of(output) >= updates) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return false;
+  }
+  size_t updates_of(const std::string& output) const {
+    std::istringstream lines(testing::content_of(stage(output) / "metrics.jsonl"));
+    size_t count = 0;
+    for (std::string line; std::getline(lines, line);) count += line.find("\"train\"") != std::string::npos;
+    return count;
+  }
+
+  TemporaryFolder folder_, streams_;
+};
+
+/// The child of `launcher` that is rank `rank`.
+pid_t process_of_rank(pid_t launcher, int rank) {
+  const std::string text = fmt::format("/proc/{0}/task/{0}/children", launcher);
+  std::ifstream children(text);
+  for (pid_t child = 0; children >> child;) {
+    std::ifstream environment(fmt::format("/proc/{}/environ", child));
+    for (std::string variable; std::getline(environment, variable, '\0');)
+      if (variable == fmt::format("RANK={}", rank)) return child;
+  }
+  ADD_FAILURE() << text << " has no rank " << rank;
+  return 0;
+}
+
+struct Shape {
+  const char *name, *options;
+};
+class Training : public Distributed, public ::testing::WithParamInterface<Shape> {};
+
+TEST_P(Training, InTwoAndThreeProcessesIsThatOfOneWithTheSameGlobalBatch) {
+  std::string recipe = kTinyRecipe;
+  const size_t begin = recipe.find("d_model"), end = recipe.find("[train]");
+  testing::put_file(folder_ / "r.toml", recipe.replace(begin, end - begin, GetParam().options));
+  expect_success(train("one", 6));
+  expect_success(train("two", 3) + processes(2));
+  expect_success(train("three", 2) + processes(3));
+  const std::vector<Json> lines = training_lines("one");
+  ASSERT_EQ(lines.size(), 50u);
+  EXPECT_LT(lines.back()["loss"], lines.front()["loss"]);
+  std::set<int64_t> targets;
+  for (const Json& line : lines) targets.insert(line["target_tokens"].get<int64_t>());
+  EXPECT_GT(targets.size(), 3u);  // batches differ in their number of targets, and so do their slices
+  expect_same_training("two", "one");
+  expect_same_training("three", "one");
+}
+
+constexpr Shape kMamba1 = {"mamba1", "architecture = 'mamba1'\nd_model = 11\nd_state = 5\nn_layer = 3\n"},
+                kMamba2 = {"mamba2", "d_model = 12\nd_state = 7\nheaddim = 8\nchunk_size = 5\nn_layer = 3\n"};
+INSTANTIATE_TEST_SUITE_P(Architectures, Training, ::testing::Values(kMamba1, kMamba2),
+                         [](const auto& test) { return test.param.name; });
+
+TEST_F(Distributed, AStoppedTrainingContinuesBitByBitWithTheSameNumberOfProcessesOnly) {
+  expect_success(train("straight", 3) + processes(2));
+  const pid_t launcher =
+      testing::start_program(train("stopped", 3) + processes(2), {.folder = folder_.path()}, streams_);
+  ASSERT_TRUE(has_made("stopped", 5));
+  ::kill(launcher, SIGINT);
+  const ProgramOutcome stopped = testing::finish_program(launcher, streams_);
+  EXPECT_EQ(stopped.code, 128 + SIGINT) << stopped.err;
+  EXPECT_CONTAINS(stopped.err, "run again to continue from");
+
+  const ProgramOutcome refused = run(train("stopped", 3) + processes(3));
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_CONTAINS(refused.err, "made by 2 processes with 6 rows in an update, and 3 would make it 9");
+
+  expect_success(train("stopped", 3) + processes(2));
+  EXPECT_TRUE(weights_and_moments("stopped") == weights_and_moments("straight"));
+  EXPECT_EQ(training_lines("stopped").size(), 50u);
+}
+
+TEST_F(Distributed, AProcessThatDiesEndsTheOthersAndIsNamed) {
+  const pid_t launcher = testing::start_program(train("killed", 3, 1'000'000) + processes(3),
+                                                {.folder = folder_.path()}, streams_);
+  ASSERT_TRUE(has_made("killed", 3));
+  const pid_t rank0 = process_of_rank(launcher, 0);
+  ::kill(process_of_rank(launcher, 1), SIGKILL);
+  const ProgramOutcome outcome = testing::finish_program(launcher, streams_);
+  EXPECT_EQ(outcome.code, 5) << outcome.err;
+  EXPECT_CONTAINS(outcome.err, "rank 1 of 3 was ended by signal 9 (Killed); the others were ended");
+  EXPECT_NE(::kill(rank0, 0), 0);
+}
+
+TEST_F(Distributed, RunDoesTheOtherStagesInOneProcessAndRankZeroAloneWrites) {
+  const auto run_to = [&](const std::string& output, const Strings& more) {
+    expect_success(Strings{"run", "r.toml", "--set", "run.output=" + output} + more);
+    std::set<std::string> files;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder_ / output))
+      files.insert(entry.path().lexically_relative(folder_ / output).string());
+    return files;
+  };
+  const std::set<std::string> one = run_to("one", {});
+  EXPECT_TRUE(one.count("report.json"));
+  EXPECT_EQ(run_to("two", processes(2)).size(), one.size());
+  EXPECT_EQ(training_lines("two").size(), training_lines("one").size());
+}
+
+TEST_F(Distributed, EnvironmentsOfTorchrunAndSlurmMakeAJob) {
+  const std::string port = std::to_string(core::free_port());
+  expect_success(train("launched", 3, 8) + processes(2));
+  const auto torchrun = [&port](const std::string& rank) -> ProgramSetting {
+    return {.environment = {{"RANK", rank},
+                            {"LOCAL_RANK", rank},
+                            {"WORLD_SIZE", "2"},
+                            {"MASTER_ADDR", "localhost"},
+                            {"MASTER_PORT", port}}};
+  };
+  const auto slurm = [&port](const std::string& rank) -> ProgramSetting {
+    return {.environment = {{"SLURM_PROCID", rank},
+                            {"SLURM_LOCALID", rank},
+                            {"SLURM_NTASKS", "2"},
+                            {"SLURM_JOB_NODELIST", "localhost"},
+                            {"MASTER_PORT", port}}};
+  };
+  const auto expect_job = [this](const std::string& output, const auto& setting_of) {
+    ProgramOutcome first;
+    std::thread rank0([&] { first = run(train(output, 3, 8), setting_of("0")); });
+    const ProgramOutcome second = run(train(output, 3, 8), setting_of("1"));
+    rank0.join();
+    EXPECT_EQ(first.code, 0) << first.err;
+    EXPECT_EQ(second.code, 0) << second.err;
+    EXPECT_EQ(second.out, "");
+    EXPECT_TRUE(weights_and_moments(output) == weights_and_moments("launched"));
+  };
+  expect_job("torchrun", torchrun);
+  expect_job("slurm", slurm);
+}
+
+TEST_F(Distributed, WhatCannotBeIsRefusedOnceAndBeforeItStarts) {
+  const auto refused = [this](const Strings& arguments, int code, ProgramSetting setting = {}) {
+    const ProgramOutcome outcome = run(arguments, std::move(setting));
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_FALSE(fs::exists(folder_ / "out"));
+    return outcome.err;
+  };
+  EXPECT_CONTAINS(refused({"train", "r.toml", "--processes", "2", "--gpus", "2"}, 2), "--gpus");
+  EXPECT_CONTAINS(refused({"train", "r.toml", "--processes", "0"}, 2), "--processes");
+  EXPECT_CONTAINS(refused({"train", "r.toml", "--gpus", "some"}, 2), "--gpus");
+  EXPECT_CONTAINS(refused({"train", "-", "--processes=2"}, 2), "stdin");
+  EXPECT_CONTAINS(refused({"train", "none.toml", "--processes", "3"}, 3), "none.toml");
+  EXPECT_CONTAINS(refused({"train", "r.toml", "--processes", "3", "--set", "train.lr=-1"}, 1), "train.lr");
+  EXPECT_CONTAINS(refused({"train", "r.toml", "--processes", "2", "--set", "run.device=cuda"}, 1),
+                  "run.device is \"cuda\"");
+  EXPECT_CONTAINS(refused({"train", "r.toml", "--processes", "2"}, 1,
+                          {.environment = {{"RANK", "0"},
+                                           {"LOCAL_RANK", "0"},
+                                           {"WORLD_SIZE", "2"},
+                                           {"MASTER_ADDR", "localhost"},
+                                           {"MASTER_PORT", "1"}}}),
+                  "one of a job already");
+  if (core::find_gpus().count == 0) {
+    EXPECT_CONTAINS(refused({"train", "r.toml", "--gpus", "all"}, 1), "--gpus all: ");
+  }
+}
+
+}  // namespace
+}  // namespace exactmamba::cli
