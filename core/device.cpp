@@ -1,12 +1,7 @@
 #include "core/device.h"
 
-#include <cstdlib>
 #include <dlfcn.h>
-#include <sstream>
-#include <string>
-#include <vector>
 
-#include "core/distributed/job.h"
 #include "core/error.h"
 #include "core/gpu.h"
 
@@ -26,29 +21,10 @@ void load_libtorch_cuda() {
   static_cast<void>(loaded);
 }
 
-/// Where several processes share a machine's GPUs, each sees only its own, which is then the first; one that
-/// was started with a single GPU keeps it. Has no effect once CUDA is in use.
-void see_own_gpu_only() {
-  constexpr const char* kVariable = "CUDA_VISIBLE_DEVICES";
-  const Job job = job_of_this_process();
-  if (job.size == 1) return;
-  std::vector<std::string> visible;
-  const char* set = std::getenv(kVariable);
-  std::istringstream list(set == nullptr ? "" : set);
-  for (std::string gpu; std::getline(list, gpu, ',');) visible.push_back(gpu);
-  if (set != nullptr && visible.size() <= 1) return;
-  const auto index = static_cast<size_t>(job.local_rank);
-  require(set == nullptr || index < visible.size(),
-          "{} has {} GPUs, too few for process {} of this machine; start one process a GPU", kVariable,
-          visible.size(), index);
-  setenv(kVariable, (set == nullptr ? std::to_string(index) : visible[index]).c_str(), /*replace=*/1);
-}
-
 }  // namespace
 
 at::Device device_from_name(const std::string& name) {
   if (name == "cpu") return at::kCPU;
-  see_own_gpu_only();
   const Gpus gpus = find_gpus();
   if (gpus.count == 0) {
     require(name != "cuda", "device is \"cuda\", but {}; use device = \"cpu\"", gpus.reason);

@@ -1,0 +1,83 @@
+// NCCL between two GPUs: the test starts itself twice, as the ranks of a job.
+#include "core/distributed/job.h"
+
+#include <memory>
+#include <vector>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/max.h>
+#include <ATen/ops/min.h>
+#include <gtest/gtest.h>
+
+#include "core/device.h"
+#include "core/distributed/launcher.h"
+#include "core/gpu.h"
+
+namespace exactmamba::gpu_tests {
+namespace {
+
+constexpr int kRanks = 2;
+
+TEST(GpuJob, TwoGpus) {
+  if (core::find_gpus().count < kRanks) GTEST_SKIP() << "one GPU";
+  core::Launch launch;
+  launch.command = {"/proc/self/exe", "--gtest_filter=DISABLED_GpuJobRank.*",
+                    "--gtest_also_run_disabled_tests"};
+  launch.processes = kRanks;
+  EXPECT_NO_THROW(core::launch(launch));
+}
+
+class DISABLED_GpuJobRank : public ::testing::Test {
+ protected:
+  at::Tensor values(int64_t count, at::ScalarType dtype) const {
+    return at::arange(count, at::TensorOptions().dtype(dtype).device(device_));
+  }
+  const at::Device device_ = core::device_from_name("cuda");
+  const std::unique_ptr<core::Communicator> communicator_ = core::join(core::job_of_this_process(), device_);
+};
+
+TEST_F(DISABLED_GpuJobRank, SumsAndBroadcasts) {
+  ASSERT_EQ(communicator_->size(), kRanks);
+  const int rank = communicator_->rank();
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kLong}) {
+    for (const int64_t count : {1, 7, 129, 1000003}) {
+      const at::Tensor x = values(count, dtype).mul_(rank + 1);
+      communicator_->all_reduce_sum(x);
+      EXPECT_TRUE(x.equal(values(count, dtype).mul_(3)));
+      x.fill_(rank);
+      communicator_->broadcast(x, 1);
+      EXPECT_EQ(x.min().item<int64_t>(), 1);
+    }
+    const at::Tensor on_cpu = at::full({}, rank + 1, dtype);
+    communicator_->all_reduce_sum(on_cpu);
+    EXPECT_EQ(on_cpu.item<int64_t>(), 3);
+  }
+  communicator_->barrier();
+}
+
+/// Sums start while the stream is still busy with what they sum, and end while it goes on with other work.
+TEST_F(DISABLED_GpuJobRank, SumsWaitForTheStreamAndTheStreamForThem) {
+  constexpr int64_t kCount = 1 << 22;
+  std::vector<at::Tensor> tensors;
+  std::vector<std::unique_ptr<core::PendingSum>> sums;
+  for (int64_t i = 0; i < 20; ++i) {
+    at::Tensor x = values(kCount, at::kFloat);
+    for (int k = 0; k < 10; ++k) x = x.mul(0.5).add(static_cast<double>(communicator_->rank() + i));
+    tensors.push_back(x);
+    sums.push_back(communicator_->start_sum(x));
+  }
+  for (int64_t i = 0; i < 20; ++i) {
+    sums[i]->wait();
+    // x/2^10 + (rank + i)(2 − 2^−9), summed over both ranks
+    const double offset = static_cast<double>(2 * i + 1) * (2 - 1.0 / 512);
+    const at::Tensor expected = values(kCount, at::kDouble).mul_(2.0 / 1024).add_(offset);
+    EXPECT_LE((tensors[i].to(at::kDouble) - expected).abs().max().item<double>(), 1e-2);
+  }
+}
+
+}  // namespace
+}  // namespace exactmamba::gpu_tests
