@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "models/ops/causal_conv1d/causal_conv1d_cuda_params.h"
+#include "models/ops/cuda/activation_form.cuh"
 #include "models/ops/cuda/column_sums.cuh"
 #include "models/ops/cuda/device_pack.cuh"
 #include "models/ops/cuda/launch.h"
@@ -23,36 +24,6 @@ template <int kPackSize, int kBatchSize, int kBatches, int kResidentBlocks>
 struct ConvWalk {
   static constexpr int kVector = kPackSize, kBatch = kBatchSize, kStages = kBatches,
                        kSlots = kBatch * kStages, kBlocks = kResidentBlocks;
-};
-
-/// φ_α(a) = a · (silu · σ(a) + (a > 0 ? positive : negative)): one form for every activation. It is computed
-/// of a · log₂e, which the convolution yields, and all factors carry ln 2 for it: the exponential then needs
-/// no multiplication. kKinked: positive and negative differ.
-struct ActivationForm {
-  float silu, positive, negative;
-
-  explicit ActivationForm(const models::ConvActivation& activation) {
-    const bool is_silu = activation.kind == models::ActivationKind::kSilu;
-    silu = static_cast<float>(is_silu ? 1.0 : 1.0 - activation.alpha) * kLn2;
-    positive = static_cast<float>(is_silu ? 0.0 : activation.alpha) * kLn2;
-    negative = activation.kind == models::ActivationKind::kIdentity ? positive : 0.0f;
-  }
-  bool is_kinked() const { return positive != negative; }
-
-  template <bool kKinked>
-  __device__ float own(float a) const {
-    return kKinked && a > 0 ? positive : negative;
-  }
-  template <bool kKinked>
-  __device__ float value(float a) const {
-    return a * fmaf(silu, fast_reciprocal(1.0f + fast_exp2(-a)), own<kKinked>(a));
-  }
-  /// ln 2 · φ_α'.
-  template <bool kKinked>
-  __device__ float derivative(float a) const {
-    const float s = fast_reciprocal(1.0f + fast_exp2(-a));
-    return fmaf(silu * s, fmaf(a, fmaf(-kLn2, s, kLn2), 1.0f), own<kKinked>(a));
-  }
 };
 
 /// How the positions are cut into chunks. Rows that lie one behind the other count as a single row.

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cuda_runtime.h>
 
-#include "models/ops/cuda/launch.h"
+#include "models/ops/cuda/dependent_launch.cuh"
 
 namespace exactmamba::ops {
 
@@ -21,21 +21,12 @@ struct ColumnSums {
 
 inline constexpr int kMostColumnSumRows = 32;
 
-/// For the first stage: lets the second one be set up while the first still runs.
-__device__ __forceinline__ void allow_dependent_launch() {
-#if __CUDA_ARCH__ >= 900
-  cudaTriggerProgrammaticLaunchCompletion();
-#endif
-}
-
 static __global__ void __launch_bounds__(32 * kMostColumnSumRows)
     column_sums_kernel(const __grid_constant__ ColumnSums sums) {
   __shared__ float totals[kMostColumnSumRows][33];
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32, rows = blockDim.x / 32;
   const int64_t column = int64_t(blockIdx.x) * 32 + lane;
-#if __CUDA_ARCH__ >= 900
-  cudaGridDependencySynchronize();
-#endif
+  wait_for_previous_launch();
   float total = 0;
   if (column < sums.columns) {
 #pragma unroll 8
@@ -53,16 +44,8 @@ static __global__ void __launch_bounds__(32 * kMostColumnSumRows)
 /// Directly behind the first stage, which calls allow_dependent_launch().
 inline cudaError_t launch_column_sums(const ColumnSums& sums, cudaStream_t stream) {
   const int rows = sums.parts < 8 * kMostColumnSumRows ? ceil_divide(sums.parts, 8) : kMostColumnSumRows;
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = static_cast<unsigned>(ceil_divide<int64_t>(sums.columns, 32));
-  config.blockDim = static_cast<unsigned>(32 * rows);
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = device_attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, column_sums_kernel, sums);
+  return launch_dependent(column_sums_kernel, static_cast<unsigned>(ceil_divide<int64_t>(sums.columns, 32)),
+                          static_cast<unsigned>(32 * rows), 0, stream, sums);
 }
 
 }  // namespace exactmamba::ops

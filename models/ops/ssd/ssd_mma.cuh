@@ -8,6 +8,8 @@
 #include <cuda_fp16.h>
 #include <type_traits>
 
+#include "models/ops/cuda/multiply_add.cuh"
+
 namespace exactmamba::ops {
 
 template <class T>
@@ -134,21 +136,6 @@ template <int kCols>
 __device__ __forceinline__ void load_right_transposed(uint32_t (&r)[4], uint32_t tile, int n0, int k0,
                                                       int lane) {
   load_matrices_transposed(r, tile_address<kCols>(tile, k0 + (lane & 15), n0 / 8 + (lane >> 4)));
-}
-
-template <class T>
-__device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
-                                             uint32_t b1) {
-  if constexpr (std::is_same_v<T, __half>)
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-  else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /// The pair of elements at columns 8·tile + 2·(lane % 4) of a row of a tile.
