@@ -3,8 +3,12 @@
 // read have the compute dtype.
 #pragma once
 
+#include <string>
+
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
+
+#include "core/names.h"
 
 namespace exactmamba::models {
 
@@ -23,5 +27,14 @@ struct Placement {
   /// @throws InputError on another combination than those above
   void check() const;
 };
+
+/// What a GPU computes in, by the names of options: tf32 is float32 with products that round their operands.
+inline constexpr core::Names<4> kGpuComputeNames = {"float32", "tf32", "bfloat16", "float16"};
+
+/// Parameters of `dtype` on `device`; `compute` is one of kGpuComputeNames, on a CPU "float32" for whatever
+/// `dtype` is. Tells LibTorch whether products may be in tf32. `dtype_option` and `compute_option` are what
+/// messages call the two. @throws InputError when the device does not compute in what is asked for
+Placement placement_from_names(at::ScalarType dtype, at::Device device, const std::string& compute,
+                               const std::string& dtype_option, const std::string& compute_option);
 
 }  // namespace exactmamba::models

@@ -1,6 +1,5 @@
 #include "train/train_options.h"
 
-#include <ATen/Context.h>
 #include <fmt/format.h>
 
 #include "core/dtype.h"
@@ -136,19 +135,8 @@ at::ScalarType training_dtype(const TrainOptions& options) {
 }
 
 models::Placement training_placement(const TrainOptions& options, at::Device device) {
-  const at::ScalarType dtype = training_dtype(options);
-  if (device.is_cpu()) {
-    core::require(
-        options.compute_dtype == "float32",
-        "train.compute_dtype is {}, but a CPU computes in train.dtype = {}; leave it out, or use a GPU",
-        options.compute_dtype, options.dtype);
-    return dtype;
-  }
-  const models::Placement placement(dtype, device,
-                                    options.compute_dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
-  placement.check();
-  at::globalContext().setAllowTF32CuBLAS(options.compute_dtype == "tf32");
-  return placement;
+  return models::placement_from_names(training_dtype(options), device, options.compute_dtype, "train.dtype",
+                                      "train.compute_dtype");
 }
 
 }  // namespace exactmamba::train
