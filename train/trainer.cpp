@@ -25,10 +25,11 @@ ResumePoint common_resume_point(const fs::path& folder, core::Communicator& comm
   const at::Tensor steps = at::zeros({communicator.size()}, at::kLong);
   steps[communicator.rank()] = step;
   communicator.all_reduce_sum(steps);
-  core::require(steps.eq(steps[0]).all().item<bool>(),
-                "{}: the processes see different checkpoints there, this one that of update {}; choose a "
-                "run.output on a file system that all share",
-                folder.string(), step);
+  core::require(
+      steps.eq(steps[0]).all().item<bool>(),
+      "{}: the processes see different checkpoints there, this one {}; choose a run.output on a file "
+      "system that all share",
+      folder.string(), step < 0 ? "none" : fmt::format("that of update {}", step));
   return point;
 }
 

@@ -80,20 +80,28 @@ class Distributed : public ::testing::Test {
     const fs::path last = last_checkpoint(output);
     return core::read_file(last / "model.safetensors") + core::read_file(last / "optimizer.safetensors");
   }
-  std::vector<Json> training_lines(const std::string& output) const {
+  std::vector<Json> lines_of(const std::string& output, const std::string& kind) const {
     std::vector<Json> lines;
     for (Json& line : core::read_metrics(stage(output) / "metrics.jsonl"))
-      if (line["kind"] == "train") lines.push_back(std::move(line));
+      if (line["kind"] == kind) lines.push_back(std::move(line));
     return lines;
   }
 
   void expect_same_training(const std::string& output, const std::string& expected) const {
     constexpr double kTolerance = 1e-12;
-    const std::vector<Json> lines = training_lines(output), others = training_lines(expected);
+    const std::vector<Json> lines = lines_of(output, "train"), others = lines_of(expected, "train");
     ASSERT_EQ(lines.size(), others.size());
     for (size_t i = 0; i < lines.size(); ++i) {
       EXPECT_NEAR(lines[i]["loss"], others[i]["loss"], kTolerance) << "update " << i + 1;
       EXPECT_EQ(lines[i]["target_tokens"], others[i]["target_tokens"]);
+    }
+    const std::vector<Json> evaluations = lines_of(output, "evaluation"),
+                            other_evaluations = lines_of(expected, "evaluation");
+    ASSERT_EQ(evaluations.size(), 3u);
+    ASSERT_EQ(other_evaluations.size(), 3u);
+    for (size_t i = 0; i < evaluations.size(); ++i) {
+      for (const char* measure : {"validation_loss", "validation_accuracy", "character_accuracy"})
+        EXPECT_NEAR(evaluations[i][measure], other_evaluations[i][measure], kTolerance) << measure;
     }
     const core::SafetensorsFile weights(last_checkpoint(output) / "model.safetensors"),
         others_weights(last_checkpoint(expected) / "model.safetensors");
@@ -147,7 +155,7 @@ TEST_P(Training, InTwoAndThreeProcessesIsThatOfOneWithTheSameGlobalBatch) {
   expect_success(train("one", 6));
   expect_success(train("two", 3) + processes(2));
   expect_success(train("three", 2) + processes(3));
-  const std::vector<Json> lines = training_lines("one");
+  const std::vector<Json> lines = lines_of("one", "train");
   ASSERT_EQ(lines.size(), 50u);
   EXPECT_LT(lines.back()["loss"], lines.front()["loss"]);
   std::set<int64_t> targets;
@@ -178,7 +186,7 @@ TEST_F(Distributed, AStoppedTrainingContinuesBitByBitWithTheSameNumberOfProcesse
 
   expect_success(train("stopped", 3) + processes(2));
   EXPECT_TRUE(weights_and_moments("stopped") == weights_and_moments("straight"));
-  EXPECT_EQ(training_lines("stopped").size(), 50u);
+  EXPECT_EQ(lines_of("stopped", "train").size(), 50u);
 }
 
 TEST_F(Distributed, AProcessThatDiesEndsTheOthersAndIsNamed) {
@@ -204,7 +212,7 @@ TEST_F(Distributed, RunDoesTheOtherStagesInOneProcessAndRankZeroAloneWrites) {
   const std::set<std::string> one = run_to("one", {});
   EXPECT_TRUE(one.count("report.json"));
   EXPECT_EQ(run_to("two", processes(2)).size(), one.size());
-  EXPECT_EQ(training_lines("two").size(), training_lines("one").size());
+  EXPECT_EQ(lines_of("two", "train").size(), lines_of("one", "train").size());
 }
 
 TEST_F(Distributed, EnvironmentsOfTorchrunAndSlurmMakeAJob) {
