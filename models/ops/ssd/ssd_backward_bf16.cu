@@ -3,6 +3,6 @@
 namespace exactmamba::ops {
 
 template size_t ssd_backward_workspace(const SsdCudaParams<__nv_bfloat16>&);
-template cudaError_t ssd_backward_launch(const SsdCudaParams<__nv_bfloat16>&);
+template cudaError_t launch_ssd_backward(const SsdCudaParams<__nv_bfloat16>&);
 
 }  // namespace exactmamba::ops

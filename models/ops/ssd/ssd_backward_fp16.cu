@@ -3,6 +3,6 @@
 namespace exactmamba::ops {
 
 template size_t ssd_backward_workspace(const SsdCudaParams<__half>&);
-template cudaError_t ssd_backward_launch(const SsdCudaParams<__half>&);
+template cudaError_t launch_ssd_backward(const SsdCudaParams<__half>&);
 
 }  // namespace exactmamba::ops

@@ -3,6 +3,6 @@
 namespace exactmamba::ops {
 
 template size_t ssd_backward_workspace(const SsdCudaParams<float>&);
-template cudaError_t ssd_backward_launch(const SsdCudaParams<float>&);
+template cudaError_t launch_ssd_backward(const SsdCudaParams<float>&);
 
 }  // namespace exactmamba::ops

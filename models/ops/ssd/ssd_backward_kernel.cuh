@@ -62,9 +62,7 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArg
   const int row_tile = warp / 2, part = warp % 2, row0 = row_tile * 16 + lane / 4;
   const int tiles = (chunk.size + 15) / 16, rows = tiles * 16;
   const bool is_used = row_tile < tiles;
-  const int per_group = a.heads / a.groups;
-  const int head_begin = group * per_group + per_group * split / a.splits,
-            head_end = group * per_group + per_group * (split + 1) / a.splits;
+  const SsdHeads heads = heads_of_block(a.heads, a.groups, a.splits);
   const bool has_grad_state = chunk.last < 0 || a.has_grad_last_state;
   const uint32_t tile_B = shared_address(shared), stages = tile_B + Tile::kB,
                  exchange = stages + kSsdStages * Tile::kStage;
@@ -79,9 +77,8 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArg
     const int j = row0 + 8 * r;
     return static_cast<unsigned>(i - j) < static_cast<unsigned>(stop[r] - j);
   };
-  load_tile<T, kSsdChunk, N, 512>(tile_B, row_at(a.B, chunk.begin) + group * N, a.B.token_stride, chunk.size);
-  load_tile<T, kSsdChunk, N, 512>(exchange, row_at(a.C, chunk.begin) + group * N, a.C.token_stride,
-                                  chunk.size);
+  load_keys<T, N, 512>(tile_B, a.B, chunk);
+  load_keys<T, N, 512>(exchange, a.C, chunk);
   commit_copies();
   wait_copies<0>();
   __syncthreads();
@@ -314,14 +311,14 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArg
     if (lane == 0) all_sums[parity * (Tile::kSums / 4) + 12 * kSsdChunk + warp] = of_skip;
   };
 
-  issue(head_begin, 0);
+  issue(heads.begin, 0);
   commit_copies();
-  for (int head = head_begin; head < head_end; ++head) {
-    const int parity = (head - head_begin) % 2;
+  for (int head = heads.begin; head < heads.end; ++head) {
+    const int parity = (head - heads.begin) % 2;
     wait_copies<0>();
     __syncthreads();
-    if (head > head_begin) write_sums(head - 1, parity ^ 1);
-    if (kSsdStages == 2 && head + 1 < head_end) issue(head + 1, parity ^ 1);
+    if (head > heads.begin) write_sums(head - 1, parity ^ 1);
+    if (kSsdStages == 2 && head + 1 < heads.end) issue(head + 1, parity ^ 1);
     commit_copies();
     if (is_used)
       run_head(head, parity);
@@ -329,12 +326,12 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArg
       __syncthreads();  // that of run_head
     if (kSsdStages == 1) {
       __syncthreads();
-      if (head + 1 < head_end) issue(head + 1, parity ^ 1);
+      if (head + 1 < heads.end) issue(head + 1, parity ^ 1);
       commit_copies();
     }
   }
   __syncthreads();
-  write_sums(head_end - 1, (head_end - 1 - head_begin) % 2);
+  write_sums(heads.end - 1, (heads.end - 1 - heads.begin) % 2);
 
   float* to = a.grad_products + ((split * a.slots + slot) * a.groups + group) * kSsdChunk * kSsdChunk;
 #pragma unroll
@@ -374,9 +371,7 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_key_kernel(const SsdBackwardA
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, quad = lane % 4;
   const bool of_B = warp >= 8;
   const int row_tile = warp % 8, row0 = row_tile * 16 + lane / 4, tiles = (chunk.size + 15) / 16;
-  const int per_group = a.heads / a.groups;
-  const int head_begin = group * per_group + per_group * split / a.splits,
-            head_end = group * per_group + per_group * (split + 1) / a.splits;
+  const SsdHeads heads = heads_of_block(a.heads, a.groups, a.splits);
   const bool has_state = chunk.first < 0 || a.has_initial_state,
              has_grad_state = chunk.last < 0 || a.has_grad_last_state;
   const bool is_used = row_tile < tiles, reads_state = is_used && (of_B ? has_grad_state : has_state);
@@ -400,16 +395,16 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_key_kernel(const SsdBackwardA
     }
   };
 
-  load_tile<T, kSsdChunk, N, 512>(tile_C, row_at(a.C, chunk.begin) + group * N, a.C.token_stride, chunk.size);
-  load_tile<T, kSsdChunk, N, 512>(tile_B, row_at(a.B, chunk.begin) + group * N, a.B.token_stride, chunk.size);
-  issue(head_begin, 0);
+  load_keys<T, N, 512>(tile_C, a.C, chunk);
+  load_keys<T, N, 512>(tile_B, a.B, chunk);
+  issue(heads.begin, 0);
   commit_copies();
   float sums[N / 8][4] = {};
-  for (int head = head_begin; head < head_end; ++head) {
-    const int parity = (head - head_begin) % 2;
+  for (int head = heads.begin; head < heads.end; ++head) {
+    const int parity = (head - heads.begin) % 2;
     wait_copies<0>();
     __syncthreads();
-    if (kSsdStages == 2 && head + 1 < head_end) issue(head + 1, parity ^ 1);
+    if (kSsdStages == 2 && head + 1 < heads.end) issue(head + 1, parity ^ 1);
     commit_copies();
     const unsigned char* states =
         shared + 2 * Tile::kKeys + parity % kSsdStages * Tile::kStage + 2 * Tile::kValues;
@@ -469,7 +464,7 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_key_kernel(const SsdBackwardA
     }
     if (kSsdStages == 1) {
       __syncthreads();
-      if (head + 1 < head_end) issue(head + 1, parity ^ 1);
+      if (head + 1 < heads.end) issue(head + 1, parity ^ 1);
       commit_copies();
     }
   }
@@ -754,7 +749,7 @@ cudaError_t ssd_fast_backward(const SsdCudaParams<T>& p, const SsdSizes<T>& size
   const auto states = backward_state_arguments(p, sizes, space.fast.chunks, space.fast.enter,
                                                space.fast.across, space.grad_states);
   if (const cudaError_t error =
-          ssd_states_launch<T, N, true>(states, sizes.slots, sizes.walks, walks_in_one_block(p), p.stream))
+          launch_ssd_states<T, N, true>(states, sizes.slots, sizes.walks, walks_in_one_block(p), p.stream))
     return error;
   const SsdBackwardArguments<T> a{p.x,
                                   p.B,
@@ -809,25 +804,23 @@ cudaError_t ssd_finish_backward(const SsdCudaParams<T>& p, const SsdSizes<T>& si
 
 template <class T>
 size_t ssd_backward_workspace(const SsdCudaParams<T>& params) {
-  SsdCudaParams<T> p = params;
-  p.workspace = nullptr;
-  return SsdBackwardSpace<T>(p, SsdSizes<T>(p)).bytes;
+  return ssd_workspace<SsdBackwardSpace>(params);
 }
 
 template <class T>
-cudaError_t ssd_backward_launch(const SsdCudaParams<T>& p) {
+cudaError_t launch_ssd_backward(const SsdCudaParams<T>& p) {
   if (p.batch * p.length * p.heads == 0) return cudaSuccess;
   const SsdSizes<T> sizes(p);
   const SsdBackwardSpace<T> space(p, sizes);
   if constexpr (sizeof(T) == 2)
     if (uses_fast_backward(p)) {
-      if (const cudaError_t error = ssd_prepare_launch(p, sizes, space.fast)) return error;
+      if (const cudaError_t error = launch_ssd_prepare(p, sizes, space.fast)) return error;
       if (const cudaError_t error = p.states == 128 ? ssd_fast_backward<T, 128>(p, sizes, space)
                                                     : ssd_fast_backward<T, 64>(p, sizes, space))
         return error;
       return ssd_finish_backward(p, sizes, space.fast, space);
     }
-  if (const cudaError_t error = ssd_prepare_launch(p, sizes, space.generic)) return error;
+  if (const cudaError_t error = launch_ssd_prepare(p, sizes, space.generic)) return error;
   const SsdGenericBackward<T> backward{{p, space.generic, p.chunk_states, space.products},
                                        space.grad_states,
                                        space.pairs,

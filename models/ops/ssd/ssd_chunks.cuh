@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "models/ops/cuda/launch.h"
 #include "models/ops/ssd/ssd_cuda_params.h"
 #include "models/ops/ssd/ssd_mma.cuh"
 
@@ -96,6 +97,24 @@ struct SsdTables {
   float* across;           // (slots, H) decay over the whole chunk
 };
 
+/// A range of heads.
+struct SsdHeads {
+  int begin, end;
+};
+/// Of the group blockIdx.y the part blockIdx.z of `splits`.
+__device__ __forceinline__ SsdHeads heads_of_block(int heads, int groups, int splits) {
+  const int per_group = heads / groups, first = static_cast<int>(blockIdx.y) * per_group,
+            split = static_cast<int>(blockIdx.z);
+  return {first + per_group * split / splits, first + per_group * (split + 1) / splits};
+}
+
+/// Starts copying a chunk's keys of the group blockIdx.y, N a token.
+template <class T, int N, int kThreads>
+__device__ __forceinline__ void load_keys(uint32_t tile, const Rows<const T>& keys, const SsdChunk& chunk) {
+  load_tile<T, kSsdChunk, N, kThreads>(tile, row_at(keys, chunk.begin) + static_cast<int>(blockIdx.y) * N,
+                                       keys.token_stride, chunk.size);
+}
+
 /// Hands out pieces of a workspace; with a null base it only counts.
 class SsdArena {
  public:
@@ -148,6 +167,13 @@ struct SsdSizes {
   }
 };
 
+/// Bytes that a SsdForwardSpace or SsdBackwardSpace takes.
+template <template <class> class Space, class T>
+size_t ssd_workspace(SsdCudaParams<T> params) {
+  params.workspace = nullptr;
+  return Space<T>(params, SsdSizes<T>(params)).bytes;
+}
+
 /// A walk in one block needs no second pass over the states, but only many walks fill the GPU. Packed
 /// sequences are no longer than rows, so that rows decide for them too.
 template <class T>
@@ -156,13 +182,7 @@ bool walks_in_one_block(const SsdCudaParams<T>& p) {
 }
 
 /// Bytes of shared memory that one block may have.
-inline int shared_limit() {
-  int device = 0, bytes = 0;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess)
-    return 0;
-  return bytes;
-}
+inline int shared_limit() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
 
 inline bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 template <class T>
@@ -325,18 +345,18 @@ __global__ __launch_bounds__(128) void ssd_pass_kernel(const SsdStateArguments<T
   }
 }
 
-template <class T, int N>
+template <class T, int N, int kBlocks>
 struct SsdStateTile {
   static constexpr int kValues = 64 * 64 * 2, kKeys = 64 * N * 2, kStage = kValues + kKeys + 64 * 4,
-                       kStages = 3;
+                       kAhead = kBlocks > 3 ? 1 : 2, kStages = kAhead + 1;
   static constexpr int kBytes = kStage * kStages;
 };
 
 /// Grid: (walks, or slots when `kLocal`; heads). 8 warps: 4 of 16 rows of P, 2 halves of N. `kLocal` writes
-/// each chunk's own sum, for ssd_pass_kernel.
-template <class T, int N, bool kReverse, bool kLocal>
-__global__ __launch_bounds__(256, 3) void ssd_state_kernel(const SsdStateArguments<T> a) {
-  using Tile = SsdStateTile<T, N>;
+/// each chunk's own sum, for ssd_pass_kernel. `kBlocks`: of a multiprocessor.
+template <class T, int N, bool kReverse, bool kLocal, int kBlocks>
+__global__ __launch_bounds__(256, kBlocks) void ssd_state_kernel(const SsdStateArguments<T> a) {
+  using Tile = SsdStateTile<T, N, kBlocks>;
   constexpr int kTiles = N / 16;  // columns of 8 of a warp
   extern __shared__ __align__(128) unsigned char shared[];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, quad = lane % 4;
@@ -388,8 +408,8 @@ __global__ __launch_bounds__(256, 3) void ssd_state_kernel(const SsdStateArgumen
     return state_at(sequence) + (row0 + 8 * r) * N + column0 + tile * 8 + quad * 2;
   };
 
-  issue(0);
-  issue(1);
+#pragma unroll
+  for (int step = 0; step < Tile::kAhead; ++step) issue(step);
   float next_across = 0;
   int next_enters = -1, next_leaves = -1, leaves = -1;
   const auto look_up = [&](int step) {
@@ -402,7 +422,7 @@ __global__ __launch_bounds__(256, 3) void ssd_state_kernel(const SsdStateArgumen
   look_up(0);
   for (int step = 0; step < 2 * count; ++step) {
     const int slot = walk.first_slot + chunk_of_step(step);
-    wait_copies<1>();
+    wait_copies<Tile::kAhead - 1>();
     __syncthreads();
     if (!kLocal && step % 2 == 0) {
       const float across = next_across;
@@ -425,7 +445,7 @@ __global__ __launch_bounds__(256, 3) void ssd_state_kernel(const SsdStateArgumen
 #pragma unroll
         for (int e = 0; e < 4; ++e) state[k][e] *= across;
     }
-    issue(step + 2);
+    issue(step + Tile::kAhead);
     const unsigned char* stage = shared + step % Tile::kStages * Tile::kStage;
     const uint32_t value_tile = shared_address(stage), key_tile = value_tile + Tile::kValues;
     const float* weights = reinterpret_cast<const float*>(stage + Tile::kValues + Tile::kKeys);
@@ -465,7 +485,7 @@ cudaError_t allow_shared(Kernel kernel, int bytes) {
 }
 
 template <class T, bool kReverse>
-cudaError_t ssd_pass_launch(const SsdStateArguments<T>& a, int64_t walks, cudaStream_t stream) {
+cudaError_t launch_ssd_pass(const SsdStateArguments<T>& a, int64_t walks, cudaStream_t stream) {
   constexpr int kWidth = 4;
   if (a.state_size % kWidth == 0 && reinterpret_cast<uintptr_t>(a.states) % 16 == 0) {
     const dim3 grid(walks * a.heads, (a.state_size / kWidth + 127) / 128);
@@ -478,22 +498,30 @@ cudaError_t ssd_pass_launch(const SsdStateArguments<T>& a, int64_t walks, cudaSt
 }
 
 template <class T, class Cumulative>
-cudaError_t ssd_prepare_launch(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
+cudaError_t launch_ssd_prepare(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
                                const SsdTables<Cumulative>& t) {
   ssd_prepare_kernel<<<dim3(sizes.slots, (p.heads + 7) / 8), 256, 0, p.stream>>>(p, sizes.layout, t);
   return cudaGetLastError();
 }
 
 template <class T, int N, bool kReverse>
-cudaError_t ssd_states_launch(const SsdStateArguments<T>& a, int64_t slots, int64_t walks, bool in_one_block,
+cudaError_t launch_ssd_states(const SsdStateArguments<T>& a, int64_t slots, int64_t walks, bool in_one_block,
                               cudaStream_t stream) {
-  constexpr int kBytes = SsdStateTile<T, N>::kBytes;
-  const auto kernel =
-      in_one_block ? ssd_state_kernel<T, N, kReverse, false> : ssd_state_kernel<T, N, kReverse, true>;
-  if (const cudaError_t error = allow_shared(kernel, kBytes)) return error;
-  kernel<<<dim3(in_one_block ? walks : slots, a.heads), 256, kBytes, stream>>>(a);
-  if (const cudaError_t error = cudaGetLastError()) return error;
-  return in_one_block ? cudaSuccess : ssd_pass_launch<T, kReverse>(a, walks, stream);
+  const auto run = [&](auto kernel, int bytes, int64_t columns) {
+    if (const cudaError_t error = allow_shared(kernel, bytes)) return error;
+    kernel<<<dim3(columns, a.heads), 256, bytes, stream>>>(a);
+    return cudaGetLastError();
+  };
+  constexpr int kBytes = SsdStateTile<T, N, 3>::kBytes;
+  if (!in_one_block) {
+    const cudaError_t error = run(ssd_state_kernel<T, N, kReverse, true, 3>, kBytes, slots);
+    return error ? error : launch_ssd_pass<T, kReverse>(a, walks, stream);
+  }
+  // Blocks with fewer registers and stages are slower, but less so than a second wave.
+  const int64_t blocks = walks * a.heads, places = multiprocessors();
+  if (blocks > 3 * places && blocks <= 4 * places)
+    return run(ssd_state_kernel<T, N, kReverse, false, 4>, SsdStateTile<T, N, 4>::kBytes, walks);
+  return run(ssd_state_kernel<T, N, kReverse, false, 3>, kBytes, walks);
 }
 
 }  // namespace exactmamba::ops

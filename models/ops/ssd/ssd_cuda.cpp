@@ -12,18 +12,28 @@ namespace {
 
 constexpr const char* kOp = "ssd";
 
-/// `states_at_borders`: packed sequences begin or end with a state (or its gradient).
-template <class T>
-SsdCudaParams<T> params_of(const SsdInputs& in, const at::Tensor& cu_seqlens, bool states_at_borders) {
-  SsdCudaParams<T> params;
+/// What one token and whole sequences have in common.
+template <class Params>
+void set_common(Params& params, const SsdInputs& in) {
   params.batch = in.x.size(0);
-  params.length = in.x.size(1);
   params.heads = in.x.size(2);
   params.head_size = in.x.size(3);
   params.groups = in.B.size(2);
   params.states = in.B.size(3);
   params.dt_min = static_cast<float>(in.dt_min);
   params.dt_max = static_cast<float>(in.dt_max);
+  params.A = device_data<const float>(in.A);
+  params.D = device_data<const float>(in.D);
+  params.dt_bias = device_data<const float>(in.dt_bias);
+  params.stream = stream_of(in.x);
+}
+
+/// `states_at_borders`: packed sequences begin or end with a state (or its gradient).
+template <class T>
+SsdCudaParams<T> params_of(const SsdInputs& in, const at::Tensor& cu_seqlens, bool states_at_borders) {
+  SsdCudaParams<T> params;
+  set_common(params, in);
+  params.length = in.x.size(1);
   params.cu_seqlens = device_data<const int32_t>(cu_seqlens);
   params.sequence_count = sequence_count(cu_seqlens, in.x.size(0));
   params.border_states = cu_seqlens.defined() && (states_at_borders || in.initial_state.defined());
@@ -31,11 +41,7 @@ SsdCudaParams<T> params_of(const SsdInputs& in, const at::Tensor& cu_seqlens, bo
   params.dt = device_rows<const T>(in.dt);
   params.B = device_rows<const T>(in.B);
   params.C = device_rows<const T>(in.C);
-  params.A = device_data<const float>(in.A);
-  params.D = device_data<const float>(in.D);
-  params.dt_bias = device_data<const float>(in.dt_bias);
   params.initial_state = device_data<const float>(in.initial_state);
-  params.stream = stream_of(in.x);
   return params;
 }
 
@@ -48,13 +54,7 @@ at::Tensor step(const SsdInputs& in, at::Tensor& state) {
   at::Tensor out = at::empty(in.x.sizes(), in.x.options());
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     SsdStepParams<T, float> params;
-    params.batch = in.x.size(0);
-    params.heads = in.x.size(2);
-    params.head_size = in.x.size(3);
-    params.groups = in.B.size(2);
-    params.states = in.B.size(3);
-    params.dt_min = static_cast<float>(in.dt_min);
-    params.dt_max = static_cast<float>(in.dt_max);
+    set_common(params, in);
     params.x = device_data<const T>(in.x);
     params.dt = device_data<const T>(in.dt);
     params.B = device_data<const T>(in.B);
@@ -64,13 +64,9 @@ at::Tensor step(const SsdInputs& in, at::Tensor& state) {
     params.B_stride = in.B.stride(0);
     params.C_stride = in.C.stride(0);
     params.out_stride = out.stride(0);
-    params.A = device_data<const float>(in.A);
-    params.D = device_data<const float>(in.D);
-    params.dt_bias = device_data<const float>(in.dt_bias);
     params.state = device_data<float>(state);
     params.out = device_data<T>(out);
-    params.stream = stream_of(in.x);
-    check_launch(kOp, ssd_step_launch(params));
+    check_launch(kOp, launch_ssd_step(params));
   });
   return out;
 }
@@ -95,7 +91,7 @@ at::Tensor ssd_forward_cuda(const SsdInputs& in, SsdSaved* saved, at::Tensor* la
     }
     const at::Tensor workspace = workspace_of(in.x, ssd_forward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
-    check_launch(kOp, ssd_forward_launch(params));
+    check_launch(kOp, launch_ssd_forward(params));
   });
   return out;
 }
@@ -124,7 +120,7 @@ void ssd_backward_cuda(const SsdInputs& in, const SsdSaved& saved, const at::Ten
     params.grad_dt_bias = device_data<float>(gradients.dt_bias);
     const at::Tensor workspace = workspace_of(in.x, ssd_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
-    check_launch(kOp, ssd_backward_launch(params));
+    check_launch(kOp, launch_ssd_backward(params));
   });
 }
 

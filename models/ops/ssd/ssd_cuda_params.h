@@ -72,10 +72,10 @@ template <class T>
 size_t ssd_backward_workspace(const SsdCudaParams<T>& params);
 
 template <class T>
-cudaError_t ssd_forward_launch(const SsdCudaParams<T>& params);
+cudaError_t launch_ssd_forward(const SsdCudaParams<T>& params);
 template <class T>
-cudaError_t ssd_backward_launch(const SsdCudaParams<T>& params);
+cudaError_t launch_ssd_backward(const SsdCudaParams<T>& params);
 template <class T, class State>
-cudaError_t ssd_step_launch(const SsdStepParams<T, State>& params);
+cudaError_t launch_ssd_step(const SsdStepParams<T, State>& params);
 
 }  // namespace exactmamba::ops

@@ -4,8 +4,8 @@ namespace exactmamba::ops {
 
 template int64_t ssd_chunk_state_count(const SsdCudaParams<__half>&);
 template size_t ssd_forward_workspace(const SsdCudaParams<__half>&);
-template cudaError_t ssd_forward_launch(const SsdCudaParams<__half>&);
-template cudaError_t ssd_step_launch(const SsdStepParams<__half, float>&);
-template cudaError_t ssd_step_launch(const SsdStepParams<__half, __half>&);
+template cudaError_t launch_ssd_forward(const SsdCudaParams<__half>&);
+template cudaError_t launch_ssd_step(const SsdStepParams<__half, float>&);
+template cudaError_t launch_ssd_step(const SsdStepParams<__half, __half>&);
 
 }  // namespace exactmamba::ops

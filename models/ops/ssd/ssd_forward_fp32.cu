@@ -4,7 +4,7 @@ namespace exactmamba::ops {
 
 template int64_t ssd_chunk_state_count(const SsdCudaParams<float>&);
 template size_t ssd_forward_workspace(const SsdCudaParams<float>&);
-template cudaError_t ssd_forward_launch(const SsdCudaParams<float>&);
-template cudaError_t ssd_step_launch(const SsdStepParams<float, float>&);
+template cudaError_t launch_ssd_forward(const SsdCudaParams<float>&);
+template cudaError_t launch_ssd_step(const SsdStepParams<float, float>&);
 
 }  // namespace exactmamba::ops

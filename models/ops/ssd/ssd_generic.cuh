@@ -150,14 +150,14 @@ cudaError_t ssd_generic_states(const SsdStateArguments<T>& a, const SsdSizes<T>&
                   generic_tiles(a.state_size / a.head_size));
   ssd_generic_state_kernel<<<grid, 256, 0, stream>>>(a);
   if (const cudaError_t error = cudaGetLastError()) return error;
-  return ssd_pass_launch<T, kReverse>(a, sizes.walks, stream);
+  return launch_ssd_pass<T, kReverse>(a, sizes.walks, stream);
 }
 
 template <class T>
 cudaError_t ssd_generic_forward(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
                                 const SsdTables<double>& tables, T* states, float* products) {
   const int slots = static_cast<int>(sizes.slots), heads = static_cast<int>(p.heads);
-  if (const cudaError_t error = ssd_prepare_launch(p, sizes, tables)) return error;
+  if (const cudaError_t error = launch_ssd_prepare(p, sizes, tables)) return error;
   const SsdGenericArguments<T> a{p, tables, states, products};
   const int Q = generic_tiles(kSsdChunk);
   ssd_generic_products_kernel<<<dim3(slots * p.groups, Q, Q), 256, 0, p.stream>>>(a);

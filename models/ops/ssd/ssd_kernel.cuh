@@ -38,16 +38,14 @@ template <class T, int N>
 __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArguments<T> a) {
   using Tile = SsdOutputTile<T, N>;
   extern __shared__ __align__(128) unsigned char shared[];
-  const int slot = blockIdx.x, group = blockIdx.y, split = blockIdx.z;
+  const int slot = blockIdx.x;
   const SsdChunk chunk = a.tables.chunks[slot];
   if (chunk.size == 0) return;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, quad = lane % 4;
   // Later tokens have more work: each scheduler (warp % 4) gets an early and a late tile.
   const int row_tile = warp < 4 ? warp : 11 - warp, row0 = row_tile * 16 + lane / 4;
   const bool is_used = row_tile * 16 < chunk.size;
-  const int per_group = a.heads / a.groups;
-  const int head_begin = group * per_group + per_group * split / a.splits,
-            head_end = group * per_group + per_group * (split + 1) / a.splits;
+  const SsdHeads heads = heads_of_block(a.heads, a.groups, a.splits);
   const bool has_state = chunk.first < 0 || a.has_initial_state;
   const uint32_t tile_C = shared_address(shared), stages = tile_C + Tile::kC;
 
@@ -55,8 +53,8 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
   int start[2] = {0, 0};
   if (chunk.tail > 0)
     for (int r = 0; r < 2; ++r) start[r] = a.tables.start[slot * kSsdChunk + row0 + 8 * r];
-  load_tile<T, kSsdChunk, N, 256>(tile_C, row_at(a.C, chunk.begin) + group * N, a.C.token_stride, chunk.size);
-  load_tile<T, kSsdChunk, N, 256>(stages, row_at(a.B, chunk.begin) + group * N, a.B.token_stride, chunk.size);
+  load_keys<T, N, 256>(tile_C, a.C, chunk);
+  load_keys<T, N, 256>(stages, a.B, chunk);
   commit_copies();
   wait_copies<0>();
   __syncthreads();
@@ -97,13 +95,13 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
       load_floats<256>(vectors + k * Tile::kRow, tables[k] + row * kSsdChunk, kSsdChunk, k * 32);
   };
 
-  issue(head_begin, 0);
+  issue(heads.begin, 0);
   commit_copies();
-  for (int head = head_begin; head < head_end; ++head) {
-    const int parity = (head - head_begin) % 2;
+  for (int head = heads.begin; head < heads.end; ++head) {
+    const int parity = (head - heads.begin) % 2;
     wait_copies<0>();
     __syncthreads();
-    if (head + 1 < head_end) issue(head + 1, parity ^ 1);
+    if (head + 1 < heads.end) issue(head + 1, parity ^ 1);
     commit_copies();
     if (!is_used) continue;
     const unsigned char* stage = shared + Tile::kC + parity * Tile::kStage;
@@ -231,10 +229,10 @@ SsdStateArguments<T> forward_state_arguments(const SsdCudaParams<T>& p, const Ss
 template <class T, int N>
 cudaError_t ssd_fast_forward(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
                              const SsdTables<float>& tables, T* states) {
-  if (const cudaError_t error = ssd_prepare_launch(p, sizes, tables)) return error;
+  if (const cudaError_t error = launch_ssd_prepare(p, sizes, tables)) return error;
   const auto arguments =
       forward_state_arguments(p, sizes, tables.chunks, tables.write, tables.across, states);
-  if (const cudaError_t error = ssd_states_launch<T, N, false>(arguments, sizes.slots, sizes.walks,
+  if (const cudaError_t error = launch_ssd_states<T, N, false>(arguments, sizes.slots, sizes.walks,
                                                                walks_in_one_block(p), p.stream))
     return error;
   const int splits = ssd_splits(sizes.slots * p.groups, p.heads / p.groups, 512);
@@ -292,13 +290,11 @@ int64_t ssd_chunk_state_count(const SsdCudaParams<T>& p) {
 
 template <class T>
 size_t ssd_forward_workspace(const SsdCudaParams<T>& params) {
-  SsdCudaParams<T> p = params;
-  p.workspace = nullptr;
-  return SsdForwardSpace<T>(p, SsdSizes<T>(p)).bytes;
+  return ssd_workspace<SsdForwardSpace>(params);
 }
 
 template <class T>
-cudaError_t ssd_forward_launch(const SsdCudaParams<T>& p) {
+cudaError_t launch_ssd_forward(const SsdCudaParams<T>& p) {
   if (p.batch * p.length * p.heads == 0) return cudaSuccess;
   const SsdSizes<T> sizes(p);
   const SsdForwardSpace<T> space(p, sizes);
@@ -365,7 +361,7 @@ __global__ __launch_bounds__(128) void ssd_step_kernel(const SsdStepParams<T, St
 }
 
 template <class T, class State>
-cudaError_t ssd_step_launch(const SsdStepParams<T, State>& p) {
+cudaError_t launch_ssd_step(const SsdStepParams<T, State>& p) {
   const int64_t rows = p.batch * p.heads * p.head_size;
   if (rows == 0) return cudaSuccess;
   constexpr int kRows = 4;
