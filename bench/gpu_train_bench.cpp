@@ -88,7 +88,7 @@ void measure(const Size& size, const train::TrainOptions& options, const std::st
   models::MambaLM start(config_of(size, activation), at::kFloat);
   models::initialise(start, 1);
   models::MambaLM model = start.to(placement);
-  if (options.recompute == "mixer") model.set_keep(models::Keep::kInputs);
+  train::set_recompute(options, model);
   train::AdamW optimizer(model.parameters(), {});
   const data::Batch batch = batch_of(rows, packed);
   const auto communicator = core::single_process_communicator();

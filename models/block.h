@@ -19,9 +19,11 @@ struct Stream {
 };
 
 struct BlockSaved {
-  at::Tensor r;     // (B, L, d) the stream entering the block
-  at::Tensor rstd;  // (B, L)
+  ops::RmsNormSaved norm;
   MixerSaved mixer;
+
+  /// What goes when this does.
+  int64_t bytes() const;
 };
 
 class Block {
@@ -42,6 +44,9 @@ class Block {
   LayerTrace trace(const BlockSaved& saved, const Stream& stream) const;
 
  private:
+  /// Of two blocks only the first keeps the whole stream; the second the mixer output to be added to it.
+  ops::RmsNormSaved kept_norm(const Stream& stream, const ops::RmsNormOutputs& norm, Keep keep) const;
+
   int64_t layer_;
   double eps_;
   ParameterScope parameters_;

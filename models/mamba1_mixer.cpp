@@ -1,7 +1,6 @@
 #include "models/mamba1_mixer.h"
 
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/exp.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/zeros.h>
@@ -25,8 +24,6 @@ LayerState Mamba1Mixer::initial_state(int64_t batch) const {
   return {zero_conv_state(batch),
           at::zeros({batch, config_.d_inner(), config_.d_state}, scan_weights_.D.options())};
 }
-
-at::Tensor Mamba1Mixer::A() const { return scan_weights_.A_log.exp().neg_(); }
 
 at::Tensor Mamba1Mixer::gate(const at::Tensor& projected) const {
   return projected.narrow(-1, config_.d_inner(), config_.d_inner());
@@ -69,8 +66,12 @@ at::Tensor Mamba1Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) con
   return out;
 }
 
-at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_inner, const MixerSaved& saved,
-                                      at::Tensor& grad_projected) {
+void Mamba1Mixer::scan_again(MixerSaved& saved) const {
+  if (!saved.chunk_states.defined()) saved.inner = scan(saved, true, nullptr);
+  if (!saved.delta.defined()) saved.delta = linear(dt_of(saved.dt_B_C), scan_weights_.dt_proj);
+}
+
+at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& saved) {
   const Weights gradient = gradients();
   at::Tensor grad_dt_B_C = at::empty_like(saved.dt_B_C);
   ops::SelectiveScanGradients grad;
@@ -78,10 +79,11 @@ at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_inner, const MixerS
   grad.delta = at::empty_like(saved.delta);
   grad.B = B_of(grad_dt_B_C);
   grad.C = C_of(grad_dt_B_C);
-  grad.z = gate(grad_projected);
+  grad.z = gate(saved.grad_projected);
   grad.A = at::zeros_like(scan_weights_.A_log);
   grad.D = gradient.D;
   grad.delta_bias = gradient.dt_bias;
+  if (!saved.inner.defined()) grad.out = saved.inner = at::empty_like(saved.convolved);
   const ops::SelectiveScanInputs in = scan_inputs(saved);
   ops::selective_scan_backward(in, {saved.chunk_states}, grad_inner, {}, grad);
 
@@ -103,16 +105,6 @@ at::Tensor Mamba1Mixer::scan_step(const at::Tensor& projected, const at::Tensor&
   token.dt_B_C = linear(convolved, scan_weights_.x_proj);
   token.delta = linear(dt_of(token.dt_B_C), scan_weights_.dt_proj);
   return ops::selective_scan_step(scan_inputs(token), ssm);
-}
-
-void Mamba1Mixer::drop_cheap(MixerSaved& saved) const {
-  Mixer::drop_cheap(saved);
-  saved.delta.reset();
-}
-
-void Mamba1Mixer::restore_cheap(MixerSaved& saved) const {
-  Mixer::restore_cheap(saved);
-  saved.delta = linear(dt_of(saved.dt_B_C), scan_weights_.dt_proj);
 }
 
 void Mamba1Mixer::trace_scan(const MixerSaved& saved, LayerTrace& trace) const {

@@ -17,16 +17,13 @@ class Mamba1Mixer : public Mixer {
     at::Tensor A_log, D, x_proj, dt_proj, dt_bias;
   };
   at::Tensor scan(MixerSaved& kept, bool keep, LayerState* state) const override;
-  at::Tensor scan_backward(const at::Tensor& grad_inner, const MixerSaved& saved,
-                           at::Tensor& grad_projected) override;
+  void scan_again(MixerSaved& saved) const override;
+  at::Tensor scan_backward(const at::Tensor& grad_inner, MixerSaved& saved) override;
   at::Tensor scan_step(const at::Tensor& projected, const at::Tensor& convolved,
                        at::Tensor& ssm) const override;
   void trace_scan(const MixerSaved& saved, LayerTrace& trace) const override;
-  void drop_cheap(MixerSaved& saved) const override;
-  void restore_cheap(MixerSaved& saved) const override;
 
   Weights gradients() const;
-  at::Tensor A() const;
   at::Tensor gate(const at::Tensor& projected) const;  // z
   /// The three parts of x_proj's output, as slices.
   at::Tensor dt_of(const at::Tensor& dt_B_C) const;

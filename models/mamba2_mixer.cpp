@@ -1,7 +1,6 @@
 #include "models/mamba2_mixer.h"
 
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/exp.h>
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -38,12 +37,12 @@ Mamba2Mixer::Pieces Mamba2Mixer::pieces(const at::Tensor& convolved) const {
           convolved.narrow(-1, D + GN, GN).unflatten(-1, {config_.ngroups, config_.d_state})};
 }
 
-ops::SsdInputs Mamba2Mixer::scan_inputs(const at::Tensor& projected, const at::Tensor& convolved) const {
-  const Pieces cut = pieces(convolved);
+ops::SsdInputs Mamba2Mixer::scan_inputs(const MixerSaved& kept) const {
+  const Pieces cut = pieces(kept.convolved);
   ops::SsdInputs in;
   in.x = cut.x;
-  in.dt = raw_step(projected);
-  in.A = scan_weights_.A_log.exp().neg_();
+  in.dt = raw_step(kept.projected);
+  in.A = kept.A;
   in.B = cut.B;
   in.C = cut.C;
   in.D = scan_weights_.D;
@@ -51,6 +50,7 @@ ops::SsdInputs Mamba2Mixer::scan_inputs(const at::Tensor& projected, const at::T
   in.dt_min = config_.dt_limit[0];
   in.dt_max = config_.dt_limit[1];
   in.chunk_size = config_.chunk_size;
+  in.cu_seqlens = kept.cu_seqlens;
   return in;
 }
 
@@ -59,22 +59,31 @@ ops::GatedRmsNormInputs Mamba2Mixer::norm_inputs(const at::Tensor& scanned,
   return {scanned, gate(projected), scan_weights_.norm, config_.ngroups, config_.norm_eps};
 }
 
-at::Tensor Mamba2Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) const {
-  ops::SsdInputs in = scan_inputs(kept.projected, kept.convolved);
-  in.cu_seqlens = kept.cu_seqlens;
+void Mamba2Mixer::run_ssd(MixerSaved& kept, bool keep, LayerState* state) const {
+  kept.A = A();
+  ops::SsdInputs in = scan_inputs(kept);
   if (state != nullptr) in.initial_state = state->ssm;
   ops::SsdSaved saved;
   at::Tensor last_state;
   kept.scanned = ops::ssd_forward(in, keep ? &saved : nullptr, state ? &last_state : nullptr).flatten(-2);
   kept.chunk_states = saved.chunk_states;
   if (state != nullptr) state->ssm.copy_(last_state);
-  return ops::gated_rms_norm_forward(norm_inputs(kept.scanned, kept.projected), keep ? &kept.rstd : nullptr);
 }
 
-at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, const MixerSaved& saved,
-                                      at::Tensor& grad_projected) {
+at::Tensor Mamba2Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) const {
+  run_ssd(kept, keep, state);
+  return ops::gated_rms_norm_forward(norm_inputs(kept.scanned, kept.projected), &kept.rstd);
+}
+
+void Mamba2Mixer::scan_again(MixerSaved& saved) const {
+  if (!saved.chunk_states.defined()) run_ssd(saved, true, nullptr);
+}
+
+at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& saved) {
   const Weights gradient = gradients();
-  ops::GatedRmsNormGradients grad_norm{at::empty_like(saved.scanned), gate(grad_projected), gradient.norm};
+  // Gradients take the place of what they are made from.
+  ops::GatedRmsNormGradients grad_norm{saved.scanned, gate(saved.grad_projected), gradient.norm};
+  if (!saved.inner.defined()) grad_norm.out = saved.inner = grad_inner;
   ops::gated_rms_norm_backward(norm_inputs(saved.scanned, saved.projected), saved.rstd, grad_inner,
                                grad_norm);
 
@@ -82,14 +91,13 @@ at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, const MixerS
   const Pieces cut = pieces(grad_convolved);
   ops::SsdGradients grad;
   grad.x = cut.x;
-  grad.dt = raw_step(grad_projected);
+  grad.dt = raw_step(saved.grad_projected);
   grad.B = cut.B;
   grad.C = cut.C;
   grad.A = at::zeros_like(scan_weights_.A_log);
   grad.D = gradient.D;
   grad.dt_bias = gradient.dt_bias;
-  ops::SsdInputs in = scan_inputs(saved.projected, saved.convolved);
-  in.cu_seqlens = saved.cu_seqlens;
+  const ops::SsdInputs in = scan_inputs(saved);
   ops::ssd_backward(in, {saved.chunk_states}, grad_norm.x.view_as(cut.x), {}, grad);
   at::Tensor(gradient.A_log).addcmul_(grad.A, in.A);  // A = −exp(A_log), so dA/dA_log = A
   return grad_convolved;
@@ -97,23 +105,17 @@ at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, const MixerS
 
 at::Tensor Mamba2Mixer::scan_step(const at::Tensor& projected, const at::Tensor& convolved,
                                   at::Tensor& ssm) const {
-  const at::Tensor scanned = ops::ssd_step(scan_inputs(projected, convolved), ssm).flatten(-2);
+  MixerSaved token;
+  token.projected = projected;
+  token.convolved = convolved;
+  token.A = A();
+  const at::Tensor scanned = ops::ssd_step(scan_inputs(token), ssm).flatten(-2);
   const ops::GatedRmsNormInputs norm = norm_inputs(scanned.unsqueeze(1), projected.unsqueeze(1));
   return ops::gated_rms_norm_forward(norm).squeeze(1);
 }
 
-void Mamba2Mixer::drop_cheap(MixerSaved& saved) const {
-  Mixer::drop_cheap(saved);
-  saved.inner.reset();
-}
-
-void Mamba2Mixer::restore_cheap(MixerSaved& saved) const {
-  Mixer::restore_cheap(saved);
-  saved.inner = ops::gated_rms_norm_forward(norm_inputs(saved.scanned, saved.projected));
-}
-
 void Mamba2Mixer::trace_scan(const MixerSaved& saved, LayerTrace& trace) const {
-  const ops::SsdInputs in = scan_inputs(saved.projected, saved.convolved);
+  const ops::SsdInputs in = scan_inputs(saved);
   trace.z = only_row(gate(saved.projected));
   trace.delta = only_row(at::softplus(in.dt.add(in.dt_bias)).clamp(in.dt_min, in.dt_max));
   trace.B = only_row(in.B);

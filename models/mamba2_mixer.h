@@ -22,19 +22,19 @@ class Mamba2Mixer : public Mixer {
     at::Tensor x, B, C;  // (…, H, P), (…, G, N), (…, G, N)
   };
   at::Tensor scan(MixerSaved& kept, bool keep, LayerState* state) const override;
-  at::Tensor scan_backward(const at::Tensor& grad_inner, const MixerSaved& saved,
-                           at::Tensor& grad_projected) override;
+  void scan_again(MixerSaved& saved) const override;
+  at::Tensor scan_backward(const at::Tensor& grad_inner, MixerSaved& saved) override;
   at::Tensor scan_step(const at::Tensor& projected, const at::Tensor& convolved,
                        at::Tensor& ssm) const override;
   void trace_scan(const MixerSaved& saved, LayerTrace& trace) const override;
-  void drop_cheap(MixerSaved& saved) const override;
-  void restore_cheap(MixerSaved& saved) const override;
 
   Weights gradients() const;
+  /// ssd's output, kept in kept.scanned.
+  void run_ssd(MixerSaved& kept, bool keep, LayerState* state) const;
   at::Tensor gate(const at::Tensor& projected) const;      // z
   at::Tensor raw_step(const at::Tensor& projected) const;  // dt
   Pieces pieces(const at::Tensor& convolved) const;
-  ops::SsdInputs scan_inputs(const at::Tensor& projected, const at::Tensor& convolved) const;
+  ops::SsdInputs scan_inputs(const MixerSaved& kept) const;
   ops::GatedRmsNormInputs norm_inputs(const at::Tensor& scanned, const at::Tensor& projected) const;
 
   Weights scan_weights_;

@@ -74,9 +74,9 @@ struct SingleRow {
 
 }  // namespace
 
-MambaLM::MambaLM(ModelConfig config, const Placement& placement)
-    : config_(std::move(config)), keep_(placement.device.is_cpu() ? Keep::kAll : Keep::kCostly) {
+MambaLM::MambaLM(ModelConfig config, const Placement& placement) : config_(std::move(config)) {
   config_.check("model");
+  if (!placement.device.is_cpu()) set_keep_within(kKeptBytes);
   store_ = std::make_unique<ParameterStore>(parameter_specs(config_), placement);
   for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
     blocks_.push_back(std::make_unique<Block>(config_, *store_, layer));
@@ -125,16 +125,30 @@ at::Tensor MambaLM::head_weight() const {
 
 at::Tensor MambaLM::head(const at::Tensor& hidden) const { return linear(hidden, head_weight()); }
 
-LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale, const GradientVisitor& visit) {
-  const at::Tensor ids = ids_on_device(batch.input_ids), boundaries = boundaries_of(batch, placement());
-  std::vector<BlockSaved> saved(blocks_.size());
-  Stream stream = embed(ids);
+Stream MambaLM::run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+                            std::vector<BlockSaved>& saved) const {
+  saved.resize(blocks_.size());
+  Stream stream = embed(input_ids);
+  int64_t kept = 0;
+  struct {
+    Keep level;
+    size_t next;
+  } stages[] = {{Keep::kCostly, 0}, {Keep::kProjected, 0}};
   for (size_t i = 0; i < blocks_.size(); ++i) {
     saved[i].mixer.keep = keep_;
-    blocks_[i]->forward(stream, boundaries, &saved[i]);
+    blocks_[i]->forward(stream, cu_seqlens, &saved[i]);
+    kept += saved[i].bytes();
+    for (auto& [level, next] : stages)
+      for (; kept > kept_bytes_ && next <= i; ++next) kept -= saved[next].mixer.drop(level);
   }
-  const ops::RmsNormOutputs top = norm_of(stream, store_->parameter(kFinalNorm), config_.norm_eps);
-  stream = {};
+  return stream;
+}
+
+LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale, const GradientVisitor& visit) {
+  const at::Tensor ids = ids_on_device(batch.input_ids), boundaries = boundaries_of(batch, placement());
+  std::vector<BlockSaved> saved;
+  ops::RmsNormOutputs top =
+      norm_of(run_keeping(ids, boundaries, saved), store_->parameter(kFinalNorm), config_.norm_eps);
 
   at::Tensor grad_hidden = at::empty_like(top.out), grad_rows = as_rows(grad_hidden);
   at::Tensor grad_head = store_->gradient(config_.tie_embeddings ? kEmbedding : kHead);
@@ -143,7 +157,10 @@ LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale, co
 
   at::Tensor grad_norm_weight = store_->gradient(kFinalNorm);
   ops::RmsNormGradient grad = ops::rms_norm_backward(
-      top.residual_out, top.rstd, store_->parameter(kFinalNorm), grad_hidden, {}, grad_norm_weight);
+      {top.residual_out, top.rstd}, store_->parameter(kFinalNorm), grad_hidden, {}, grad_norm_weight);
+  top = {};  // the blocks need the memory
+  grad_hidden.reset();
+  grad_rows.reset();
   for (size_t i = blocks_.size(); i-- > 0;) {
     grad = blocks_[i]->backward(grad, saved[i]);
     saved[i] = {};

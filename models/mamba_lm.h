@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -32,7 +33,11 @@ struct LossOutputs {
 };
 
 class Block;
+struct BlockSaved;
 struct Stream;
+
+/// 19.25 GiB, a quarter of a large GPU; the rest is for weights, moments and what comes and goes.
+inline constexpr int64_t kKeptBytes = int64_t{77} << 28;
 
 class MambaLM {
  public:
@@ -47,8 +52,12 @@ class MambaLM {
   const ParameterStore& parameters() const { return *store_; }
   /// Changes φ or its α, as annealing does at every step.
   void set_activation(const ConvActivation& activation);
-  /// What forward_backward keeps on the way; at first all on a CPU, what is costly on a GPU.
-  void set_keep(Keep keep) { keep_ = keep; }
+  /// What forward_backward keeps on the way, in every block. At first all on a CPU; on a GPU
+  /// set_keep_within(kKeptBytes).
+  void set_keep(Keep keep) { keep_ = keep, kept_bytes_ = kNoLimit; }
+  /// Keep::kMost; beyond `bytes` in all, the first blocks let go: all down to Keep::kCostly, then as many as
+  /// it takes to Keep::kProjected.
+  void set_keep_within(int64_t bytes) { keep_ = Keep::kMost, kept_bytes_ = bytes; }
   /// The true vocabulary, which the tokenizer knows and a Hugging Face config does not: ids below it may be
   /// predicted.
   /// @throws InputError when it exceeds the embedding's rows
@@ -95,6 +104,8 @@ class MambaLM {
  private:
   at::Tensor ids_on_device(const at::Tensor& input_ids) const;
   Stream embed(const at::Tensor& input_ids) const;
+  Stream run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+                     std::vector<BlockSaved>& saved) const;
   Stream run_blocks(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
                     const BlockVisitor& visit) const;
   at::Tensor final_norm(const Stream& stream) const;
@@ -102,7 +113,9 @@ class MambaLM {
   at::Tensor head(const at::Tensor& hidden) const;
 
   ModelConfig config_;
-  Keep keep_;
+  static constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+  Keep keep_ = Keep::kAll;
+  int64_t kept_bytes_ = kNoLimit;
   std::unique_ptr<ParameterStore> store_;
   std::vector<std::unique_ptr<Block>> blocks_;
 };

@@ -1,6 +1,7 @@
 #include "models/mixer.h"
 
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/exp.h>
 #include <ATen/ops/zeros.h>
 
 #include "models/linear.h"
@@ -14,15 +15,29 @@ namespace {
 /// conv1d.weight is (C, 1, W) in files, the operator wants (C, W).
 at::Tensor without_group_axis(const at::Tensor& conv_weight) { return conv_weight.squeeze(1); }
 
-MixerSaved just_inputs(const MixerSaved& kept) {
-  MixerSaved inputs;
-  inputs.keep = kept.keep;
-  inputs.cu_seqlens = kept.cu_seqlens;
-  inputs.input = kept.input;
-  return inputs;
+}  // namespace
+
+int64_t MixerSaved::drop(Keep at_most) {
+  const int64_t before = bytes();
+  const auto beyond = [&](Keep level, std::initializer_list<at::Tensor*> tensors) {
+    if (at_most > level)
+      for (at::Tensor* tensor : tensors) tensor->reset();
+  };
+  beyond(Keep::kAll, {&delta, &inner});
+  beyond(Keep::kMost, {&convolved});
+  beyond(Keep::kCostly, {&chunk_states, &scanned, &dt_B_C});
+  beyond(Keep::kProjected, {&projected});
+  if (at_most != Keep::kAll && at_most != Keep::kMixerInput) input.reset();
+  return before - bytes();
 }
 
-}  // namespace
+int64_t MixerSaved::bytes() const {
+  int64_t sum = 0;
+  for (const at::Tensor* tensor :
+       {&input, &projected, &convolved, &chunk_states, &inner, &dt_B_C, &delta, &scanned, &rstd})
+    if (tensor->defined()) sum += static_cast<int64_t>(tensor->nbytes());
+  return sum;
+}
 
 Mixer::Mixer(const ModelConfig& config, ParameterScope parameters, int64_t conv_begin)
     : config_(config),
@@ -66,23 +81,16 @@ at::Tensor Mixer::forward(const at::Tensor& input, const at::Tensor& cu_seqlens,
   if (saved != nullptr) kept.keep = saved->keep;
   kept.cu_seqlens = cu_seqlens;
   kept.input = input;
-  fill(kept, saved != nullptr && kept.keep != Keep::kInputs, state);
+  kept.projected = linear(input, weights_.in, weights_.in_bias);
+  kept.convolved = convolve(kept, state);
+  kept.inner = scan(kept, saved != nullptr && kept.keep <= Keep::kCostly, state);
   at::Tensor output = linear(kept.inner, weights_.out, weights_.out_bias);
-  if (kept.keep == Keep::kCostly) drop_cheap(kept);
-  if (kept.keep == Keep::kInputs) kept = just_inputs(kept);
-  if (saved != nullptr) *saved = std::move(kept);
+  if (saved != nullptr) {
+    kept.drop(kept.keep);
+    *saved = std::move(kept);
+  }
   return output;
 }
-
-void Mixer::fill(MixerSaved& kept, bool keep, LayerState* state) const {
-  kept.projected = linear(kept.input, weights_.in, weights_.in_bias);
-  kept.convolved = convolve(kept, state);
-  kept.inner = scan(kept, keep, state);
-}
-
-void Mixer::drop_cheap(MixerSaved& saved) const { saved.convolved.reset(); }
-
-void Mixer::restore_cheap(MixerSaved& saved) const { saved.convolved = convolve(saved, nullptr); }
 
 void Mixer::convolve_backward(const at::Tensor& grad_convolved, const MixerSaved& saved,
                               const Projections& gradients, at::Tensor& grad_projected) const {
@@ -93,16 +101,20 @@ void Mixer::convolve_backward(const at::Tensor& grad_convolved, const MixerSaved
 }
 
 at::Tensor Mixer::backward(const at::Tensor& grad_output, MixerSaved& saved) {
-  if (saved.keep == Keep::kCostly) restore_cheap(saved);
-  if (saved.keep == Keep::kInputs) fill(saved, true, nullptr);
+  if (!saved.projected.defined()) saved.projected = linear(saved.input, weights_.in, weights_.in_bias);
+  if (!saved.convolved.defined()) saved.convolved = convolve(saved, nullptr);
+  scan_again(saved);
   const Projections gradient = gradients();
+  saved.grad_projected = at::empty_like(saved.projected);
+  const at::Tensor grad_convolved = scan_backward(linear_input_gradient(grad_output, weights_.out), saved);
   add_linear_gradients(grad_output, saved.inner, gradient.out, gradient.out_bias);
-  at::Tensor grad_projected = at::empty_like(saved.projected);
-  const at::Tensor grad_convolved =
-      scan_backward(linear_input_gradient(grad_output, weights_.out), saved, grad_projected);
-  convolve_backward(grad_convolved, saved, gradient, grad_projected);
-  add_linear_gradients(grad_projected, saved.input, gradient.in, gradient.in_bias);
-  return linear_input_gradient(grad_projected, weights_.in);
+  convolve_backward(grad_convolved, saved, gradient, saved.grad_projected);
+  return linear_input_gradient(saved.grad_projected, weights_.in);
+}
+
+void Mixer::finish_backward(const MixerSaved& saved) {
+  const Projections gradient = gradients();
+  add_linear_gradients(saved.grad_projected, saved.input, gradient.in, gradient.in_bias);
 }
 
 at::Tensor Mixer::step(const at::Tensor& input, LayerState& state) const {
@@ -131,6 +143,8 @@ void Mixer::trace(const MixerSaved& saved, LayerTrace& trace) const {
 at::Tensor Mixer::zero_conv_state(int64_t batch) const {
   return at::zeros({batch, weights_.conv.size(0), config_.d_conv - 1}, weights_.conv.options());
 }
+
+at::Tensor Mixer::A() const { return parameters_.value("A_log").exp().neg_(); }
 
 std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, const ParameterScope& parameters) {
   if (config.architecture == Architecture::kMamba1) return std::make_unique<Mamba1Mixer>(config, parameters);

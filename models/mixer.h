@@ -19,11 +19,18 @@ struct LayerState {
   at::Tensor ssm;   // (S, D, N) Mamba-1, (S, H, P, N) Mamba-2
 };
 
-/// What a forward pass leaves for backward, which computes the rest again: the same bits, as operators are
-/// deterministic. kCostly leaves out what one pass over memory restores. A trace needs all.
-enum class Keep { kAll, kCostly, kInputs };
+/// What a block's forward pass leaves for backward, which computes the rest again, from the least to the most
+/// work. A trace needs all.
+enum class Keep {
+  kAll,
+  kMost,        // what backward does not get on the way
+  kCostly,      // nor the convolution's output, one pass over memory
+  kProjected,   // in_proj's output: the scan runs again
+  kMixerInput,  // the norm's output: everything in the mixer runs again
+  kBlockInput,  // nothing but the residual stream, which every choice keeps
+};
 
-/// What backward and the trace need of one forward pass.
+/// What backward and the trace need of one forward pass. What is undefined backward computes again.
 struct MixerSaved {
   Keep keep = Keep::kAll;  // set before forward
   at::Tensor cu_seqlens;
@@ -34,9 +41,15 @@ struct MixerSaved {
   at::Tensor inner;         // (B, L, D) out_proj's input
   at::Tensor dt_B_C;        // Mamba-1: (B, L, R + 2N) x_proj's output
   at::Tensor delta;         // Mamba-1: (B, L, D) before bias and softplus
-  at::Tensor A;             // Mamba-1: (D, N) −exp(A_log)
+  at::Tensor A;             // (D, N) Mamba-1, (H) Mamba-2: −exp(A_log)
   at::Tensor scanned;       // Mamba-2: (B, L, D) υ
   at::Tensor rstd;          // Mamba-2: (B, L, G) of the gated norm
+
+  at::Tensor grad_projected;  // between the two halves of backward
+
+  /// Forgets what `at_most` does not keep. @return bytes
+  int64_t drop(Keep at_most);
+  int64_t bytes() const;
 };
 
 class Mixer {
@@ -49,8 +62,11 @@ class Mixer {
   /// sequences continue from it and leave in it what follows their last token.
   at::Tensor forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
                      LayerState* state) const;
-  /// Gradient of y → gradient of û; parameter gradients are added to the store's.
+  /// Gradient of y → gradient of û; parameter gradients are added to the store's. But for those of in_proj,
+  /// `saved` may be without û (unless nothing else was kept).
   at::Tensor backward(const at::Tensor& grad_output, MixerSaved& saved);
+  /// Adds in_proj's gradients, after backward; `saved` has û now.
+  void finish_backward(const MixerSaved& saved);
   /// One token: (B, d) → (B, d).
   at::Tensor step(const at::Tensor& input, LayerState& state) const;
   /// Fills the fields of a trace that belong to the mixer, for one row.
@@ -64,18 +80,17 @@ class Mixer {
   /// From `projected` and `convolved` to out_proj's input; fills the other fields of `kept`. `keep`: chunk
   /// states are wanted too.
   virtual at::Tensor scan(MixerSaved& kept, bool keep, LayerState* state) const = 0;
-  /// Gradient of out_proj's input → of `convolved` (returned) and of the other channels of `grad_projected`.
-  virtual at::Tensor scan_backward(const at::Tensor& grad_inner, const MixerSaved& saved,
-                                   at::Tensor& grad_projected) = 0;
+  /// Restores what scan() made, as far as it is undefined and scan_backward() does not make it on the way.
+  virtual void scan_again(MixerSaved& saved) const = 0;
+  /// Gradient of out_proj's input → of `convolved` (returned) and of the other channels of
+  /// saved.grad_projected. May write into both gradients and all of `saved`; afterwards saved.inner is there.
+  virtual at::Tensor scan_backward(const at::Tensor& grad_inner, MixerSaved& saved) = 0;
   virtual at::Tensor scan_step(const at::Tensor& projected, const at::Tensor& convolved,
                                at::Tensor& ssm) const = 0;
   virtual void trace_scan(const MixerSaved& saved, LayerTrace& trace) const = 0;
 
-  /// What Keep::kCostly leaves out.
-  virtual void drop_cheap(MixerSaved& saved) const;
-  virtual void restore_cheap(MixerSaved& saved) const;
-
   at::Tensor zero_conv_state(int64_t batch) const;
+  at::Tensor A() const;
 
   /// Parameters, or their gradients under the same names.
   struct Projections {
@@ -86,8 +101,6 @@ class Mixer {
   Projections weights_;
 
  private:
-  /// From kept.input to kept.inner; `keep`: chunk states are wanted too.
-  void fill(MixerSaved& kept, bool keep, LayerState* state) const;
   Projections gradients() const;
   at::Tensor conv_channels(const at::Tensor& projected) const;
   at::Tensor convolve(const MixerSaved& kept, LayerState* state) const;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/dtype.h"
+#include "models/mamba_lm.h"
 #include "train/annealing.h"
 #include "train/schedule.h"
 
@@ -32,9 +33,12 @@ void bind_loop(core::Schema& schema, TrainOptions& o) {
           "What a GPU multiplies and keeps activations in; sums, states, the residual stream and the weights "
           "themselves stay float32. A CPU computes in train.dtype and refuses others than float32.");
   schema.option("train.recompute", &o.recompute)
-      .choices({"none", "mixer"})
+      .choices({"none", "mixer", "block"})
       .cosmetic()
-      .help("What backward computes again instead of keeping it: the same results with less memory.");
+      .help(
+          "What backward computes again instead of keeping it, for the same results with less memory: each "
+          "mixer, or each block from its norm on. With none a CPU keeps all, and a GPU what fits into 19.25 "
+          "GiB.");
   schema.option("train.max_bad_steps", &o.max_bad_steps)
       .range(1, kManySteps)
       .unit("updates")
@@ -137,6 +141,11 @@ at::ScalarType training_dtype(const TrainOptions& options) {
 models::Placement training_placement(const TrainOptions& options, at::Device device) {
   return models::placement_from_names(training_dtype(options), device, options.compute_dtype, "train.dtype",
                                       "train.compute_dtype");
+}
+
+void set_recompute(const TrainOptions& options, models::MambaLM& model) {
+  if (options.recompute == "mixer") model.set_keep(models::Keep::kMixerInput);
+  if (options.recompute == "block") model.set_keep(models::Keep::kBlockInput);
 }
 
 }  // namespace exactmamba::train

@@ -9,6 +9,10 @@
 #include "core/schema.h"
 #include "models/placement.h"
 
+namespace exactmamba::models {
+class MambaLM;
+}
+
 namespace exactmamba::train {
 
 /// Validation rows whose approximation error train.eval_error measures.
@@ -54,5 +58,7 @@ at::ScalarType training_dtype(const TrainOptions& options);
 /// Of a training on `device`; "tf32" lets float products on a GPU round their operands to it.
 /// @throws InputError when the device does not compute in what is asked for
 models::Placement training_placement(const TrainOptions& options, at::Device device);
+/// Tells the model what train.recompute lets it keep.
+void set_recompute(const TrainOptions& options, models::MambaLM& model);
 
 }  // namespace exactmamba::train

@@ -127,7 +127,7 @@ Trainer::Trainer(TrainSetup setup, core::Communicator& communicator)
       schedule_(schedule_of(setup_.options)),
       annealing_(annealing_from_name(setup_.options.annealing)),
       loader_(setup_.training, loader_options(setup_, communicator)) {
-  if (setup_.options.recompute == "mixer") model_.set_keep(models::Keep::kInputs);
+  set_recompute(setup_.options, model_);
   loader_.seek(state_.loader_position);
   share_weights();
   if (!resume_.checkpoint) return;

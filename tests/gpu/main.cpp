@@ -2,11 +2,21 @@
 // skipped.
 #include <cstdio>
 
+#include <ATen/Context.h>
 #include <gtest/gtest.h>
 
 #include "core/device.h"
 #include "core/error.h"
 #include "core/gpu.h"
+
+namespace {
+
+/// The same numbers whatever else runs.
+class SeedEveryTest : public testing::EmptyTestEventListener {
+  void OnTestStart(const testing::TestInfo&) override { at::manual_seed(1); }
+};
+
+}  // namespace
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
@@ -15,6 +25,7 @@ int main(int argc, char** argv) {
     std::printf("skipped: %s\n", gpus.reason.c_str());
     return 77;
   }
+  testing::UnitTest::GetInstance()->listeners().Append(new SeedEveryTest);
   try {
     exactmamba::core::device_from_name("cuda");
   } catch (const exactmamba::core::Error& error) {

@@ -299,9 +299,14 @@ void check_rms_norm(int64_t rows, int64_t size, bool with_residual, at::ScalarTy
                          p.parameter(weight), eps};
         const RmsNormOutputs outputs = rms_norm_forward(in);
         at::Tensor grad_weight = at::zeros_like(in.weight);
+        RmsNormSaved saved{outputs.residual_out, outputs.rstd};
+        EXPECT_TRUE(rms_norm_again(saved, in.weight, eps, in.x.scalar_type()).equal(outputs.out));
+        if (with_residual) saved = {in.residual, outputs.rstd, in.x};
+        at::Tensor out;
         const RmsNormGradient grad =
-            rms_norm_backward(outputs.residual_out, outputs.rstd, in.weight, p.activation(grad_out),
-                              with_residual ? p.parameter(grad_residual) : at::Tensor(), grad_weight);
+            rms_norm_backward(saved, in.weight, p.activation(grad_out),
+                              with_residual ? p.parameter(grad_residual) : at::Tensor(), grad_weight, &out);
+        EXPECT_TRUE(out.equal(outputs.out));
         return Results{{"out", outputs.out},   {"residual_out", outputs.residual_out},
                        {"rstd", outputs.rstd}, {"grad_residual", grad.residual},
                        {"grad_x", grad.x},     {"grad_weight", grad_weight}};
@@ -333,8 +338,11 @@ void check_gated_rms_norm(int64_t length, int64_t channels, int64_t groups, int6
         at::Tensor rstd;
         Results results;
         results["out"] = gated_rms_norm_forward(in, &rstd);
-        GatedRmsNormGradients grad{at::empty_like(in.x), at::empty_like(in.z), at::zeros_like(in.weight)};
-        gated_rms_norm_backward(in, rstd, p.activation(grad_out), grad);
+        in.x = in.x.clone();  // both are replaced
+        const at::Tensor replaced = p.activation(grad_out).clone();
+        GatedRmsNormGradients grad{in.x, at::empty_like(in.z), at::zeros_like(in.weight), replaced};
+        gated_rms_norm_backward(in, rstd, replaced, grad);
+        EXPECT_TRUE(grad.out.equal(results["out"]));
         results["rstd"] = rstd;
         results["grad_x"] = grad.x;
         results["grad_z"] = grad.z;

@@ -125,13 +125,18 @@ TEST_P(Threads, DoNotChangeATrainingStep) {
 TEST_P(Threads, WhatIsKeptDoesNotChangeATrainingStep) {
   const data::Batch batch = random_batch(3, 151, 131, {0, 70, 151, 302, 303}, 7);
   std::vector<at::Tensor> gradients;
-  for (const Keep keep : {Keep::kAll, Keep::kCostly, Keep::kInputs}) {
+  const auto train_with = [&](const auto& choose) {
     MambaLM model = random_model(larger_config(GetParam()), at::kFloat, 0.05, 8);
-    model.set_keep(keep);
+    choose(model);
     model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count));
     gradients.push_back(model.parameters().flat_gradient(Decay::kYes));
     gradients.push_back(model.parameters().flat_gradient(Decay::kNo));
-  }
+  };
+  for (const Keep keep :
+       {Keep::kAll, Keep::kMost, Keep::kCostly, Keep::kProjected, Keep::kMixerInput, Keep::kBlockInput})
+    train_with([&](MambaLM& model) { model.set_keep(keep); });
+  for (const int64_t bytes : {0, 1'000'000, 2'000'000, 3'000'000})
+    train_with([&](MambaLM& model) { model.set_keep_within(bytes); });
   for (size_t i = 2; i < gradients.size(); ++i) EXPECT_TRUE(gradients[i].equal(gradients[i % 2]));
 }
 

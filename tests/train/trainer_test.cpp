@@ -87,6 +87,17 @@ TEST(Trainer, WritesOneTrainingLineForEveryUpdateAsked) {
   EXPECT_EQ(steps, (std::vector<int64_t>{5, 10, 15, 20, 24}));
 }
 
+TEST(Trainer, TrainsTheSameModelWhateverIsRecomputed) {
+  std::set<std::string> weights;
+  for (const char* recompute : {"none", "mixer", "block"}) {
+    const TemporaryFolder folder;
+    TrainSetup setup = tiny_setup(folder.path());
+    setup.options.recompute = recompute;
+    weights.insert(train_tiny(setup));
+  }
+  EXPECT_EQ(weights.size(), 1u);
+}
+
 TEST(Trainer, ReturnsAtOnceWhenTheEndWasReachedBefore) {
   const TemporaryFolder folder;
   const std::string weights = train_tiny(tiny_setup(folder.path()));

@@ -48,4 +48,13 @@ inline cudaError_t launch_column_sums(const ColumnSums& sums, cudaStream_t strea
                           static_cast<unsigned>(32 * rows), 0, stream, sums);
 }
 
+/// The same behind a kernel that was just launched with `blocks` blocks; `sum` (columns) is nullable.
+inline cudaError_t add_column_partials(const void* partial, int64_t blocks, int64_t columns, float* sum,
+                                       cudaStream_t stream) {
+  const cudaError_t error = cudaGetLastError();
+  if (error || !sum) return error;
+  return launch_column_sums(
+      {static_cast<const float*>(partial), static_cast<int>(blocks), columns, columns, sum, nullptr}, stream);
+}
+
 }  // namespace exactmamba::ops

@@ -117,6 +117,18 @@ int64_t walking_blocks(Kernel kernel, size_t shared, int64_t rows, int64_t group
   return needed < most ? needed : most;
 }
 
+/// Bytes of all blocks' rows of store_column_partials(). dispatch(launch) calls
+/// launch.operator()<Team>(kernel, blocks, shared memory).
+template <class Dispatch>
+size_t column_partials_bytes(int64_t columns, const Dispatch& dispatch) {
+  size_t bytes = 0;
+  dispatch([&]<class Team>(auto, int64_t blocks, size_t) {
+    bytes = sizeof(float) * blocks * columns;
+    return cudaSuccess;
+  });
+  return bytes;
+}
+
 /// Bytes of shared memory for store_column_partials().
 template <class Team>
 size_t column_partials_shared(int64_t size) {

@@ -57,6 +57,7 @@ void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rst
   checks.rows_or_undefined("gradients.x", gradients.x, in.x.sizes());
   checks.rows_or_undefined("gradients.z", gradients.z, in.x.sizes());
   checks.wide_or_undefined("gradients.weight", gradients.weight, in.weight.sizes());
+  checks.rows_or_undefined("gradients.out", gradients.out, in.x.sizes());
   if (in.x.is_cuda()) return gated_rms_norm_backward_cuda(in, rstd, grad_out, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
@@ -64,6 +65,7 @@ void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rst
     params.grad_out = rows_of<const T>(grad_out);
     params.grad_x = rows_of<T>(gradients.x);
     params.grad_z = rows_of<T>(gradients.z);
+    params.out = rows_of<T>(gradients.out);
     params.grad_weight = data_or_null<T>(gradients.weight);
     gated_rms_norm_backward_cpu(params);
   });

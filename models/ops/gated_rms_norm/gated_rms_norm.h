@@ -16,9 +16,11 @@ struct GatedRmsNormInputs {
 /// @return out (B, L, D). `rstd` (B, L, G) when asked for.
 at::Tensor gated_rms_norm_forward(const GatedRmsNormInputs& in, at::Tensor* rstd = nullptr);
 
-/// x and z are written where defined (z strided like the input); weight is ADDED to where defined.
+/// x and z are written where defined (z strided like the input); weight is ADDED to where defined. `out`, no
+/// gradient, becomes forward's, bit by bit, where defined. x may be the input's tensor, and out grad_out's.
 struct GatedRmsNormGradients {
   at::Tensor x, z, weight;
+  at::Tensor out = {};
 };
 void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rstd, const at::Tensor& grad_out,
                              GatedRmsNormGradients& gradients);

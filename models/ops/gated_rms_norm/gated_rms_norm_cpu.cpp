@@ -56,11 +56,12 @@ void backward_token(const GatedRmsNormParams<T>& params, int64_t token, T* grad_
     for_each_pack<T>(size, [&](int64_t c, int64_t n) {
       const Pack<T> x_pack = load(x + c, n), z_pack = load(z + c, n);
       const Pack<T> gate = sigmoid(z_pack), silu_z = z_pack * gate;
-      const Pack<T> grad =
-          rstd * (load(weight + c, n) * load(grad_out + c, n) - x_pack * silu_z * rstd * mean);
+      const Pack<T> normed = x_pack * silu_z * rstd, weights = load(weight + c, n);
+      const Pack<T> grad = rstd * (weights * load(grad_out + c, n) - normed * mean);
       if (params.grad_x) store(params.grad_x.at(token) + first + c, grad * silu_z, n);
       if (params.grad_z)
         store(params.grad_z.at(token) + first + c, grad * x_pack * gate * (1 + z_pack * (1 - gate)), n);
+      if (params.out) store(params.out.at(token) + first + c, weights * normed, n);
     });
   }
 }

@@ -46,6 +46,7 @@ void gated_rms_norm_backward_cuda(const GatedRmsNormInputs& in, const at::Tensor
     params.grad_out = device_rows<const T>(grad_out);
     params.grad_x = device_rows<T>(gradients.x);
     params.grad_z = device_rows<T>(gradients.z);
+    params.out = device_rows<T>(gradients.out);
     params.grad_weight = device_data<float>(gradients.weight);
     const at::Tensor workspace = workspace_of(in.x, gated_rms_norm_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();

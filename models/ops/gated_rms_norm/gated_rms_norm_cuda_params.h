@@ -16,15 +16,15 @@ struct GatedRmsNormCudaParams {
   float eps = 0;
   Rows<const T> x, z;
   const float* weight = nullptr;  // (D)
+  Rows<T> out;                    // backward writes it too; may be grad_out [there nullable]
 
   // forward
-  Rows<T> out;
   float* rstd = nullptr;  // (B·L, G) [nullable]
 
   // backward
   const float* saved_rstd = nullptr;  // (B·L, G)
   Rows<const T> grad_out;
-  Rows<T> grad_x, grad_z;        // [nullable]
+  Rows<T> grad_x, grad_z;        // grad_x may be x [nullable]
   float* grad_weight = nullptr;  // (D), added to [nullable]
   void* workspace = nullptr;     // gated_rms_norm_backward_workspace() bytes
 

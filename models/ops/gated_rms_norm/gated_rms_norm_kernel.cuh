@@ -88,13 +88,17 @@ __global__ void __launch_bounds__(Team::kThreads)
       z_packs[k] = load_pack<kVector>(z + column);
       grad_packs[k] = load_pack<kVector>(grad_out + column);
     });
+    using Floats = float[kVector];
+    const auto unpack_all = [&](int k, int column, Floats& of_x, Floats& of_z, Floats& grad, Floats& weight) {
+      load_weights(params.weight + first + column, weight);
+      unpack(x_packs[k], of_x);
+      unpack(z_packs[k], of_z);
+      unpack(grad_packs[k], grad);
+    };
     float sigmoids[Team::kPacks][kVector], products = 0;
     Team::for_each_pack(size, [&](int k, int column) {
-      float x_floats[kVector], z_floats[kVector], grad[kVector], weight[kVector];
-      load_weights(params.weight + first + column, weight);
-      unpack(x_packs[k], x_floats);
-      unpack(z_packs[k], z_floats);
-      unpack(grad_packs[k], grad);
+      Floats x_floats, z_floats, grad, weight;
+      unpack_all(k, column, x_floats, z_floats, grad, weight);
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
         sigmoids[k][v] = fast_sigmoid(z_floats[v]);
@@ -106,21 +110,22 @@ __global__ void __launch_bounds__(Team::kThreads)
     const float mean = team_sum(products) / static_cast<float>(size);
     T* grad_x = params.grad_x.data ? group_of(params.grad_x, token, first) : nullptr;
     T* grad_z = params.grad_z.data ? group_of(params.grad_z, token, first) : nullptr;
+    T* out = params.out.data ? group_of(params.out, token, first) : nullptr;
     Team::for_each_pack(size, [&](int k, int column) {
-      float x_floats[kVector], z_floats[kVector], grad[kVector], weight[kVector];
-      load_weights(params.weight + first + column, weight);
-      unpack(x_packs[k], x_floats);
-      unpack(z_packs[k], z_floats);
-      unpack(grad_packs[k], grad);
+      Floats x_floats, z_floats, grad, weight;
+      unpack_all(k, column, x_floats, z_floats, grad, weight);
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
         const float s = sigmoids[k][v], silu = z_floats[v] * s;
-        const float inner = rstd * fmaf(weight[v], grad[v], -(x_floats[v] * silu * rstd) * mean);
+        const float gated = x_floats[v] * silu;
+        const float inner = rstd * fmaf(weight[v], grad[v], -(gated * rstd) * mean);
+        grad[v] = gated * (rstd * weight[v]);  // out
         z_floats[v] = inner * x_floats[v] * s * fmaf(z_floats[v], 1 - s, 1.0f);
         x_floats[v] = inner * silu;
       }
       if (grad_x) store_floats(grad_x + column, x_floats);
       if (grad_z) store_floats(grad_z + column, z_floats);
+      if (out) store_floats(out + column, grad);
     });
   }
   if (params.grad_weight)
@@ -162,12 +167,8 @@ cudaError_t dispatch_backward(const GatedRmsNormCudaParams<T>& params, const Lau
 
 template <class T>
 size_t gated_rms_norm_backward_workspace(const GatedRmsNormCudaParams<T>& params) {
-  size_t bytes = 0;
-  dispatch_backward(params, [&]<class Team>(auto, int64_t blocks, size_t) {
-    bytes = sizeof(float) * blocks * params.channels;
-    return cudaSuccess;
-  });
-  return bytes;
+  return column_partials_bytes(params.channels,
+                               [&](const auto& launch) { return dispatch_backward(params, launch); });
 }
 
 template <class T>
@@ -191,11 +192,7 @@ cudaError_t launch_gated_rms_norm_backward(const GatedRmsNormCudaParams<T>& para
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(params.groups));
     kernel<<<grid, Team::kThreads, shared, params.stream>>>(
         params, static_cast<int>(params.channels / params.groups));
-    const cudaError_t error = cudaGetLastError();
-    if (error || !params.grad_weight) return error;
-    return launch_column_sums({static_cast<const float*>(params.workspace), static_cast<int>(blocks),
-                               params.channels, params.channels, params.grad_weight, nullptr},
-                              params.stream);
+    return add_column_partials(params.workspace, blocks, params.channels, params.grad_weight, params.stream);
   });
 }
 

@@ -13,15 +13,15 @@ struct GatedRmsNormParams {
   double eps = 0;
   Rows<const T> x, z;
   const T* weight = nullptr;  // (D)
+  Rows<T> out;                // backward writes it too; may be grad_out [there nullable]
 
   // forward
-  Rows<T> out;
   T* rstd = nullptr;  // (B·L, G) [nullable]
 
   // backward
   const T* saved_rstd = nullptr;  // (B·L, G)
   Rows<const T> grad_out;
-  Rows<T> grad_x, grad_z;    // [nullable]
+  Rows<T> grad_x, grad_z;    // grad_x may be x [nullable]
   T* grad_weight = nullptr;  // (D), added to [nullable]
 };
 

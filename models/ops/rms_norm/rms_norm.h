@@ -20,14 +20,25 @@ struct RmsNormOutputs {
 };
 RmsNormOutputs rms_norm_forward(const RmsNormInputs& in);
 
+/// What backward needs of forward.
+struct RmsNormSaved {
+  at::Tensor residual_out;  // (…, d) of forward; or, where x is given, its residual
+  at::Tensor rstd;          // (…)
+  at::Tensor x = {};        // (…, d) still to be added to residual_out [nullable]
+};
+
+/// Forward's `out`, bit by bit, in `dtype`.
+at::Tensor rms_norm_again(const RmsNormSaved& saved, const at::Tensor& weight, double eps,
+                          at::ScalarType dtype);
+
 struct RmsNormGradient {
   at::Tensor residual;  // (…, d) of x + residual: through out, plus `grad_residual_out`
   at::Tensor x;         // the same in x's dtype
 };
-/// `residual_out` and `rstd` as forward returned them; `grad_residual_out` [nullable]. `grad_weight` (d) is
-/// ADDED to where defined.
-RmsNormGradient rms_norm_backward(const at::Tensor& residual_out, const at::Tensor& rstd,
-                                  const at::Tensor& weight, const at::Tensor& grad_out,
-                                  const at::Tensor& grad_residual_out, at::Tensor& grad_weight);
+/// `grad_residual_out` [nullable]. `grad_weight` (d) is ADDED to where defined. `out` [nullable]: becomes
+/// forward's, bit by bit.
+RmsNormGradient rms_norm_backward(const RmsNormSaved& saved, const at::Tensor& weight,
+                                  const at::Tensor& grad_out, const at::Tensor& grad_residual_out,
+                                  at::Tensor& grad_weight, at::Tensor* out = nullptr);
 
 }  // namespace exactmamba::ops

@@ -37,19 +37,24 @@ template <class T>
 void backward_row(const RmsNormParams<T>& params, int64_t row, T* grad_weight) {
   const int64_t at = row * params.size;
   const T rstd = params.saved_rstd[row];
+  const auto normed_at = [&](int64_t c, int64_t n) {
+    Pack<T> r = load(params.residual_out + at + c, n);
+    if (params.x) r += load(params.x + at + c, n);
+    return Pack<T>(r * rstd);
+  };
   Pack<T> products{};
   for_each_pack<T>(params.size, [&](int64_t c, int64_t n) {
-    const Pack<T> normed = load(params.residual_out + at + c, n) * rstd,
-                  g = load(params.grad_out + at + c, n);
+    const Pack<T> normed = normed_at(c, n), g = load(params.grad_out + at + c, n);
     products += load(params.weight + c, n) * g * normed;
     store(grad_weight + c, load(grad_weight + c, n) + g * normed, n);
   });
   const T mean = sum_of_lanes(products) / static_cast<T>(params.size);
   for_each_pack<T>(params.size, [&](int64_t c, int64_t n) {
-    const Pack<T> normed = load(params.residual_out + at + c, n) * rstd;
-    Pack<T> grad = rstd * (load(params.weight + c, n) * load(params.grad_out + at + c, n) - normed * mean);
+    const Pack<T> normed = normed_at(c, n), weight = load(params.weight + c, n);
+    Pack<T> grad = rstd * (weight * load(params.grad_out + at + c, n) - normed * mean);
     if (params.grad_residual_out) grad += load(params.grad_residual_out + at + c, n);
     store(params.grad_x + at + c, grad, n);
+    if (params.out) store(params.out + at + c, weight * normed, n);
   });
 }
 

@@ -20,9 +20,10 @@ __global__ void __launch_bounds__(Team::kThreads)
   const int64_t row = int64_t(blockIdx.x) * Team::kTeams + Team::index(), at = row * params.size;
   const int size = static_cast<int>(params.size);
   if (row >= params.rows) return;  // a whole team
-  DevicePack<T, kVector> x[Team::kPacks];
+  DevicePack<T, kVector> x[Team::kPacks] = {};
   float stream[Team::kPacks][kVector] = {};
-  Team::for_each_pack(size, [&](int k, int column) { x[k] = load_pack<kVector>(params.x + at + column); });
+  if (params.x)
+    Team::for_each_pack(size, [&](int k, int column) { x[k] = load_pack<kVector>(params.x + at + column); });
   if (params.residual)
     Team::for_each_pack(size,
                         [&](int k, int column) { load_floats(params.residual + at + column, stream[k]); });
@@ -71,6 +72,13 @@ __global__ void __launch_bounds__(Team::kThreads)
     if (params.grad_residual_out)
       Team::for_each_pack(
           size, [&](int k, int column) { load_floats(params.grad_residual_out + at + column, through[k]); });
+    if (params.x)
+      Team::for_each_pack(size, [&](int k, int column) {
+        float added[kVector];
+        load_floats(params.x + at + column, added);
+#pragma unroll
+        for (int v = 0; v < kVector; ++v) normed[k][v] += added[v];
+      });
     float products = 0;
     Team::for_each_pack(size, [&](int k, int column) {
       float grad[kVector], weight[kVector];
@@ -94,6 +102,10 @@ __global__ void __launch_bounds__(Team::kThreads)
         grad_x[v] = fmaf(rstd, fmaf(weight[v], grad[v], -normed[k][v] * mean), through[k][v]);
       store_floats(params.grad_x + at + column, grad_x);
       if (params.grad_x_rounded) store_floats(params.grad_x_rounded + at + column, grad_x);
+      if (!params.out) return;
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) normed[k][v] *= weight[v];
+      store_floats(params.out + at + column, normed[k]);
     });
   }
   if (params.grad_weight)
@@ -128,12 +140,8 @@ cudaError_t dispatch_backward(const RmsNormCudaParams<T>& params, const Launch& 
 
 template <class T>
 size_t rms_norm_backward_workspace(const RmsNormCudaParams<T>& params) {
-  size_t bytes = 0;
-  dispatch_backward(params, [&]<class Team>(auto, int64_t blocks, size_t) {
-    bytes = sizeof(float) * blocks * params.size;
-    return cudaSuccess;
-  });
-  return bytes;
+  return column_partials_bytes(params.size,
+                               [&](const auto& launch) { return dispatch_backward(params, launch); });
 }
 
 template <class T>
@@ -151,11 +159,7 @@ cudaError_t launch_rms_norm_backward(const RmsNormCudaParams<T>& params) {
   if (params.rows == 0 || params.size == 0) return cudaSuccess;
   return dispatch_backward(params, [&]<class Team>(auto kernel, int64_t blocks, size_t shared) {
     kernel<<<static_cast<unsigned>(blocks), Team::kThreads, shared, params.stream>>>(params);
-    const cudaError_t error = cudaGetLastError();
-    if (error || !params.grad_weight) return error;
-    return launch_column_sums({static_cast<const float*>(params.workspace), static_cast<int>(blocks),
-                               params.size, params.size, params.grad_weight, nullptr},
-                              params.stream);
+    return add_column_partials(params.workspace, blocks, params.size, params.grad_weight, params.stream);
   });
 }
 

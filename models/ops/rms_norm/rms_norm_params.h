@@ -10,13 +10,13 @@ struct RmsNormParams {
   int64_t rows = 0, size = 0;  // size: d
   double eps = 0;
   const T* weight = nullptr;  // (d)
+  const T* x = nullptr;       // backward: still to be added to residual_out [there nullable]
+  T* out = nullptr;           // backward writes it too [there nullable]
 
   // forward
-  const T* x = nullptr;
   const T* residual = nullptr;  // [nullable]
-  T* out = nullptr;
-  T* sum = nullptr;   // x + residual [nullable without residual]
-  T* rstd = nullptr;  // (rows)
+  T* sum = nullptr;             // x + residual [nullable without residual]
+  T* rstd = nullptr;            // (rows)
 
   // backward
   const T* residual_out = nullptr;
