@@ -31,7 +31,7 @@ constexpr const char* kRecipeCopy = "recipe.toml";
 
 // Versions of what the stages compute. To be raised with every change after which the same recipe and data
 // give other weights, maps or measures, rounding included, so that no old result is taken for a new one.
-constexpr int kTrainAlgorithm = 2;
+constexpr int kTrainAlgorithm = 3;
 constexpr int kDecomposeAlgorithm = 2;
 constexpr int kEvaluateAlgorithm = 1;
 

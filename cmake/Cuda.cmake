@@ -4,7 +4,7 @@
 set(EXACTMAMBA_CUDA "AUTO" CACHE STRING "CUDA kernels: ON, OFF or AUTO (with nvcc 13)")
 set_property(CACHE EXACTMAMBA_CUDA PROPERTY STRINGS AUTO ON OFF)
 
-# That of the GPUs in this machine; without one, Ampere's and Hopper's. Hopper's own instructions need the "a".
+# Those of the GPUs in this machine; without one, Ampere's and Hopper's. Hopper's own instructions need the "a".
 function(exactmamba_choose_architectures)
   if(NOT CMAKE_CUDA_ARCHITECTURES)
     execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
@@ -13,8 +13,12 @@ function(exactmamba_choose_architectures)
     if(NOT missing AND capabilities MATCHES "^[0-9]+\\.[0-9]+(\n[0-9]+\\.[0-9]+)*$")
       string(REPLACE "\n" ";" capabilities "${capabilities}")
       list(REMOVE_DUPLICATES capabilities)
-      list(TRANSFORM capabilities REPLACE "^([0-9]+)\\.([0-9]+)$" "\\1\\2-real" OUTPUT_VARIABLE chosen)
-      list(TRANSFORM chosen REPLACE "^90-" "90a-")
+      list(TRANSFORM capabilities REPLACE "^([0-9]+)\\.([0-9]+)$" "\\1\\2-real")
+      list(FILTER capabilities EXCLUDE REGEX "^[0-7][0-9]-")  # older GPUs cannot run the kernels
+      list(TRANSFORM capabilities REPLACE "^90-" "90a-")
+      if(capabilities)
+        set(chosen ${capabilities})
+      endif()
     endif()
     set(CMAKE_CUDA_ARCHITECTURES "${chosen}" CACHE STRING "GPUs to build for")
   endif()

@@ -32,9 +32,9 @@ struct Ratios {
   int64_t count;  // of the positions that have a ratio
 };
 
-/// Σ_i numerator_i / denominator_i. 0/0 is no error; another numerator over 0 has no ratio.
+/// Σ_i numerator_i / denominator_i. 0/0 is no error; another finite numerator over 0 has no ratio.
 Ratios sum_of_ratios(const at::Tensor& numerator, const at::Tensor& denominator) {
-  const at::Tensor zero = denominator.eq(0);
+  const at::Tensor zero = denominator.eq(0).logical_and(numerator.isfinite());
   return {(numerator / denominator).masked_fill(zero, 0).sum().item<double>(),
           numerator.size(0) - zero.logical_and(numerator.ne(0)).sum().item<int64_t>()};
 }

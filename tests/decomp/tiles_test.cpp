@@ -1,5 +1,6 @@
 // Tiles against the closed form and against the layer's own output: odd lengths, packed rows, tile shapes,
 // threads, long decays.
+#include <cmath>
 #include <limits>
 #include <tuple>
 #include <utility>
@@ -150,6 +151,11 @@ TEST(Errors, LeaveOutPositionsWithoutOutput) {
     const ApproximationError exact = approximation_error(trace, approximation, BiasRule::kOwn, trace.y);
     EXPECT_EQ(exact.without_output(), 0);
     EXPECT_EQ(exact.value(ErrorMeasure::kL2Mean), 0);
+
+    // NaN is no ratio that is left out.
+    sum[2][1] = std::nan("");
+    EXPECT_TRUE(std::isnan(
+        approximation_error(trace, approximation, BiasRule::kOwn, sum).value(ErrorMeasure::kL2Mean)));
   }
 }
 
