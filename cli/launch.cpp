@@ -33,7 +33,10 @@ int gpus_of(const std::string& text) {
                 gpus.reason);
   if (text == "all") return gpus.count;
   int count = 0;
-  std::from_chars(text.data(), text.data() + text.size(), count);
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, count);
+  core::require<core::UsageError>(error == std::errc() && stop == end && count > 0,
+                                  "--gpus '{}': expected a number from 1, or all", text);
   core::require(count <= gpus.count, "--gpus {}: this machine has {}", text, gpus.count);
   return count;
 }

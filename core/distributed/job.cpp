@@ -49,6 +49,7 @@ constexpr int kMaxProcesses = 1 << 20, kMaxPort = 65535;
 Job torchrun_job(const Variables& variables) {
   Job job;
   job.size = variables.number("WORLD_SIZE", 1, kMaxProcesses);
+  if (job.size == 1) return job;
   job.rank = variables.number("RANK", 0, job.size - 1);
   job.local_rank = variables.number("LOCAL_RANK", 0, job.size - 1);
   job.host = variables.text("MASTER_ADDR");
@@ -76,11 +77,14 @@ std::string first_host(std::string_view nodes) {
   return host;
 }
 
-/// Two jobs on one machine should not meet: each has a port of its own.
+/// Two jobs on one machine should not meet, nor two steps of one: each has a port of its own.
 int slurm_port(const Variables& variables) {
   constexpr int kFirst = 20000, kCount = 12000;  // below the ports that the system hands out
   if (variables.has("MASTER_PORT")) return variables.number("MASTER_PORT", 1, kMaxPort);
-  return kFirst + variables.number("SLURM_JOB_ID", 0, INT32_MAX) % kCount;
+  const int64_t job = variables.number("SLURM_JOB_ID", 0, INT32_MAX);
+  const int64_t step = variables.has("SLURM_STEP_ID") ? variables.number("SLURM_STEP_ID", 0, INT32_MAX) : 0;
+  return kFirst +
+         static_cast<int>((job + 101 * step) % kCount);  // jobs that follow each other have few steps
 }
 
 Job slurm_job(const Variables& variables) {

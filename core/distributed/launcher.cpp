@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <netinet/in.h>
+#include <optional>
 #include <sstream>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -32,15 +33,19 @@ IoError system_failure(const std::string& doing) {
   return IoError(fmt::format("{}: {}", doing, std::strerror(errno)));
 }
 
-/// Signals that launch() waits for: blocked, so that none is lost between two looks.
+/// Signals that launch() waits for: blocked, so that none is lost between two looks. Where SIGCHLD was
+/// ignored (that is inherited), nobody would hear of a child's end.
 class HeldSignals {
  public:
-  HeldSignals() {
+  HeldSignals() : child_handler_(std::signal(SIGCHLD, SIG_DFL)) {
     sigemptyset(&signals_);
     for (const int signal : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&signals_, signal);
     pthread_sigmask(SIG_BLOCK, &signals_, &before_);
   }
-  ~HeldSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  ~HeldSignals() {
+    std::signal(SIGCHLD, child_handler_);
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
   HeldSignals(const HeldSignals&) = delete;
   HeldSignals& operator=(const HeldSignals&) = delete;
 
@@ -54,13 +59,14 @@ class HeldSignals {
   }
 
  private:
+  void (*child_handler_)(int);
   sigset_t signals_, before_;
 };
 
 struct Rank {
-  pid_t process;
+  pid_t process = -1;
   int messages = -1;  // its stderr, as a file in memory; -1: this process's
-  bool running = true;
+  bool running = false;
   bool killed_here = false;
   int status = 0;  // of wait()
 
@@ -68,6 +74,11 @@ struct Rank {
   /// Lost the others, or was ended because of them: not the first to fail.
   bool is_victim() const {
     return killed_here || (WIFEXITED(status) && WEXITSTATUS(status) == static_cast<int>(ExitCode::kPeer));
+  }
+  /// Ended because it was asked to by `signal`; 0: it was not asked.
+  bool stopped_by(int signal) const {
+    return signal != 0 &&
+           (WIFEXITED(status) ? WEXITSTATUS(status) == 128 + signal : WTERMSIG(status) == signal);
   }
 };
 
@@ -88,9 +99,11 @@ std::string content_of(int file) {
 /// The processes of one job.
 class Ranks {
  public:
-  Ranks(const Launch& launch, const sigset_t& signals) : launch_(launch) {
+  explicit Ranks(const Launch& launch) : launch_(launch) {}
+  /// What was started is ended with this object, also when a later one cannot be.
+  void start(const sigset_t& signals) {
     const std::string port = std::to_string(free_port());
-    for (int rank = 0; rank < launch.processes; ++rank) start(rank, variables_of(rank, port), signals);
+    for (int rank = 0; rank < launch_.processes; ++rank) start(rank, variables_of(rank, port), signals);
   }
   ~Ranks() {
     send(SIGKILL);
@@ -142,8 +155,7 @@ class Ranks {
   }
 
   void start(int index, const Variables& variables, const sigset_t& signals) {
-    Rank rank = {};
-    rank.running = true;
+    Rank& rank = ranks_.emplace_back();
     rank.messages = index == 0 ? -1 : ::memfd_create("messages", MFD_CLOEXEC);
     if (index > 0 && rank.messages < 0) throw system_failure("no room for a process's messages");
     std::vector<char*> arguments;
@@ -153,7 +165,7 @@ class Ranks {
     rank.process = ::fork();
     if (rank.process < 0) throw system_failure("cannot start a process");
     if (rank.process == 0) become(rank, variables, signals, parent, arguments.data());
-    ranks_.push_back(rank);
+    rank.running = true;
   }
 
   /// In the new process.
@@ -174,13 +186,19 @@ class Ranks {
   std::vector<size_t> failed_;
 };
 
-/// The rank whose failure brought the others down: rank 0 where it failed by itself, for its messages have
-/// been seen; else the first that did not merely lose the others.
-size_t cause_of(const Ranks& ranks) {
-  const auto is_cause = [&ranks](size_t rank) { return !ranks[rank].is_victim(); };
+/// The rank whose failure brought the others down: the first that a signal ended; else rank 0 where it failed
+/// by itself, for its messages have been seen; else the first that neither merely lost the others nor ended
+/// as it was asked to by the signal `stop`.
+std::optional<size_t> cause_of(const Ranks& ranks, int stop) {
+  const auto is_cause = [&](size_t i) { return !ranks[i].is_victim() && !ranks[i].stopped_by(stop); };
+  const auto first = [&ranks](const auto& condition) -> std::optional<size_t> {
+    const auto found = std::find_if(ranks.failed().begin(), ranks.failed().end(), condition);
+    return found != ranks.failed().end() ? std::optional(*found) : std::nullopt;
+  };
+  if (const auto signalled = first([&](size_t i) { return WIFSIGNALED(ranks[i].status) && is_cause(i); }))
+    return signalled;
   if (ranks[0].failed() && is_cause(0)) return 0;
-  const auto first = std::find_if(ranks.failed().begin(), ranks.failed().end(), is_cause);
-  return first != ranks.failed().end() ? *first : ranks.failed().front();
+  return first(is_cause);
 }
 
 void show_messages(size_t index, const Rank& rank) {
@@ -190,8 +208,7 @@ void show_messages(size_t index, const Rank& rank) {
     std::fputs(fmt::format("rank {}: {}\n", index, line).c_str(), stderr);
 }
 
-void throw_failure(const Ranks& ranks) {
-  const size_t cause = cause_of(ranks);
+void throw_failure(const Ranks& ranks, size_t cause) {
   const Rank& rank = ranks[cause];
   show_messages(cause, rank);
   throw Error(
@@ -218,7 +235,8 @@ int free_port() {
 
 void launch(const Launch& launch) {
   const HeldSignals signals;
-  Ranks ranks(launch, signals.before());
+  Ranks ranks(launch);
+  ranks.start(signals.before());
   int stop = 0;
   Clock::time_point deadline = kNever;
   while (ranks.any_running()) {
@@ -231,8 +249,10 @@ void launch(const Launch& launch) {
     deadline = kNever;
   }
   if (ranks.failed().empty()) return;
-  if (stop != 0) throw Interrupted(stop, fmt::format("all {} processes have stopped", ranks.size()));
-  throw_failure(ranks);
+  const std::optional<size_t> cause = cause_of(ranks, stop);
+  if (stop != 0 && !cause)
+    throw Interrupted(stop, fmt::format("all {} processes have stopped", ranks.size()));
+  throw_failure(ranks, cause.value_or(ranks.failed().front()));
 }
 
 }  // namespace exactmamba::core

@@ -106,6 +106,14 @@ TEST(Job, OfSlurmMeetsAtTheFirstHostOfTheStep) {
   EXPECT_EQ(job_of(with(kSlurm, "MASTER_PORT", "77")).port, 77);
 }
 
+TEST(Job, StepsOfASlurmJobHavePortsOfTheirOwn) {
+  const int of_job = job_of(kSlurm).port, of_step = job_of(with(kSlurm, "SLURM_STEP_ID", "3")).port;
+  EXPECT_EQ(job_of(with(kSlurm, "SLURM_STEP_ID", "0")).port, of_job);
+  EXPECT_NE(of_step, of_job);
+}
+
+TEST(Job, OfOneProcessNeedsNoPlaceToMeet) { EXPECT_EQ(job_of({{"RANK", "0"}, {"WORLD_SIZE", "1"}}).size, 1); }
+
 TEST(Job, OfTorchrunInsideSlurmIsThatOfTorchrun) {
   Variables both = kSlurm;
   both.insert(kTorchrun.begin(), kTorchrun.end());

@@ -130,6 +130,21 @@ TEST(Launcher, PassesASignalOnToAllOnce) {
   }
 }
 
+TEST(Launcher, TellsAFailureThatCameWithAStop) {
+  const TemporaryFolder folder;
+  Launch started = script(
+      "trap \"exit $((RANK == 0 ? 3 : 143))\" TERM; touch $FOLDER/ready-$RANK; while :; do sleep 0.02; done",
+      2);
+  started.environment = {{"FOLDER", folder.path().string()}};
+  EXPECT_EQ(code_after_signal(started, folder, SIGTERM), 3);
+}
+
+TEST(Launcher, HearsOfTheEndOfItsRanksAlsoWhereThatSignalWasIgnored) {
+  const auto before = std::signal(SIGCHLD, SIG_IGN);
+  EXPECT_EQ(failure_of(script("exit $RANK", 2)).code, 1);
+  EXPECT_EQ(std::signal(SIGCHLD, before), SIG_IGN);  // as it was found
+}
+
 TEST(Launcher, ItsOwnDeathEndsTheRanks) {
   const TemporaryFolder folder;
   Launch started = script(
