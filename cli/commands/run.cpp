@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/agreement.h"
 #include "cli/commands.h"
 #include "cli/launch.h"
 #include "cli/model_origin.h"
@@ -103,6 +104,7 @@ void write_trained(const Stages& stages, bool json) {
 std::optional<std::string> train_runs(const RecipeFile& file, Stages& stages, bool overwrite) {
   const auto communicator = join_job(file.first());
   const bool is_first = communicator->rank() == 0;
+  require_agreement(stages, *communicator);
   if (is_first) prepare_output(file, overwrite);
   std::string diverged =
       without_diverged(stages, [&communicator](RunStages& run) { run.train(*communicator); });

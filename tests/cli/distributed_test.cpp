@@ -189,6 +189,40 @@ TEST_F(Distributed, AStoppedTrainingContinuesBitByBitWithTheSameNumberOfProcesse
   EXPECT_EQ(lines_of("stopped", "train").size(), 50u);
 }
 
+TEST_F(Distributed, ProcessesThatWouldTrainDifferentThingsAreRefused) {
+  const std::string port = std::to_string(core::free_port());
+  const auto start = [&](const std::string& rank, const Strings& more, const TemporaryFolder& streams) {
+    return testing::start_program(train("different", 3, 8) + more,
+                                  {.folder = folder_.path(),
+                                   .environment = {{"RANK", rank},
+                                                   {"LOCAL_RANK", rank},
+                                                   {"WORLD_SIZE", "2"},
+                                                   {"MASTER_ADDR", "127.0.0.1"},
+                                                   {"MASTER_PORT", port}}},
+                                  streams);
+  };
+  const TemporaryFolder other_streams;
+  const pid_t first = start("0", {}, streams_), other = start("1", {"--set", "train.lr=0.5"}, other_streams);
+  for (const ProgramOutcome& outcome :
+       {testing::finish_program(first, streams_), testing::finish_program(other, other_streams)}) {
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_CONTAINS(outcome.err,
+                    "rank 1 of 2 does not train what rank 0 trains: train.lr is 0.5, on rank 0 ");
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "different"));
+}
+
+TEST_F(Distributed, ASweepIsTrainedByAsManyProcessesAsItsFirstModels) {
+  testing::put_file(folder_ / "r.toml", std::string(kTinyRecipe) + "\n[sweep]\ntrain.lr = [1e-3, 2e-3]\n");
+  expect_success(train("sweep", 3, 4) + processes(2));
+  expect_success(train("sweep", 3, 4));  // all are there
+  fs::remove_all(stage("sweep"));
+  const ProgramOutcome outcome = run(train("sweep", 3, 4));
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_CONTAINS(outcome.err, "was trained by 2 process(es) and '");
+  expect_success(train("sweep", 3, 4) + processes(2));
+}
+
 TEST_F(Distributed, AProcessThatDiesEndsTheOthersAndIsNamed) {
   const pid_t launcher = testing::start_program(train("killed", 3, 1'000'000) + processes(3),
                                                 {.folder = folder_.path()}, streams_);
