@@ -28,10 +28,11 @@ void bind_loop(core::Schema& schema, TrainOptions& o) {
       .choices(core::choices_of(core::kComputeDtypeNames))
       .help("Type of weights, gradients and moments.");
   schema.option("train.compute_dtype", &o.compute_dtype)
-      .choices(core::choices_of(kGpuComputeNames))
+      .choices(core::choices_of(models::kGpuComputeNames))
       .help(
           "What a GPU multiplies and keeps activations in; sums, states, the residual stream and the weights "
-          "themselves stay float32. A CPU computes in train.dtype and refuses others than float32.");
+          "themselves stay float32; float16 scales the loss. A CPU computes in train.dtype and refuses "
+          "others than float32.");
   schema.option("train.recompute", &o.recompute)
       .choices({"none", "mixer", "block"})
       .cosmetic()

@@ -44,14 +44,13 @@ struct TrainOptions {
   int64_t max_bad_steps = 10;
   int64_t log_every = 10;
 
+  bool scales_loss() const { return compute_dtype == "float16"; }
   /// Of a loss the lowest value is best, of every other measure the highest.
   bool lowest_is_best() const { return best_measure == "validation_loss"; }
 };
 
 /// Declares every member under "train." with the rules between them; both arguments must outlive the loading.
 void bind(core::Schema& schema, TrainOptions& options);
-
-inline constexpr core::Names<3> kGpuComputeNames = {"float32", "tf32", "bfloat16"};
 
 /// float32 → kFloat, float64 → kDouble. @throws InputError
 at::ScalarType training_dtype(const TrainOptions& options);

@@ -35,12 +35,21 @@ T read(const Json& json, const std::string& key, const std::string& where) {
   }
 }
 
+Json optional_json(const std::optional<Best>& best) {
+  return best ? Json{{"step", best->step}, {"value", best->value}} : Json(nullptr);
+}
+
+Json optional_json(const std::optional<LossScale>& scale) {
+  return scale ? Json{{"value", scale->value}, {"finite_updates", scale->finite_updates}} : Json(nullptr);
+}
+
 }  // namespace
 
 Json to_json(const TrainState& state) {
   Json json = {{"format_version", core::kFormatVersion}};
   visit_members(state, [&json](const char* key, const auto& member) { json[key] = member; });
-  json["best"] = state.best ? Json{{"step", state.best->step}, {"value", state.best->value}} : Json(nullptr);
+  json["best"] = optional_json(state.best);
+  json["loss_scale"] = optional_json(state.loss_scale);
   return json;
 }
 
@@ -56,6 +65,9 @@ TrainState train_state_from_json(const Json& json, const std::string& where) {
   });
   const auto best = read<Json>(json, "best", where);
   if (!best.is_null()) state.best = {read<int64_t>(best, "step", where), read<double>(best, "value", where)};
+  const Json scale = json.value("loss_scale", Json());  // checkpoints from before float16 have none
+  if (!scale.is_null())
+    state.loss_scale = {read<double>(scale, "value", where), read<int64_t>(scale, "finite_updates", where)};
   return state;
 }
 

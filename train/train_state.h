@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/json.h"
+#include "train/loss_scale.h"
 
 namespace exactmamba::train {
 
@@ -20,12 +21,13 @@ struct TrainState {
   int64_t optimizer_steps = 0;  // updates applied
   int64_t tokens = 0, target_tokens = 0;
   int64_t updates_without_targets = 0;
-  int64_t bad_updates = 0;  // loss or gradient not finite
+  int64_t bad_updates = 0;  // loss or gradient not finite; overflows of a scaled loss do not count
   int64_t bad_updates_in_row = 0;
   double elapsed_seconds = 0;  // of training, over all runs
   std::optional<Best> best;
-  std::string options_hash;  // of everything that affects the weights
-  int64_t ranks = 1;         // processes: each takes a slice of every batch
+  std::optional<LossScale> loss_scale;  // of a training in float16
+  std::string options_hash;             // of everything that affects the weights
+  int64_t ranks = 1;                    // processes: each takes a slice of every batch
 };
 
 core::Json to_json(const TrainState& state);

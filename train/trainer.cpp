@@ -46,6 +46,7 @@ TrainState initial_state(const TrainSetup& setup, int64_t ranks, const std::opti
   TrainState state;
   state.options_hash = setup.options_hash;
   state.ranks = ranks;
+  if (setup.options.scales_loss()) state.loss_scale.emplace();
   if (!checkpoint) return state;
   state = load_train_state(*checkpoint);
   core::require(state.options_hash == setup.options_hash,
@@ -201,7 +202,8 @@ void Trainer::update() {
   const double learning_rate = schedule_.learning_rate(state_.step + 1);
   const double alpha_used = alpha();
   const UpdateResult result =
-      run_update(model_, optimizer_, fetch(), learning_rate, setup_.options.max_grad_norm, communicator_);
+      run_update(model_, optimizer_, fetch(), learning_rate, setup_.options.max_grad_norm, communicator_,
+                 state_.loss_scale ? &*state_.loss_scale : nullptr);
   count(result);
   anneal();
   if (log_) log_->update(state_, result, learning_rate, alpha_used);
@@ -223,6 +225,7 @@ void Trainer::count(const UpdateResult& result) {
   state_.target_tokens += result.target_tokens;
   state_.updates_without_targets += result.outcome == Outcome::kWithoutTargets;
   state_.bad_updates += bad;
+  if (result.outcome == Outcome::kOverflow) return;  // neither good nor bad: it is tried with a lower scale
   state_.bad_updates_in_row = bad ? state_.bad_updates_in_row + 1 : 0;
 }
 

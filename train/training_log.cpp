@@ -42,6 +42,14 @@ void TrainingLog::write_skipped(const TrainState& state, const UpdateResult& res
     metrics_.write({{"kind", "skipped"}, {"step", state.step}, {"reason", "no target"}});
     return;
   }
+  if (result.outcome == Outcome::kOverflow) {
+    metrics_.write({{"kind", "skipped"},
+                    {"step", state.step},
+                    {"reason", "overflow"},
+                    {"loss", result.loss},
+                    {"loss_scale", result.loss_scale}});
+    return;
+  }
   metrics_.write({{"kind", "skipped"},
                   {"step", state.step},
                   {"reason", "not finite"},
@@ -54,16 +62,18 @@ void TrainingLog::write_skipped(const TrainState& state, const UpdateResult& res
 
 void TrainingLog::write_train(const TrainState& state, const UpdateResult& result, double learning_rate,
                               double alpha) {
-  metrics_.write({{"kind", "train"},
-                  {"step", state.step},
-                  {"loss", result.loss},
-                  {"grad_norm", result.grad_norm},
-                  {"lr", learning_rate},
-                  {"alpha", alpha},
-                  {"tokens_per_second", tokens_per_second(state)},
-                  {"target_tokens", result.target_tokens},
-                  {"total_tokens", state.tokens},
-                  {"elapsed_seconds", elapsed_seconds()}});
+  core::Json line = {{"kind", "train"},
+                     {"step", state.step},
+                     {"loss", result.loss},
+                     {"grad_norm", result.grad_norm},
+                     {"lr", learning_rate},
+                     {"alpha", alpha},
+                     {"tokens_per_second", tokens_per_second(state)},
+                     {"target_tokens", result.target_tokens},
+                     {"total_tokens", state.tokens},
+                     {"elapsed_seconds", elapsed_seconds()}};
+  if (state.loss_scale) line["loss_scale"] = result.loss_scale;
+  metrics_.write(line);
 }
 
 void TrainingLog::evaluation(const TrainState& state, const core::Json& measures, double alpha) {

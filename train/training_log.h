@@ -1,10 +1,12 @@
 // What a training says while it runs: a progress line on stderr and metrics.jsonl. Lines of metrics.jsonl
 // (absent value: null):
 //   {"kind": "train", "step", "loss" [nats/target], "grad_norm" (before clipping), "lr", "alpha",
-//    "tokens_per_second", "target_tokens" [of the update], "total_tokens", "elapsed_seconds"}
-//                                                                                every log_every updates
+//    "tokens_per_second", "target_tokens" [of the update], "total_tokens", "elapsed_seconds",
+//    "loss_scale" [in float16 only]}                                             every log_every updates
 //   {"kind": "skipped", "step", "reason": "no target"}                           every skipped update
 //   {"kind": "skipped", "step", "reason": "not finite", "loss", "grad_norm"}
+//   {"kind": "skipped", "step", "reason": "overflow", "loss", "loss_scale" (the gradient was not finite; the
+//    next update has half of it)}
 //   {"kind": "evaluation", "step", "alpha", "elapsed_seconds", measures…}
 #pragma once
 

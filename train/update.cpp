@@ -1,5 +1,7 @@
 #include "train/update.h"
 
+#include <cmath>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/stack.h>
@@ -25,10 +27,10 @@ UpdateResult count_tokens(const std::vector<data::Batch>& micro_batches, core::C
   return result;
 }
 
-/// Mean loss over all ranks; gradients are left in the store, summed over all ranks.
+/// Sum of the losses over all ranks; gradients of `scale` times it are left in the store, summed over all
+/// ranks.
 at::Tensor accumulate_gradients(models::MambaLM& model, const std::vector<data::Batch>& micro_batches,
-                                int64_t target_tokens, core::Communicator& communicator) {
-  const double scale = 1.0 / static_cast<double>(target_tokens);
+                                double scale, core::Communicator& communicator) {
   at::Tensor loss_sum =
       at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model.placement().device));
   model.parameters().zero_gradients();
@@ -42,30 +44,42 @@ at::Tensor accumulate_gradients(models::MambaLM& model, const std::vector<data::
   }
   reducer.finish();
   communicator.all_reduce_sum(loss_sum);
-  return loss_sum * scale;
+  return loss_sum;
+}
+
+/// The scale has no part in the loss itself.
+Outcome outcome_of_skipped(double loss, const LossScale* loss_scale) {
+  const bool overflow = loss_scale && loss_scale->can_fall() && std::isfinite(loss);
+  return overflow ? Outcome::kOverflow : Outcome::kNotFinite;
 }
 
 }  // namespace
 
 UpdateResult run_update(models::MambaLM& model, AdamW& optimizer,
                         const std::vector<data::Batch>& micro_batches, double learning_rate,
-                        double max_grad_norm, core::Communicator& communicator) {
+                        double max_grad_norm, core::Communicator& communicator, LossScale* loss_scale) {
   UpdateResult result = count_tokens(micro_batches, communicator);
   if (result.target_tokens == 0) {
     result.outcome = Outcome::kWithoutTargets;
     return result;
   }
-  const at::Tensor loss = accumulate_gradients(model, micro_batches, result.target_tokens, communicator),
-                   norm = gradient_norm(model.parameters()), clip = clip_coefficient(norm, max_grad_norm),
+  if (loss_scale) result.loss_scale = loss_scale->value;
+  const double scale = 1.0 / static_cast<double>(result.target_tokens);
+  const at::Tensor loss =
+                       accumulate_gradients(model, micro_batches, scale * result.loss_scale, communicator) *
+                       scale,
+                   norm = gradient_norm(model.parameters()) / result.loss_scale,
+                   clip = clip_coefficient(norm, max_grad_norm),
                    finite = (loss + norm).isfinite();  // neither can be −∞, so infinities do not cancel
-  const bool applied = optimizer.step(learning_rate, clip, finite);
+  const bool applied = optimizer.step(learning_rate, clip / result.loss_scale, finite);
   const at::Tensor numbers = at::stack({loss, norm, clip}).cpu();
   result.loss = numbers[0].item<double>();
   result.grad_norm = numbers[1].item<double>();
   if (applied)
     result.clip_coefficient = numbers[2].item<double>();
   else
-    result.outcome = Outcome::kNotFinite;
+    result.outcome = outcome_of_skipped(result.loss, loss_scale);
+  if (loss_scale && result.outcome != Outcome::kNotFinite) loss_scale->adapt(applied);
   return result;
 }
 

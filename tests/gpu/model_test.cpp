@@ -138,6 +138,50 @@ TEST(GpuModel, TrainsAsTheCpuDoes) {
   }
 }
 
+/// Losses of `steps` updates with one batch.
+std::vector<double> losses_of(MambaLM model, const data::Batch& batch, train::LossScale* scale) {
+  const auto communicator = core::single_process_communicator();
+  train::AdamW optimizer(model.parameters(), {});
+  std::vector<double> losses;
+  for (int step = 0; step < 30; ++step)
+    losses.push_back(train::run_update(model, optimizer, {batch}, 1e-3, 1.0, *communicator, scale).loss);
+  return losses;
+}
+
+TEST(GpuModel, TrainsInFloat16WithAScaledLoss) {
+  const data::Batch batch = packed_batch();
+  for (const Case& c : kCases) {
+    const MambaLM start = testing::random_model(config_of(c.architecture, c.activation), at::kFloat, 0.05, 3);
+    const std::vector<double> expected = losses_of(start.to(at::kFloat), batch, nullptr);
+    train::LossScale scale, again;
+    const std::vector<double> found = losses_of(start.to(on_gpu(at::kHalf)), batch, &scale);
+    EXPECT_EQ(scale.finite_updates, 30);
+    for (size_t step = 0; step < expected.size(); ++step)
+      EXPECT_NEAR(found[step], expected[step], 5e-3 * expected[step]) << step;
+    EXPECT_EQ(found, losses_of(start.to(on_gpu(at::kHalf)), batch, &again));
+  }
+}
+
+TEST(GpuModel, AnOverflowOfTheScaledLossLeavesTheWeightsAlone) {
+  const data::Batch batch = packed_batch();
+  const auto communicator = core::single_process_communicator();
+  MambaLM model =
+      testing::random_model(config_of(kCases[0].architecture, kCases[0].activation), at::kFloat, 0.05, 3)
+          .to(on_gpu(at::kHalf));
+  train::AdamW optimizer(model.parameters(), {});
+  const std::string before = model.parameters().checksum();
+  train::LossScale scale{0x1p30, 5};  // float16 ends at 65504
+  const auto update = [&] { return run_update(model, optimizer, {batch}, 1e-3, 1.0, *communicator, &scale); };
+  EXPECT_EQ(update().outcome, train::Outcome::kOverflow);
+  EXPECT_EQ(scale.value, 0x1p29);
+  EXPECT_EQ(scale.finite_updates, 0);
+  EXPECT_EQ(optimizer.steps(), 0);
+  EXPECT_EQ(model.parameters().checksum(), before);
+  while (update().outcome == train::Outcome::kOverflow) EXPECT_EQ(model.parameters().checksum(), before);
+  EXPECT_EQ(optimizer.steps(), 1);
+  EXPECT_NE(model.parameters().checksum(), before);
+}
+
 TEST(GpuModel, StepsGiveTheLogitsOfTheForwardPass) {
   const at::Tensor ids = packed_batch().input_ids;
   for (const Case& c : kCases) {
