@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <new>
 #include <sstream>
 #include <string>
 
@@ -11,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/memory.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -30,6 +30,11 @@ int input_failure(const std::string& message) {
   return static_cast<int>(core::ExitCode::kInput);
 }
 
+int other_failure(const std::string& message) {
+  return input_failure(core::out_of_memory() ? "not enough memory; use a smaller model, batch or context"
+                                             : message);
+}
+
 }  // namespace
 
 int report_failure() {
@@ -42,14 +47,10 @@ int report_failure() {
     const std::string place = error.path1().string();
     print(place.empty() ? error.what() : fmt::format("{}: {}", place, error.code().message()));
     return static_cast<int>(core::ExitCode::kIo);
-  } catch (const std::bad_alloc&) {
-    return input_failure("not enough memory; use a smaller model, batch or context");
   } catch (const c10::Error& error) {
-    const std::string what = first_line(error.what_without_backtrace());
-    const bool memory = what.find("allocate memory") != std::string::npos;
-    return input_failure(memory ? "not enough memory: " + what : "LibTorch: " + what);
+    return other_failure("LibTorch: " + first_line(error.what_without_backtrace()));
   } catch (const std::exception& error) {
-    return input_failure("internal error: " + first_line(error.what()));
+    return other_failure("internal error: " + first_line(error.what()));
   }
 }
 

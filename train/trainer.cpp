@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 
@@ -10,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/stop_signal.h"
 #include "models/checkpoint.h"
 #include "train/validation.h"
@@ -98,6 +100,26 @@ void require_validation_targets(const TrainSetup& setup) {
     if (batches[i].target_count > 0) return;
   throw core::InputError(fmt::format("the validation data '{}' has no target token: its loss is not defined",
                                      setup.validation->name()));
+}
+
+/// In a handler: if memory ran out, says with which batch, and what to change; any other exception goes on.
+[[noreturn]] void explain_memory(const char* work, const models::MambaLM& model, const data::Batch& batch,
+                                 const TrainOptions& o) {
+  if (!core::out_of_memory()) throw;
+  throw core::InputError(fmt::format(
+      "not enough memory for {} of {} with {:.1f} M parameters on {} rows × {} tokens ({}); lower "
+      "train.batch_size = {} and raise train.grad_accumulation_steps = {} to make up for it, or keep less "
+      "with train.recompute, which is \"{}\"",
+      work, models::architecture_name(model.config().architecture),
+      static_cast<double>(model.parameters().parameter_count()) / 1e6, batch.input_ids.size(0),
+      batch.input_ids.size(1), core::memory_of(model.placement().device), o.batch_size,
+      o.grad_accumulation_steps, o.recompute));
+}
+
+const data::Batch& largest(const std::vector<data::Batch>& batches) {
+  return *std::max_element(batches.begin(), batches.end(), [](const data::Batch& a, const data::Batch& b) {
+    return a.input_ids.numel() < b.input_ids.numel();
+  });
 }
 
 std::string names_of(const core::Json& measures) {
@@ -201,12 +223,19 @@ void Trainer::stop_if_asked() {
 void Trainer::update() {
   const double learning_rate = schedule_.learning_rate(state_.step + 1);
   const double alpha_used = alpha();
-  const UpdateResult result =
-      run_update(model_, optimizer_, fetch(), learning_rate, setup_.options.max_grad_norm, communicator_,
-                 state_.loss_scale ? &*state_.loss_scale : nullptr);
+  const UpdateResult result = run_update_of(fetch(), learning_rate);
   count(result);
   anneal();
   if (log_) log_->update(state_, result, learning_rate, alpha_used);
+}
+
+UpdateResult Trainer::run_update_of(const std::vector<data::Batch>& micro_batches, double learning_rate) {
+  try {
+    return run_update(model_, optimizer_, micro_batches, learning_rate, setup_.options.max_grad_norm,
+                      communicator_, state_.loss_scale ? &*state_.loss_scale : nullptr);
+  } catch (...) {
+    explain_memory("an update", model_, largest(micro_batches), setup_.options);
+  }
 }
 
 std::vector<data::Batch> Trainer::fetch() {
@@ -250,11 +279,20 @@ void Trainer::evaluate_if_due() {
 
 void Trainer::evaluate() {
   core::Json measures = core::Json::object();
-  if (setup_.validation) measures = validate(model_, validation_batches(setup_), communicator_);
+  if (setup_.validation) measures = validation_measures();
   if (setup_.evaluation) measures.update(setup_.evaluation(model_, state_.step));
   if (measures.empty()) return;
   choose_best(measures);
   if (log_) log_->evaluation(state_, measures, alpha());
+}
+
+core::Json Trainer::validation_measures() {
+  const data::BatchesInOrder batches = validation_batches(setup_);
+  try {
+    return validate(model_, batches, communicator_);
+  } catch (...) {
+    explain_memory("a validation", model_, batches[0], setup_.options);
+  }
 }
 
 void Trainer::choose_best(const core::Json& measures) {

@@ -69,6 +69,7 @@ class Trainer {
   /// @throws Interrupted after SIGINT or SIGTERM: the update is finished and a checkpoint committed
   /// @throws NumericalError after max_bad_steps updates in a row that are not finite: a checkpoint has the
   /// last good weights; so does every later run, at once, unless max_bad_steps is raised
+  /// @throws InputError when memory runs out, with the batch's shape: earlier checkpoints stay
   /// @throws IoError when a checkpoint cannot be written: earlier ones stay
   void run();
 
@@ -86,12 +87,14 @@ class Trainer {
   void open_log();
   void stop_if_asked();
   void update();
+  UpdateResult run_update_of(const std::vector<data::Batch>& micro_batches, double learning_rate);
   std::vector<data::Batch> fetch();
   void count(const UpdateResult& result);
   void anneal();
   void stop_if_diverged();
   void evaluate_if_due();
   void evaluate();
+  core::Json validation_measures();
   void choose_best(const core::Json& measures);
   void checkpoint_if_due();
   void checkpoint();

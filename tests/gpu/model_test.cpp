@@ -14,7 +14,9 @@
 #include "models/generation.h"
 #include "models/mamba_lm.h"
 #include "tests/gpu/place.h"
+#include "tests/support/files.h"
 #include "tests/support/random_model.h"
+#include "tests/train/tiny_training.h"
 #include "train/update.h"
 
 namespace exactmamba::gpu_tests {
@@ -180,6 +182,26 @@ TEST(GpuModel, AnOverflowOfTheScaledLossLeavesTheWeightsAlone) {
   while (update().outcome == train::Outcome::kOverflow) EXPECT_EQ(model.parameters().checksum(), before);
   EXPECT_EQ(optimizer.steps(), 1);
   EXPECT_NE(model.parameters().checksum(), before);
+}
+
+TEST(GpuTrainer, SaysWhichBatchNoGpuHolds) {
+  const testing::TemporaryFolder folder;
+  train::TrainSetup setup = testing::tiny_setup(folder.path());
+  setup.device = {at::kCUDA, 0};
+  setup.validation = nullptr;
+  setup.options.batch_size = 8192;
+  setup.start = [] {  // 256 GiB for the embedded tokens alone
+    models::ModelConfig config = testing::tiny_config();
+    config.n_layer = 1;
+    config.d_model = 4096;
+    return testing::tiny_model(config);
+  };
+  setup.training = std::make_shared<testing::ListedRows>(
+      std::vector<data::Row>(8192, testing::echo_row(0, 2048, testing::kTinyVocabulary)),
+      testing::kTinyVocabulary);
+  const std::string message = testing::error_of<core::InputError>([&] { testing::train_tiny(setup); });
+  EXPECT_CONTAINS(message, "8192 rows × 2048 tokens");
+  EXPECT_CONTAINS(message, "GiB of cuda:0 in use");
 }
 
 TEST(GpuModel, StepsGiveTheLogitsOfTheForwardPass) {

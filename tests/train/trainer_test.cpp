@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
 #include "core/error.h"
@@ -292,6 +293,45 @@ TEST(Trainer, AHalfAnnealedModelIsNeverTheBest) {
   setup.evaluation = [](const models::MambaLM&, int64_t step) { return core::Json{{"score", -step}}; };
   train_tiny(setup);
   EXPECT_EQ(best_checkpoint(folder.path()), checkpoint_path(folder.path(), 18));  // the first with alpha = 1
+}
+
+/// A single process that asks for more memory than an address has bits for, once it has summed `sums` times.
+class Greedy final : public core::Communicator {
+ public:
+  explicit Greedy(int sums) : sums_(sums) {}
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  std::unique_ptr<core::PendingSum> start_sum(const at::Tensor&) override {
+    if (sums_-- == 0) at::empty({int64_t{1} << 60}, at::kFloat);
+    return std::make_unique<core::CompleteSum>();
+  }
+  void broadcast(const at::Tensor&, int) override {}
+  void barrier() override {}
+
+ private:
+  int sums_;
+};
+
+std::string memory_error(const TrainSetup& setup, int sums) {
+  at::set_num_threads(1);
+  Greedy communicator(sums);
+  return testing::error_of<core::InputError>([&] { Trainer(setup, communicator).run(); });
+}
+
+TEST(Trainer, WhereMemoryEndsTheBatchIsNamedAndCheckpointsStay) {
+  const TemporaryFolder folder;
+  TrainSetup setup = tiny_setup(folder.path());
+  setup.options.checkpoint_every = 1;
+  const std::string message = memory_error(setup, 40);
+  for (const char* part :
+       {"not enough memory for an update of mamba1 with 0.0 M parameters on 3 rows × 13 tokens", "GiB of cpu",
+        "train.batch_size = 3", "train.grad_accumulation_steps = 2", "train.recompute, which is \"none\""})
+    EXPECT_CONTAINS(message, part);
+  EXPECT_TRUE(last_checkpoint(folder.path()));
+  const std::string continued = train_tiny(setup);
+  EXPECT_EQ(train_tiny(tiny_setup(folder / "undisturbed")), continued);
+  constexpr int kToStart = 1;  // sums over the ranks before the first validation
+  EXPECT_CONTAINS(memory_error(tiny_setup(folder / "first"), kToStart), "a validation of mamba1");
 }
 
 TEST(Trainer, AnUnknownBestMeasureIsRefusedWithTheNamesThatExist) {
