@@ -128,7 +128,6 @@ void add_training(Declaration& program, const std::string& name, const std::stri
       command.add_option("--processes", arguments.processes, "Train in so many processes, on the CPU")
           ->check(CLI::Range(1, 1024));
   command.add_option("--gpus", arguments.gpus, "Train on so many GPUs, or all; a process each")
-      ->check(CLI::Range(1, 1024) | CLI::IsMember({"all"}))
       ->excludes(processes);
 }
 

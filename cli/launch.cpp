@@ -27,18 +27,24 @@ std::vector<std::string> command_of_rank(const std::vector<std::string>& command
   return command;
 }
 
-int gpus_of(const std::string& text) {
-  const core::Gpus gpus = core::find_gpus();
-  core::require(gpus.count > 0, "--gpus {}: {}; use --processes for several processes on the CPU", text,
-                gpus.reason);
-  if (text == "all") return gpus.count;
+/// Of "all" or a number; 0 stands for all.
+int count_of(const std::string& text) {
+  if (text == "all") return 0;
   int count = 0;
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, count);
   core::require<core::UsageError>(error == std::errc() && stop == end && count > 0,
                                   "--gpus '{}': expected a number from 1, or all", text);
-  core::require(count <= gpus.count, "--gpus {}: this machine has {}", text, gpus.count);
   return count;
+}
+
+int gpus_of(const std::string& text) {
+  const int count = count_of(text);
+  const core::Gpus gpus = core::find_gpus();
+  core::require(gpus.count > 0, "--gpus {}: {}; use --processes for several processes on the CPU", text,
+                gpus.reason);
+  core::require(count <= gpus.count, "--gpus {}: this machine has {}", text, gpus.count);
+  return count > 0 ? count : gpus.count;
 }
 
 void check_device(const TrainingArguments& arguments, const std::string& device) {

@@ -48,8 +48,6 @@ std::string as_text(const Json& content) {
     text += fmt::format("parameters {} ({})\n", content["parameters"].dump(), core::human_count(parameters));
   }
   for (const Json& file : content["files"]) text += file_text(file);
-  if (content.contains("problem"))
-    text += fmt::format("cannot be loaded: {}\n", core::printable(content["problem"].get<std::string>()));
   if (content.contains("training")) text += members_text("training", content["training"]);
   return text;
 }
@@ -63,6 +61,7 @@ void inspect(const InspectArguments& arguments) {
                 "{}: is a recipe, not a checkpoint; exactmamba validate shows it", path.string());
   const Json content = contents_of(path);
   arguments.common.json ? write_json_result(content) : write_result(as_text(content));
+  if (content.contains("problem")) throw core::InputError(content["problem"].get<std::string>());
 }
 
 }  // namespace exactmamba::cli

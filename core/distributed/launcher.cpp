@@ -39,7 +39,7 @@ class HeldSignals {
  public:
   HeldSignals() : child_handler_(std::signal(SIGCHLD, SIG_DFL)) {
     sigemptyset(&signals_);
-    for (const int signal : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&signals_, signal);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGCHLD}) sigaddset(&signals_, signal);
     pthread_sigmask(SIG_BLOCK, &signals_, &before_);
   }
   ~HeldSignals() {
@@ -75,10 +75,11 @@ struct Rank {
   bool is_victim() const {
     return killed_here || (WIFEXITED(status) && WEXITSTATUS(status) == static_cast<int>(ExitCode::kPeer));
   }
-  /// Ended because it was asked to by `signal`; 0: it was not asked.
+  /// Ended because a stop was asked for by `signal`; 0: none was. A rank that heard of it from the others
+  /// says SIGTERM.
   bool stopped_by(int signal) const {
-    return signal != 0 &&
-           (WIFEXITED(status) ? WEXITSTATUS(status) == 128 + signal : WTERMSIG(status) == signal);
+    const int said = WIFEXITED(status) ? WEXITSTATUS(status) - 128 : WTERMSIG(status);
+    return signal != 0 && (said == signal || said == SIGTERM);
   }
 };
 
@@ -211,9 +212,9 @@ void show_messages(size_t index, const Rank& rank) {
 void throw_failure(const Ranks& ranks, size_t cause) {
   const Rank& rank = ranks[cause];
   show_messages(cause, rank);
-  throw Error(
-      WIFEXITED(rank.status) ? WEXITSTATUS(rank.status) : static_cast<int>(ExitCode::kPeer),
-      fmt::format("rank {} of {} {}; the others were ended", cause, ranks.size(), text_of(rank.status)));
+  throw Error(WIFEXITED(rank.status) ? WEXITSTATUS(rank.status) : static_cast<int>(ExitCode::kPeer),
+              fmt::format("rank {} of {} {}{}", cause, ranks.size(), text_of(rank.status),
+                          ranks.size() > 1 ? "; the others were ended" : ""));
 }
 
 }  // namespace
@@ -242,6 +243,7 @@ void launch(const Launch& launch) {
   while (ranks.any_running()) {
     const int signal = signals.wait(deadline);
     if (signal == SIGINT || signal == SIGTERM) ranks.send(stop = signal);
+    if (signal == SIGHUP) ranks.send(stop = SIGTERM);  // the terminal is gone; a checkpoint is still made
     ranks.look();
     if (deadline == kNever && !ranks.failed().empty()) deadline = Clock::now() + launch.patience;
     if (Clock::now() < deadline) continue;
