@@ -199,6 +199,7 @@ TEST(GpuOps, SelectiveScan) {
       check_scan({2, 151, 14, states, 2, true, true, false, 3}, dtype);
     check_scan({3, 129, 7, 16, 1, false, false, true, 0}, dtype);
     check_scan({1, 372, 151, 5, 1, true, false, false, 1}, dtype);
+    check_scan({300, 151, 64, 16, 1, true, true, false, 0}, dtype);  // segments one after the other
   }
 }
 

@@ -26,7 +26,8 @@ struct SelectiveScanInputs {
 
 /// What backward needs besides the inputs: the state at every chunk boundary, not every state.
 struct SelectiveScanSaved {
-  at::Tensor chunk_states;  // (chunks, N, D): the state entering every chunk
+  /// The state entering every chunk, in the dtype of u: (chunks, N, D), on a GPU (B, ⌈L / 32⌉, D, N).
+  at::Tensor chunk_states;
 };
 
 /// @return out (B, L, D). `last_state` (S, D, N) when asked for. `saved` may be null when no backward

@@ -85,16 +85,63 @@ __device__ __forceinline__ void permute_states(float (&v)[Shape::kChannels][Shap
   }
 }
 
+/// Segments of rows in one launch, each beginning with the adjoint state that the segment behind it left: the
+/// way to whole waves where there are more blocks than the device holds at once. Blocks take the segments
+/// from the rows' ends to their beginnings, in the order of the tickets that they draw: whom a block waits
+/// for runs or has run, whatever order the blocks start in.
+class SegmentQueue {
+ public:
+  /// `counters`, zeros before the launch: the next ticket, and of every block of a row and channels the
+  /// number of its segments that are done; null where every block knows its place. All threads of a block
+  /// take part.
+  __device__ __forceinline__ SegmentQueue(int* counters, int segments)
+      : counters_(counters), index_(blockIdx.x), segment_(blockIdx.y) {
+    if (!counters) return;
+    __shared__ int ticket;
+    if (threadIdx.x == 0) ticket = atomicAdd(counters, 1);
+    __syncthreads();
+    index_ = ticket % gridDim.x, done_before_ = ticket / gridDim.x;
+    segment_ = segments - 1 - done_before_;
+  }
+  __device__ __forceinline__ int index() const { return index_; }
+  __device__ __forceinline__ int segment() const { return segment_; }
+  __device__ __forceinline__ bool first() const { return done_before_ == 0; }
+  /// Until the segment behind has passed on its state.
+  __device__ __forceinline__ void wait() const {
+    if (threadIdx.x == 0) {
+      int done;
+      do {
+        asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(done) : "l"(counter()) : "memory");
+      } while (done < done_before_);
+    }
+    __syncthreads();
+  }
+  /// What the block's threads have written is there for the segment in front.
+  __device__ __forceinline__ void pass_on() const {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0)
+      asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(counter()), "r"(done_before_ + 1) : "memory");
+  }
+
+ private:
+  __device__ __forceinline__ int* counter() const { return counters_ + 1 + index_; }
+  int* counters_;
+  int index_, segment_, done_before_ = 0;
+};
+
 template <class T>
 __device__ __forceinline__ void prefetch(const T* data) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(data));
 }
 
+/// `carry` (B, segments, D, N): the adjoint state entering every segment; null where rows are whole. With
+/// `queue_counters` the kernel writes it itself.
 template <class T, class Shape, bool kVector>
 __global__ void __launch_bounds__(384, 1)
     backward_kernel(const __grid_constant__ SelectiveScanCudaParams<T> p,
                     const __grid_constant__ ScanGrid grid, const __grid_constant__ BackwardPartials partials,
-                    const float* carry) {
+                    float* carry, int* queue_counters) {
   constexpr int kChannels = Shape::kChannels, kStates = Shape::kStates, kPadded = Shape::kPadded;
   using Memory = BackwardMemory<Shape>;
   using Exchange = typename Memory::Exchange;
@@ -102,7 +149,8 @@ __global__ void __launch_bounds__(384, 1)
   constexpr int kPitch = Memory::kPitch, kC = kPitch / 2;  // C lies behind the copies of B
   extern __shared__ __align__(16) float shared[];
 
-  const Place<Shape> place(p, grid);
+  const SegmentQueue queue(queue_counters, grid.segments);
+  const Place<Shape> place(p, grid, queue.index(), queue.segment());
   const StatePlace<Shape> state_place = place.states(p, grid);
   const int length = static_cast<int>(p.length), N = static_cast<int>(p.states), q = place.q;
   const int tiles = (length + kTile - 1) / kTile, warps = blockDim.x / 32;
@@ -130,15 +178,10 @@ __global__ void __launch_bounds__(384, 1)
   float* const grad_y_own = shared + pinned(grad_y_begin + place.column * kChannels + q * GradY::kToken);
   float* const group_sums = shared + grad_y_begin + kGroups * GradY::kGroupSize;  // without kSumsByTile
 
-  // At the lane's token of the group that is walked next.
-  const int last_token = end_tile * kTile - kGroup + q;
-  TokenCursor<const T> u_at(p.u, place.row, place.channel, last_token),
-      delta_at(p.delta, place.row, place.channel, last_token),
-      z_at(p.z, place.row, place.channel, last_token),
-      grad_out_at(p.grad_out, place.row, place.channel, last_token);
-  TokenCursor<T> grad_u_at(p.grad_u, place.row, place.channel, last_token),
-      grad_delta_at(p.grad_delta, place.row, place.channel, last_token),
-      grad_z_at(p.grad_z, place.row, place.channel, last_token);
+  TokenRow<const T> u_row(p.u, place.row, place.channel), delta_row(p.delta, place.row, place.channel),
+      z_row(p.z, place.row, place.channel), grad_out_row(p.grad_out, place.row, place.channel);
+  TokenRow<T> grad_u_row(p.grad_u, place.row, place.channel),
+      grad_delta_row(p.grad_delta, place.row, place.channel), grad_z_row(p.grad_z, place.row, place.channel);
   float exponent[kChannels][kStates], adjoint[kChannels][kStates] = {}, grad_A[kChannels][kStates] = {};
   float skip[kChannels], bias[kChannels], grad_D[kChannels] = {}, grad_bias[kChannels] = {};
   load_exponents(state_place, p.A, exponent);
@@ -147,9 +190,10 @@ __global__ void __launch_bounds__(384, 1)
   load_channels(p.delta_bias, place.channel, place.channels, bias);
 
   SequenceStarts starts(p, place.row, min(end_tile * kTile + 1, length));
-  if (carry)
-    state_place.load(carry + (static_cast<int64_t>(place.row) * grid.segments + place.segment) * state_size,
-                     adjoint);
+  const bool chained = queue_counters != nullptr;
+  if (chained && !queue.first()) queue.wait();
+  if (carry && !(chained && queue.first()))
+    state_place.load(carry + place.part(grid) * state_size, adjoint);
   else if (p.grad_last_state)
     state_place.load(p.grad_last_state + (p.cu_seqlens ? starts.next - 1 : place.row) * state_size, adjoint);
   permute_states<Shape>(adjoint, place.column);
@@ -173,14 +217,13 @@ __global__ void __launch_bounds__(384, 1)
   };
   using Stage = TileStage<Shape, T>;
   float* const stage = shared + Memory::kCoefficients + warps * Memory::kOfWarp;
-  /// The tile before the one whose last group comes next.
-  const auto prefetch_tile_before = [&] {
-    const int ahead = place.lane - 2 * kTile + kGroup - q;
+  const auto prefetch_tile = [&](int tile) {
+    const int token = tile * kTile + place.lane;
     if (place.channels == 0) return;
-    prefetch(delta_at.ahead(ahead));
-    prefetch(u_at.ahead(ahead));
-    prefetch(grad_out_at.ahead(ahead));
-    if (has_z) prefetch(z_at.ahead(ahead));
+    prefetch(delta_row.at(token));
+    prefetch(u_row.at(token));
+    prefetch(grad_out_row.at(token));
+    if (has_z) prefetch(z_row.at(token));
   };
 
   // Δ, Δ·u and ∂y of the warp's channels for a whole tile.
@@ -191,11 +234,11 @@ __global__ void __launch_bounds__(384, 1)
       RawPack<T, kChannels, kVector> delta[kBatch], u[kBatch], z[kBatch], grad_out[kBatch];
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        const int t = tile * kTile + (first + i) * kGroup + q, ahead = (first + i + 1 - kGroups) * kGroup;
-        delta[i].load(delta_at.ahead(ahead), t < end_token, place.channels);
-        u[i].load(u_at.ahead(ahead), t < end_token, place.channels);
-        z[i].load(z_at.ahead(ahead), t < z_end_token, place.channels);
-        grad_out[i].load(grad_out_at.ahead(ahead), t < end_token, place.channels);
+        const int t = tile * kTile + (first + i) * kGroup + q;
+        delta[i].load(delta_row.at(t), t < end_token, place.channels);
+        u[i].load(u_row.at(t), t < end_token, place.channels);
+        z[i].load(z_row.at(t), t < z_end_token, place.channels);
+        grad_out[i].load(grad_out_row.at(t), t < end_token, place.channels);
       }
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
@@ -206,7 +249,7 @@ __global__ void __launch_bounds__(384, 1)
           step[c] = tile * kTile + (first + i) * kGroup + q < end_token ? (p.delta_softplus ? smooth : biased)
                                                                         : 0.f;
           weight[c] = step[c] * u[i][c];
-          grad_y[c] = grad_out[i][c] * (has_z ? gate * sigmoid(gate) : 1.f);
+          grad_y[c] = grad_out[i][c] * (has_z ? gate * fast_sigmoid(gate) : 1.f);
         }
         if (loads) {
           write_exchange<Shape>(exchange_own + (first + i) * Exchange::kGroupSize, step, weight);
@@ -246,7 +289,7 @@ __global__ void __launch_bounds__(384, 1)
       for (int c = 0; c < kChannels; ++c)
 #pragma unroll
         for (int n = 0; n < kStates; ++n)
-          state[c][n] = fmaf(exp2_fast(delta[c] * exponent[c][n]), state[c][n], weight[c] * B[n]);
+          state[c][n] = fmaf(fast_exp2(delta[c] * exponent[c][n]), state[c][n], weight[c] * B[n]);
     };
     const float *exchanged = exchange, *group_coefficients = coefficients;
     if (!broken) {
@@ -275,17 +318,18 @@ __global__ void __launch_bounds__(384, 1)
     constexpr bool kBroken = decltype(broken)::value;
     const int token = tile * kTile + group * kGroup + q;
     const bool exists = token < end_token;
-    // Read again for the end of the group, rather than kept: they are in the caches.
-    RawPack<T, kChannels, kVector> raw_delta, raw_u, raw_z, raw_grad_out;
-    raw_delta.load(delta_at.here(), exists, place.channels);
-    raw_u.load(u_at.here(), exists, place.channels);
-    raw_z.load(z_at.here(), token < z_end_token, place.channels);
-    raw_grad_out.load(grad_out_at.here(), exists, place.channels);
-
     const float* const exchanged = exchange + group * Exchange::kGroupSize;
     const float* const grad_y_group = grad_y_of + group * GradY::kGroupSize;
     const float* const group_coefficients = coefficients + group * kGroup * kPitch;
     float* const sums_to = Memory::kSumsByTile ? states_of_warp + group * Memory::kStates : group_sums;
+
+    const auto read_token = [&](int i, float(&delta)[kChannels], float(&weight)[kChannels],
+                                float(&grad_y)[kChannels], float(&B)[kStates], float(&C)[kStates]) {
+      read_exchange<Shape>(exchanged + i * Exchange::kToken, delta, weight);
+      read_grad_y(grad_y_group + i * GradY::kToken, grad_y);
+      read_states(group_coefficients + i * kPitch, B);
+      read_states(group_coefficients + i * kPitch + kC, C);
+    };
 
     float state[kChannels][kStates], decay[kGroup][kChannels][kStates], faded[kGroup][kChannels][kStates];
     float y[kGroup][kChannels];
@@ -343,16 +387,13 @@ __global__ void __launch_bounds__(384, 1)
         if (starts.at(group * kGroup + i))
           restart(state, p.initial_state, starts.sequence(group * kGroup + i));
       float delta[kChannels], weight[kChannels], grad_y[kChannels], B[kStates], C[kStates], sum[kStates];
-      read_exchange<Shape>(exchanged + i * Exchange::kToken, delta, weight);
-      read_grad_y(grad_y_group + i * GradY::kToken, grad_y);
-      read_states(group_coefficients + i * kPitch, B);
-      read_states(group_coefficients + i * kPitch + kC, C);
+      read_token(i, delta, weight, grad_y, B, C);
 #pragma unroll
       for (int c = 0; c < kChannels; ++c) {
         y[i][c] = 0.f;
 #pragma unroll
         for (int n = 0; n < kStates; ++n) {
-          decay[i][c][n] = exp2_fast(delta[c] * exponent[c][n]);
+          decay[i][c][n] = fast_exp2(delta[c] * exponent[c][n]);
           faded[i][c][n] = decay[i][c][n] * state[c][n];
           state[c][n] = fmaf(weight[c], B[n], faded[i][c][n]);
           y[i][c] = fmaf(state[c][n], C[n], y[i][c]);
@@ -362,6 +403,13 @@ __global__ void __launch_bounds__(384, 1)
       collect_sum(i, sum);
     }
     write_sums(1);
+
+    // Read again for the end of the group, rather than kept: they are in the caches.
+    RawPack<T, kChannels, kVector> raw_delta, raw_u, raw_z, raw_grad_out;
+    raw_delta.load_here(delta_row.at(token), exists, place.channels);
+    raw_u.load_here(u_row.at(token), exists, place.channels);
+    raw_z.load_here(z_row.at(token), token < z_end_token, place.channels);
+    raw_grad_out.load_here(grad_out_row.at(token), exists, place.channels);
 
     float y_own[kChannels];  // lane q gets token q's
 #pragma unroll
@@ -377,10 +425,7 @@ __global__ void __launch_bounds__(384, 1)
         if (starts.at(behind)) restart(adjoint, p.grad_last_state, starts.sequence(behind) - 1);
       }
       float delta[kChannels], weight[kChannels], grad_y[kChannels], B[kStates], C[kStates], sum[kStates];
-      read_exchange<Shape>(exchanged + i * Exchange::kToken, delta, weight);
-      read_grad_y(grad_y_group + i * GradY::kToken, grad_y);
-      read_states(group_coefficients + i * kPitch, B);
-      read_states(group_coefficients + i * kPitch + kC, C);
+      read_token(i, delta, weight, grad_y, B, C);
 #pragma unroll
       for (int c = 0; c < kChannels; ++c) {
         grad_weight[i][c] = 0.f, grad_step[i][c] = 0.f;
@@ -411,9 +456,9 @@ __global__ void __launch_bounds__(384, 1)
           sum_to_tokens<Shape>(grad_weight[0][c], grad_weight[1][c], grad_weight[2][c], grad_weight[3][c], q);
       const float of_step =
           sum_to_tokens<Shape>(grad_step[0][c], grad_step[1][c], grad_step[2][c], grad_step[3][c], q);
-      const float u = raw_u[c], z = raw_z[c], gate = sigmoid(z);
+      const float u = raw_u[c], z = raw_z[c], gate = fast_sigmoid(z);
       // The exponents carry a factor log2(e).
-      const float slope = p.delta_softplus ? sigmoid(raw_delta[c] + bias[c]) : 1.f;
+      const float slope = p.delta_softplus ? fast_sigmoid(raw_delta[c] + bias[c]) : 1.f;
       grad_delta[c] = fmaf(of_weight, u, of_step * kLn2) * slope;
       grad_u[c] = fmaf(of_weight, delta[c], grad_y[c] * skip[c]);
       const float ungated = fmaf(skip[c], u, y_own[c]);
@@ -424,17 +469,17 @@ __global__ void __launch_bounds__(384, 1)
         grad_bias[c] += grad_delta[c];
       }
     }
-    if (p.grad_u.data) store_pack<kVector, kChannels>(grad_u_at.here(), grad_u, exists, place.channels);
-    if (p.grad_delta.data)
-      store_pack<kVector, kChannels>(grad_delta_at.here(), grad_delta, exists, place.channels);
-    if (p.grad_z.data) store_pack<kVector, kChannels>(grad_z_at.here(), grad_z, exists, place.channels);
+    const auto store = [&](const TokenRow<T>& row, const float(&values)[kChannels], bool wanted) {
+      store_pack<kVector, kChannels>(row.at(token), values, exists && wanted, place.channels);
+    };
+    store(grad_u_row, grad_u, p.grad_u.data);
+    store(grad_delta_row, grad_delta, p.grad_delta.data);
+    store(grad_z_row, grad_z, p.grad_z.data);
     if (p.out.data) {
       // Found anew for every group: registers are scarcer than instructions.
-      const TokenCursor<T> out_at(p.out, pinned(place.row), place.channel, token);
-      store_pack<kVector, kChannels>(out_at.here(), out, exists, place.channels);
+      const TokenRow<T> out_row(p.out, pinned(place.row), place.channel);
+      store_pack<kVector, kChannels>(out_row.at(token), out, exists, place.channels);
     }
-    delta_at.move(-kGroup), u_at.move(-kGroup), z_at.move(-kGroup), grad_out_at.move(-kGroup);
-    grad_u_at.move(-kGroup), grad_delta_at.move(-kGroup), grad_z_at.move(-kGroup);
   };
 
   // Adds the warps' sums for `tokens` tokens from `token` on, which lie at of_group(warp, group).
@@ -478,7 +523,7 @@ __global__ void __launch_bounds__(384, 1)
       Stage::copy(stage, p.B, p.C, place.row, int64_t{place.group} * N, (tile - 1) * kTile, length);
       commit_copies();
     }
-    if (tile > first_tile) prefetch_tile_before();
+    if (tile > first_tile) prefetch_tile(tile - 1);
 #pragma unroll 1
     for (int group = kGroups - 1; group >= 0; --group) {
       if (!(broken >> group & 1))
@@ -508,8 +553,13 @@ __global__ void __launch_bounds__(384, 1)
     __syncthreads();
   }
 
+  if (chained && place.segment > 0) {
+    permute_states<Shape>(adjoint, place.column);
+    state_place.store(carry + (place.part(grid) - 1) * state_size, adjoint);
+    queue.pass_on();
+  }
   permute_states<Shape>(grad_A, place.column);
-  const int64_t part = static_cast<int64_t>(place.row) * grid.segments + place.segment;
+  const int64_t part = place.part(grid);
   state_place.store(partials.A + part * state_size, grad_A);
 #pragma unroll
   for (int c = 0; c < kChannels; ++c) {
@@ -541,9 +591,10 @@ __global__ void sum_blocks_kernel(const float* partials, Rows<T> grad_B, Rows<T>
   float sum[kWidth] = {};
 #pragma unroll 8
   for (int b = 0; b < blocks_per_group; ++b) {
-    const Pack<float, kWidth> pack = *reinterpret_cast<const Pack<float, kWidth>*>(from + b * 2 * kind_size);
+    const DevicePack<float, kWidth> pack =
+        *reinterpret_cast<const DevicePack<float, kWidth>*>(from + b * 2 * kind_size);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) sum[i] += pack.value[i];
+    for (int i = 0; i < kWidth; ++i) sum[i] += pack.values[i];
   }
   const int64_t token = index / vectors;
   const int n = static_cast<int>(index % vectors) * kWidth;
@@ -580,10 +631,30 @@ struct BackwardPlan {
   int warps;
   ScanGrid grid;
   int64_t rows;  // of the batch at a time
-  size_t segment_bytes, BC_bytes, A_bytes, channel_bytes;
+  bool chained;  // the segments of a row are chained within the launch
+  size_t segment_bytes, BC_bytes, A_bytes, channel_bytes, queue_bytes;
 
-  size_t bytes() const { return segment_bytes + BC_bytes + A_bytes + 2 * channel_bytes; }
+  size_t bytes() const { return segment_bytes + BC_bytes + A_bytes + 2 * channel_bytes + queue_bytes; }
 };
+
+/// How evenly blocks fill a device that holds `slots` of them at once, and in how many segments one after the
+/// other they should do their rows' tiles.
+struct WaveFill {
+  double busy = 0;
+  int segments = 1;
+};
+inline WaveFill fill_waves(int64_t blocks, int64_t slots, int tiles) {
+  if (blocks <= slots) return {1, 1};
+  constexpr int kMostSegments = 8;
+  constexpr double kStart = 0.5;  // tiles that a segment's beginning and end cost
+  WaveFill best;
+  for (int segments = 1; segments <= std::min(kMostSegments, std::max(tiles / 2, 1)); ++segments) {
+    const int64_t waves = (blocks * segments + slots - 1) / slots, length = (tiles + segments - 1) / segments;
+    const double busy = static_cast<double>(blocks * tiles) / slots / (waves * (length + kStart));
+    if (busy > best.busy + 0.01) best = {busy, segments};
+  }
+  return best;
+}
 
 template <class Shape, class T>
 BackwardPlan backward_plan(const SelectiveScanCudaParams<T>& p) {
@@ -600,9 +671,9 @@ BackwardPlan backward_plan(const SelectiveScanCudaParams<T>& p) {
     return Memory::template bytes<T>(warps) <= static_cast<size_t>(shared);
   };
 
-  // Large blocks leave fewer partial sums of ∂B and ∂C, small ones fill the device more evenly.
   BackwardPlan plan{};
   plan.warps = 1;
+  int segments = 1;
   double best = 0;
   for (const int warps : {12, 6, 4, 2}) {
     if (!fits(warps) || (warps > needed && warps > 2)) continue;
@@ -610,17 +681,20 @@ BackwardPlan backward_plan(const SelectiveScanCudaParams<T>& p) {
     const int resident =
         std::max(1, std::min<int>(kResidentWarps / warps,
                                   shared_of_processor / (Memory::template bytes<T>(warps) + 1024)));
-    const double slots = multiprocessors() * static_cast<double>(resident);
-    const double blocks = static_cast<double>(p.batch * grid.channel_blocks);
-    const double waves =
-        blocks > slots ? (blocks / slots) / static_cast<int64_t>((blocks + slots - 1) / slots) : 1;
+    const WaveFill fill =
+        fill_waves(p.batch * grid.channel_blocks, multiprocessors() * resident, grid.segment_tiles);
     const double used = static_cast<double>(per_group) /
                         (static_cast<double>(grid.blocks_per_group) * warps * Shape::kWarpChannels);
-    if (waves * used > best + 0.08) best = waves * used, plan.warps = warps;
+    // Large blocks leave fewer partial sums of ∂B and ∂C, small ones fill the device more evenly.
+    if (fill.busy * used > best + 0.08) best = fill.busy * used, plan.warps = warps, segments = fill.segments;
   }
   plan.grid = grid_of<Shape>(p, plan.warps);
-  cut_into_segments(plan.grid, p.batch * plan.grid.channel_blocks,
-                    int64_t{multiprocessors()} * kResidentWarps / plan.warps);
+  plan.chained = segments > 1;
+  if (plan.chained)
+    cut(plan.grid, segments);
+  else
+    cut_into_segments(plan.grid, p.batch * plan.grid.channel_blocks,
+                      int64_t{multiprocessors()} * kResidentWarps / plan.warps);
 
   const auto padded = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
   const size_t row_bytes = sizeof(float) * 2 * plan.grid.channel_blocks * p.length * p.states;
@@ -630,6 +704,7 @@ BackwardPlan backward_plan(const SelectiveScanCudaParams<T>& p) {
   plan.BC_bytes = padded(row_bytes * plan.rows);
   plan.A_bytes = padded(sizeof(float) * parts * p.channels * p.states);
   plan.channel_bytes = padded(sizeof(float) * parts * p.channels);
+  plan.queue_bytes = plan.chained ? padded(sizeof(int) * (1 + plan.rows * plan.grid.channel_blocks)) : 0;
   return plan;
 }
 
@@ -658,9 +733,10 @@ cudaError_t launch_backward(const SelectiveScanCudaParams<T>& p) {
   partials.D = partials.A + plan.A_bytes / sizeof(float);
   partials.bias = partials.D + plan.channel_bytes / sizeof(float);
 
-  float* carry = nullptr;
-  if (plan.grid.segments > 1) {
-    carry = reinterpret_cast<float*>(workspace);
+  float* const carry = plan.grid.segments > 1 ? reinterpret_cast<float*>(workspace) : nullptr;
+  int* const queue =
+      plan.chained ? reinterpret_cast<int*>(workspace + plan.bytes() - plan.queue_bytes) : nullptr;
+  if (carry && !queue) {
     // The same segments, by smaller blocks.
     const int warps = forward_warps<Shape>(p);
     ScanGrid grid = grid_of<Shape>(p, warps);
@@ -674,8 +750,10 @@ cudaError_t launch_backward(const SelectiveScanCudaParams<T>& p) {
   for (int64_t row = 0; row < p.batch; row += plan.rows) {
     const int64_t rows = std::min(plan.rows, p.batch - row);
     plan.grid.first_row = static_cast<int>(row);
+    if (queue)
+      if (const cudaError_t error = cudaMemsetAsync(queue, 0, plan.queue_bytes, p.stream)) return error;
     const dim3 blocks(static_cast<unsigned>(rows * plan.grid.channel_blocks), plan.grid.segments);
-    kernel<<<blocks, 32 * plan.warps, bytes, p.stream>>>(p, plan.grid, partials, carry);
+    kernel<<<blocks, 32 * plan.warps, bytes, p.stream>>>(p, plan.grid, partials, carry, queue);
     if (const cudaError_t error = cudaGetLastError()) return error;
     if (p.grad_B.data || p.grad_C.data)
       if (const cudaError_t error = launch_block_sums(p, plan.grid, rows, partials.BC)) return error;

@@ -38,6 +38,11 @@ at::Tensor boundaries(const SelectiveScanInputs& in) {
   return cu_seqlens_on(in.u.device(), in.cu_seqlens, in.u.size(0), in.u.size(1));
 }
 
+/// Of the states that backward starts from.
+std::vector<int64_t> chunk_state_shape(const SelectiveScanInputs& in) {
+  return {in.u.size(0), (in.u.size(1) + kScanTile - 1) / kScanTile, in.u.size(2), in.A.size(1)};
+}
+
 bool is_step(const SelectiveScanInputs& in, const at::Tensor* last_state) {
   return in.u.size(1) == 1 && !in.cu_seqlens.defined() && in.initial_state.defined() && last_state;
 }
@@ -48,14 +53,13 @@ at::Tensor selective_scan_forward_cuda(const SelectiveScanInputs& in, SelectiveS
                                        at::Tensor* last_state) {
   const at::Tensor cu_seqlens = boundaries(in);
   at::Tensor out = at::empty(in.u.sizes(), in.u.options());
-  const int64_t tiles = (in.u.size(1) + kScanTile - 1) / kScanTile;
-  if (saved) saved->chunk_states = empty_float(in.u, {in.u.size(0), tiles, in.u.size(2), in.A.size(1)});
+  if (saved) saved->chunk_states = at::empty(chunk_state_shape(in), in.u.options());
   if (last_state && !last_state->defined())
     *last_state = empty_float(in.u, {sequence_count(cu_seqlens, in.u.size(0)), in.u.size(2), in.A.size(1)});
   dispatch_cuda(in.u.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, cu_seqlens);
     params.out = device_rows<T>(out);
-    if (saved) params.chunk_states = device_data<float>(saved->chunk_states);
+    if (saved) params.chunk_states = device_data<T>(saved->chunk_states);
     if (last_state) params.last_state = device_data<float>(*last_state);
     if (is_step(in, last_state) && !saved) return check_launch(kOp, launch_selective_scan_step(params));
     const at::Tensor workspace = workspace_of(in.u, selective_scan_forward_workspace(params));
@@ -68,10 +72,11 @@ at::Tensor selective_scan_forward_cuda(const SelectiveScanInputs& in, SelectiveS
 void selective_scan_backward_cuda(const SelectiveScanInputs& in, const SelectiveScanSaved& saved,
                                   const at::Tensor& grad_out, const at::Tensor& grad_last_state,
                                   SelectiveScanGradients& gradients) {
+  OperatorChecks(kOp, "u", in.u).dense("saved.chunk_states", saved.chunk_states, chunk_state_shape(in));
   const at::Tensor cu_seqlens = boundaries(in);
   dispatch_cuda(in.u.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, cu_seqlens);
-    params.saved_states = device_data<const float>(saved.chunk_states);
+    params.saved_states = device_data<const T>(saved.chunk_states);
     params.grad_out = device_rows<const T>(grad_out);
     params.grad_last_state = device_data<const float>(grad_last_state);
     params.grad_u = device_rows<T>(gradients.u);

@@ -14,8 +14,8 @@ namespace exactmamba::ops {
 /// are, so that their number needs no look at cu_seqlens: ⌈L / kScanTile⌉ a row.
 inline constexpr int64_t kScanTile = 32;
 
-/// T (float, __nv_bfloat16, __half) is the type of u, delta, z, B, C and out and of their gradients.
-/// Everything else is fp32.
+/// T (float, __nv_bfloat16, __half) is the type of u, delta, z, B, C and out, of their gradients and of the
+/// saved states. Everything else is fp32.
 template <class T>
 struct SelectiveScanCudaParams {
   int64_t batch = 0, length = 0, channels = 0, states = 0, groups = 1;
@@ -32,11 +32,11 @@ struct SelectiveScanCudaParams {
   Rows<T> out;  // backward writes it too [there nullable]
 
   // forward
-  float* chunk_states = nullptr;  // (B, ⌈L / kScanTile⌉, D, N): the state entering every tile [nullable]
-  float* last_state = nullptr;    // (S, D, N) [nullable]; may be initial_state
+  T* chunk_states = nullptr;    // (B, ⌈L / kScanTile⌉, D, N): the state entering every tile [nullable]
+  float* last_state = nullptr;  // (S, D, N) [nullable]; may be initial_state
 
   // backward
-  const float* saved_states = nullptr;  // chunk_states of the forward pass
+  const T* saved_states = nullptr;  // chunk_states of the forward pass
   Rows<const T> grad_out;
   const float* grad_last_state = nullptr;              // (S, D, N) [nullable]
   Rows<T> grad_u, grad_delta, grad_B, grad_C, grad_z;  // written [nullable]

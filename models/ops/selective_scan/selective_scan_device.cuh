@@ -2,12 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #include <type_traits>
 
+#include "models/ops/cuda/device_pack.cuh"
 #include "models/ops/selective_scan/selective_scan_cuda_params.h"
 
 namespace exactmamba::ops::scan {
@@ -16,7 +16,6 @@ constexpr int kTile = kScanTile;
 constexpr int kGroup = 4;  // tokens
 constexpr int kGroups = kTile / kGroup;
 constexpr unsigned kFullWarp = 0xffffffffu;
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 template <int kLanesOfColumn, int kStatesOfLane, int kChannelsOfLane>
 struct ScanShape {
@@ -28,36 +27,11 @@ struct ScanShape {
 
 // ---- arithmetic ----
 
-__device__ __forceinline__ float to_float(float x) { return x; }
-__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
-template <class T>
-__device__ __forceinline__ T from_float(float x) {
-  if constexpr (std::is_same_v<T, float>)
-    return x;
-  else if constexpr (std::is_same_v<T, __half>)
-    return __float2half_rn(x);
-  else
-    return __float2bfloat16_rn(x);
-}
-
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-__device__ __forceinline__ float reciprocal_fast(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-__device__ __forceinline__ float sigmoid(float x) { return reciprocal_fast(1.f + exp2_fast(-x * kLog2E)); }
-
 /// max(x, 0) + log(1 + e^-|x|), the logarithm as e·P(e) on [0, 1]: relative error 3e-8 for fp32, 1.3e-6 else.
 /// Above 20 it is x to the last bit.
 template <class T>
 __device__ __forceinline__ float softplus(float x) {
-  const float e = exp2_fast(-fabsf(x) * kLog2E);
+  const float e = fast_exp2(-fabsf(x) * kLog2E);
   float P;
   if constexpr (std::is_same_v<T, float>) {
     P = fmaf(e, 0.00523269411f, -0.0295052373f);
@@ -87,34 +61,28 @@ __device__ __forceinline__ int pinned(int x) {
   return x;
 }
 
-/// Neighbouring channels of one token.
-template <class T, int kChannels>
-struct alignas(sizeof(T) * kChannels) Pack {
-  T value[kChannels];
-};
-
-/// Walks over the tokens of a row, a group at a time.
+/// The tokens of a row, at the lane's first channel.
 template <class T>
-class TokenCursor {
+class TokenRow {
  public:
-  /// Starts at `token`, which need not exist.
   template <class R>
-  __device__ __forceinline__ TokenCursor(const R& rows, int64_t row, int64_t channel, int token)
-      : stride_(static_cast<int64_t>(rows.token_stride * sizeof(T))),
-        at_(reinterpret_cast<const char*>(rows.data + row * rows.batch_stride + channel) + token * stride_) {}
-  __device__ __forceinline__ T* here() const { return ahead(0); }
-  __device__ __forceinline__ T* ahead(int tokens) const {
-    return const_cast<T*>(reinterpret_cast<const T*>(at_ + tokens * stride_));
+  __device__ __forceinline__ TokenRow(const R& rows, int64_t row, int64_t channel)
+      : stride_(static_cast<int>(rows.token_stride)),
+        begin_(reinterpret_cast<const char*>(rows.data + row * rows.batch_stride + channel)) {}
+  /// `token` need not exist.
+  __device__ __forceinline__ T* at(int token) const {
+    int64_t offset;  // one instruction with the addition; the compiler would multiply 64 by 64 bits
+    asm("mul.wide.s32 %0, %1, %2;" : "=l"(offset) : "r"(token * static_cast<int>(sizeof(T))), "r"(stride_));
+    return const_cast<T*>(reinterpret_cast<const T*>(begin_ + offset));
   }
-  __device__ __forceinline__ void move(int tokens) { at_ += tokens * stride_; }
 
  private:
-  int64_t stride_;  // bytes
-  const char* at_;
+  int stride_;
+  const char* begin_;
 };
 
-/// The same as loaded: 16-bit pairs stay in one register until they are used, since taking them apart would
-/// wait for the load.
+/// Neighbouring channels of one token as loaded: 16-bit pairs stay in one register until they are used, since
+/// taking them apart would wait for the load.
 template <class T, int kChannels, bool kVector>
 class RawPack {
  public:
@@ -134,6 +102,15 @@ class RawPack {
           word_[c] = exists && c < count ? __ldg(from + c) : 0.f;
       }
     }
+  }
+  /// The same where it stands: the compiler would move the load behind the work that hides it.
+  __device__ __forceinline__ void load_here(const T* from, bool exists, int count) {
+    if constexpr (kPairs)
+      asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; mov.u32 %0, 0; @p ld.global.nc.b32 %0, [%1]; }"
+                   : "=r"(word_[0])
+                   : "l"(from), "r"(static_cast<int>(exists)));
+    else
+      load(from, exists, count);
   }
   /// From shared memory.
   __device__ __forceinline__ void read(const float* from) {
@@ -162,15 +139,13 @@ class RawPack {
 
 template <bool kVector, int kChannels, class T>
 __device__ __forceinline__ void store_pack(T* to, const float (&values)[kChannels], bool exists, int count) {
-  Pack<T, kChannels> pack;
-#pragma unroll
-  for (int c = 0; c < kChannels; ++c) pack.value[c] = from_float<T>(values[c]);
+  const DevicePack<T, kChannels> pack = pack_floats<T>(values);
   if constexpr (kVector) {
-    if (exists) *reinterpret_cast<Pack<T, kChannels>*>(to) = pack;
+    if (exists) *reinterpret_cast<DevicePack<T, kChannels>*>(to) = pack;
   } else {
 #pragma unroll
     for (int c = 0; c < kChannels; ++c)
-      if (exists && c < count) to[c] = pack.value[c];
+      if (exists && c < count) to[c] = pack.values[c];
   }
 }
 
@@ -190,34 +165,41 @@ __device__ __forceinline__ void wait_copies() {
 }
 
 /// 16 bytes at once, whatever the compiler would rather do.
-__device__ __forceinline__ void store_four(float* to, float a, float b, float c, float d) {
-  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(a), "f"(b), "f"(c), "f"(d)
+__device__ __forceinline__ void store_four(float* to, const float (&v)[4]) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v[0]), "f"(v[1]), "f"(v[2]),
+               "f"(v[3])
                : "memory");
 }
+template <class T>
+__device__ __forceinline__ void store_four(T* to, const float (&v)[4]) {
+  store_floats(to, v);
+}
 
-/// The lane's states of its channels in a (…, D, N) tensor of fp32.
+/// The lane's states of its channels in a (…, D, N) tensor.
 template <class Shape>
 struct StatePlace {
+  using States = float[Shape::kChannels][Shape::kStates];
   int64_t first;  // of the lane's first channel and state within (D, N)
   int states;     // N
   int channels;   // of the lane, existing
   int remaining;  // states from the lane's first to N
-  bool vector;    // rows of N are aligned to 16 bytes
+  bool vector;    // four states may be accessed at once
 
-  __device__ __forceinline__ void load(const float* from,
-                                       float (&to)[Shape::kChannels][Shape::kStates]) const {
-    visit([&](int c, int n, int64_t at) { to[c][n] = from[at]; },
+  template <class T>
+  __device__ __forceinline__ void load(const T* from, States& to) const {
+    visit([&](int c, int n, int64_t at) { to[c][n] = to_float(from[at]); },
           [&](int c, int n, int64_t at) {
-            const float4 v = *reinterpret_cast<const float4*>(from + at);
-            to[c][n] = v.x, to[c][n + 1] = v.y, to[c][n + 2] = v.z, to[c][n + 3] = v.w;
+            float four[4];
+            load_floats(from + at, four);
+            to[c][n] = four[0], to[c][n + 1] = four[1], to[c][n + 2] = four[2], to[c][n + 3] = four[3];
           },
           [&](int c, int n) { to[c][n] = 0.f; });
   }
-  __device__ __forceinline__ void store(float* to,
-                                        const float (&from)[Shape::kChannels][Shape::kStates]) const {
-    visit([&](int c, int n, int64_t at) { to[at] = from[c][n]; },
+  template <class T>
+  __device__ __forceinline__ void store(T* to, const States& from) const {
+    visit([&](int c, int n, int64_t at) { to[at] = from_float<T>(from[c][n]); },
           [&](int c, int n, int64_t at) {
-            store_four(to + at, from[c][n], from[c][n + 1], from[c][n + 2], from[c][n + 3]);
+            store_four(to + at, {from[c][n], from[c][n + 1], from[c][n + 2], from[c][n + 3]});
           },
           [](int, int) {});
   }
@@ -265,13 +247,14 @@ struct Place {
   int row, segment, group, block, channels;
   int64_t channel;  // the lane's first
 
+  /// `index`: which of the blocks of a segment.
   template <class P>
-  __device__ __forceinline__ Place(const P& p, const ScanGrid& grid) {
+  __device__ __forceinline__ Place(const P& p, const ScanGrid& grid, int index, int of_segment)
+      : segment(of_segment) {
     lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     q = pinned(lane % Shape::kLanes), column = lane / Shape::kLanes;
-    block = blockIdx.x % grid.channel_blocks;
-    row = grid.first_row + blockIdx.x / grid.channel_blocks;
-    segment = blockIdx.y;
+    block = index % grid.channel_blocks;
+    row = grid.first_row + index / grid.channel_blocks;
     group = block / grid.blocks_per_group;
     const int64_t per_group = p.channels / p.groups;
     const int64_t within =
@@ -282,6 +265,10 @@ struct Place {
     if (channels == 0) channel = 0;  // any address that exists
   }
 
+  /// Which of all rows' segments.
+  __device__ __forceinline__ int64_t part(const ScanGrid& grid) const {
+    return static_cast<int64_t>(row) * grid.segments + segment;
+  }
   template <class P>
   __device__ __forceinline__ StatePlace<Shape> states(const P& p, const ScanGrid& grid) const {
     const int N = static_cast<int>(p.states);
@@ -289,8 +276,21 @@ struct Place {
   }
 };
 
-/// B or C of one tile of tokens, fp32, padded with zeros: shared memory [token][copy][kPadded] at `to`,
-/// tokens `pitch` apart. In copy m, place i holds the state i ^ m. All threads of the block take part.
+/// Neighbouring states of one token as fp32: in copy m, place i holds the state i ^ m.
+template <int kCopies, int kPadded, class T, int kWidth>
+__device__ __forceinline__ void write_copies(float* to, const DevicePack<T, kWidth>& pack) {
+  float v[kWidth];
+  unpack(pack, v);
+#pragma unroll
+  for (int j = 0; j < kWidth; j += 4)
+#pragma unroll
+    for (int m = 0; m < kCopies; ++m)
+      *reinterpret_cast<float4*>(to + m * kPadded + j) =
+          make_float4(v[j + m], v[j + (1 ^ m)], v[j + (2 ^ m)], v[j + (3 ^ m)]);
+}
+
+/// B or C of one tile of tokens, padded with zeros: shared memory [token][copy][kPadded] at `to`, tokens
+/// `pitch` apart. All threads of the block take part.
 template <class Shape, int kCopies, class T>
 __device__ __forceinline__ void fill_tile(float* to, int pitch, const Rows<const T>& rows, int64_t row,
                                           int64_t first, int states, int token, int length, bool vector) {
@@ -300,17 +300,10 @@ __device__ __forceinline__ void fill_tile(float* to, int pitch, const Rows<const
     constexpr int kVectors = Shape::kPadded / kWidth;
     for (int i = threadIdx.x; i < kTile * kVectors; i += blockDim.x) {
       const int t = i / kVectors, n = i % kVectors * kWidth;
-      Pack<T, kWidth> pack{};
+      DevicePack<T, kWidth> pack{};
       if (token + t < length)
-        pack = *reinterpret_cast<const Pack<T, kWidth>*>(
-            from + static_cast<int64_t>(token + t) * rows.token_stride + n);
-#pragma unroll
-      for (int j = 0; j < kWidth; j += 4)
-#pragma unroll
-        for (int m = 0; m < kCopies; ++m)
-          *reinterpret_cast<float4*>(to + t * pitch + m * Shape::kPadded + n + j) =
-              make_float4(to_float(pack.value[j + m]), to_float(pack.value[j + (1 ^ m)]),
-                          to_float(pack.value[j + (2 ^ m)]), to_float(pack.value[j + (3 ^ m)]));
+        pack = load_pack<kWidth>(from + static_cast<int64_t>(token + t) * rows.token_stride + n);
+      write_copies<kCopies, Shape::kPadded>(to + t * pitch + n, pack);
     }
   } else {
     for (int i = threadIdx.x; i < kTile * Shape::kPadded; i += blockDim.x) {
@@ -352,14 +345,7 @@ struct TileStage {
     for (int i = threadIdx.x; i < 2 * kTile * kVectors; i += blockDim.x) {
       const int t = i / kVectors % kTile, n = i % kVectors * kWidth;
       float* const to = (i < kTile * kVectors ? to_B : to_C) + t * pitch + n;
-      const Pack<T, kWidth> pack = *reinterpret_cast<const Pack<T, kWidth>*>(stage + i * 4);
-#pragma unroll
-      for (int j = 0; j < kWidth; j += 4)
-#pragma unroll
-        for (int m = 0; m < kCopies; ++m)
-          *reinterpret_cast<float4*>(to + m * Shape::kPadded + j) =
-              make_float4(to_float(pack.value[j + m]), to_float(pack.value[j + (1 ^ m)]),
-                          to_float(pack.value[j + (2 ^ m)]), to_float(pack.value[j + (3 ^ m)]));
+      write_copies<kCopies, Shape::kPadded>(to, load_pack<kWidth>(reinterpret_cast<const T*>(stage + i * 4)));
     }
   }
 };

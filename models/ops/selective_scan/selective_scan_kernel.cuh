@@ -22,8 +22,7 @@ namespace exactmamba::ops::scan {
 /// that a warp writes four of them without bank conflicts.
 template <class Shape, int kValues>
 struct ExchangeLayout {
-  static constexpr int kPad =
-      Shape::kLanes == 4 && Shape::kChannels == 2 ? (kValues == 4 ? 2 : 4) : 0;  // columns
+  static constexpr int kPad = Shape::kLanes == 4 && Shape::kChannels == 2 ? 2 : 0;  // columns
   static constexpr int kToken = (Shape::kColumns + kPad) * kValues, kGroupSize = kGroup * kToken;
 };
 
@@ -81,7 +80,7 @@ __global__ void __launch_bounds__(128, kBlocks)
   using Exchange = typename Memory::Exchange;
   extern __shared__ __align__(16) float shared[];
 
-  const Place<Shape> place(p, grid);
+  const Place<Shape> place(p, grid, blockIdx.x, blockIdx.y);
   const StatePlace<Shape> state_place = place.states(p, grid);
   const int length = static_cast<int>(p.length), N = static_cast<int>(p.states), q = place.q;
   const int tiles = (length + kTile - 1) / kTile;
@@ -98,10 +97,9 @@ __global__ void __launch_bounds__(128, kBlocks)
   const int has_z = pinned(p.z.data != nullptr);
 
   const int begin_token = first_tile * kTile;
-  TokenCursor<const T> u_at(p.u, place.row, place.channel, begin_token + q),
-      delta_at(p.delta, place.row, place.channel, begin_token + q),
-      z_at(p.z, place.row, place.channel, begin_token + q);
-  TokenCursor<T> out_at(p.out, place.row, place.channel, begin_token + q - kGroup);
+  TokenRow<const T> u_row(p.u, place.row, place.channel), delta_row(p.delta, place.row, place.channel),
+      z_row(p.z, place.row, place.channel);
+  TokenRow<T> out_row(p.out, place.row, place.channel);
   float exponent[kChannels][kStates], state[kChannels][kStates] = {}, skip[kChannels], bias[kChannels];
   load_exponents(state_place, p.A, exponent);
   load_channels(p.D, place.channel, place.channels, skip);
@@ -109,8 +107,7 @@ __global__ void __launch_bounds__(128, kBlocks)
 
   SequenceStarts starts(p, place.row, first_tile * kTile);
   if (carry)
-    state_place.load(carry + (static_cast<int64_t>(place.row) * grid.segments + place.segment) * state_size,
-                     state);
+    state_place.load(carry + place.part(grid) * state_size, state);
   else if (p.initial_state)
     state_place.load(p.initial_state + (p.cu_seqlens ? starts.next - 1 : place.row) * state_size, state);
 
@@ -121,11 +118,10 @@ __global__ void __launch_bounds__(128, kBlocks)
   Loads loads_of(behind_warps + pinned(place.warp * Loads::kFloats), place.lane);
   typename Loads::Raw raw_u[2], raw_z[2];  // of the group in work and of the next
   const auto load_group = [&](int slot, int t) {
-    loads_of.start(slot, 0, delta_at.here(), t < end_token, place.channels);
-    loads_of.start(slot, 1, u_at.here(), t < end_token, place.channels);
-    loads_of.start(slot, 2, z_at.here(), t < z_end_token, place.channels);
+    loads_of.start(slot, 0, delta_row.at(t), t < end_token, place.channels);
+    loads_of.start(slot, 1, u_row.at(t), t < end_token, place.channels);
+    loads_of.start(slot, 2, z_row.at(t), t < z_end_token, place.channels);
     loads_of.commit();
-    delta_at.move(kGroup), u_at.move(kGroup), z_at.move(kGroup);
   };
   const auto prepare_group = [&](int slot, int t) {
     float delta[kChannels], weight[kChannels];
@@ -158,7 +154,7 @@ __global__ void __launch_bounds__(128, kBlocks)
       y[c] = 0.f;
 #pragma unroll
       for (int n = 0; n < kStates; ++n) {
-        state[c][n] = fmaf(exp2_fast(delta[c] * exponent[c][n]), state[c][n], weight[c] * B[n]);
+        state[c][n] = fmaf(fast_exp2(delta[c] * exponent[c][n]), state[c][n], weight[c] * B[n]);
         y[c] = fmaf(state[c][n], C[n], y[c]);
       }
     }
@@ -190,10 +186,9 @@ __global__ void __launch_bounds__(128, kBlocks)
     for (int c = 0; c < kChannels; ++c) {
       const float sum = sum_to_tokens<Shape>(y[0][c], y[1][c], y[2][c], y[3][c], q);
       const float z = raw_z[slot & 1][c];
-      out[c] = fmaf(skip[c], raw_u[slot & 1][c], sum) * (has_z ? z * sigmoid(z) : 1.f);
+      out[c] = fmaf(skip[c], raw_u[slot & 1][c], sum) * (has_z ? z * fast_sigmoid(z) : 1.f);
     }
-    store_pack<kVector, kChannels>(out_at.here(), out, t >= begin_token && t < end_token, place.channels);
-    out_at.move(kGroup);
+    store_pack<kVector, kChannels>(out_row.at(t), out, t >= begin_token && t < end_token, place.channels);
   };
   const auto scan_group = [&](int slot, const float* coefficients, int offset, auto broken) {
     if constexpr (Loads::kAsync) load_group((slot + 3) & 3, token + 3 * kGroup);
@@ -277,7 +272,7 @@ __global__ void __launch_bounds__(128)
   using Exchange = typename Memory::Exchange;
   extern __shared__ __align__(16) float shared[];
 
-  const Place<Shape> place(p, grid);
+  const Place<Shape> place(p, grid, blockIdx.x, blockIdx.y);
   const StatePlace<Shape> state_place = place.states(p, grid);
   const int length = static_cast<int>(p.length), N = static_cast<int>(p.states), q = place.q;
   const int tiles = (length + kTile - 1) / kTile;
@@ -296,10 +291,8 @@ __global__ void __launch_bounds__(128)
   const auto token_of = [&](int index) {  // of the groups in the order of the walk
     return (kReverse ? first_tile * kGroups + groups - 1 - index : first_tile * kGroups + index) * kGroup;
   };
-  const int begin_token = token_of(0) + q;
-  TokenCursor<const T> delta_at(p.delta, place.row, place.channel, begin_token),
-      input_at(kReverse ? p.grad_out : p.u, place.row, place.channel, begin_token),
-      z_at(p.z, place.row, place.channel, begin_token);
+  TokenRow<const T> delta_row(p.delta, place.row, place.channel),
+      input_row(kReverse ? p.grad_out : p.u, place.row, place.channel), z_row(p.z, place.row, place.channel);
   const Rows<const T>& matrix = kReverse ? p.C : p.B;
   float exponent[kChannels][kStates], state[kChannels][kStates] = {}, bias[kChannels],
                                       elapsed[kChannels] = {};
@@ -325,12 +318,10 @@ __global__ void __launch_bounds__(128)
                  place.lane);
   const auto load_group = [&](int slot, int index) {
     const int t = index < groups ? token_of(index) + q : length;
-    loads_of.start(slot, 0, delta_at.here(), t < end_token, place.channels);
-    loads_of.start(slot, 1, input_at.here(), t < end_token, place.channels);
-    if constexpr (kReverse) loads_of.start(slot, 2, z_at.here(), t < z_end_token, place.channels);
+    loads_of.start(slot, 0, delta_row.at(t), t < end_token, place.channels);
+    loads_of.start(slot, 1, input_row.at(t), t < end_token, place.channels);
+    if constexpr (kReverse) loads_of.start(slot, 2, z_row.at(t), t < z_end_token, place.channels);
     loads_of.commit();
-    constexpr int kStep = kReverse ? -kGroup : kGroup;
-    delta_at.move(kStep), input_at.move(kStep), z_at.move(kStep);
   };
   const auto prepare_group = [&](int slot, int index) {
     float delta[kChannels], weight[kChannels];
@@ -344,7 +335,7 @@ __global__ void __launch_bounds__(128)
       delta[c] = token_of(index) + q < end_token ? (p.delta_softplus ? smooth : biased) : 0.f;
       if constexpr (kReverse) {
         const float z = raw_z[c];
-        weight[c] = p.z.data ? input * (z * sigmoid(z)) : input;
+        weight[c] = p.z.data ? input * (z * fast_sigmoid(z)) : input;
       } else {
         weight[c] = delta[c] * input;
       }
@@ -364,7 +355,7 @@ __global__ void __launch_bounds__(128)
       elapsed[c] += delta[c];
 #pragma unroll
       for (int n = 0; n < kStates; ++n) {
-        const float decay = exp2_fast(delta[c] * exponent[c][n]);
+        const float decay = fast_exp2(delta[c] * exponent[c][n]);
         state[c][n] = kReverse ? decay * fmaf(weight[c], column[n], state[c][n])
                                : fmaf(decay, state[c][n], weight[c] * column[n]);
       }
@@ -408,12 +399,12 @@ __global__ void __launch_bounds__(128)
     }
     if (index + 1 < end_tile - first_tile) fill(kReverse ? tile - 1 : tile + 1);
   }
-  const int64_t at = (static_cast<int64_t>(place.row) * grid.segments + place.segment) * state_size;
+  const int64_t at = place.part(grid) * state_size;
   state_place.store(states + at, state);
 #pragma unroll
   for (int c = 0; c < kChannels; ++c)
 #pragma unroll
-    for (int n = 0; n < kStates; ++n) state[c][n] = reset ? 0.f : exp2_fast(elapsed[c] * exponent[c][n]);
+    for (int n = 0; n < kStates; ++n) state[c][n] = reset ? 0.f : fast_exp2(elapsed[c] * exponent[c][n]);
   state_place.store(decays + at, state);
 }
 
@@ -473,7 +464,7 @@ __global__ void step_kernel(const __grid_constant__ SelectiveScanCudaParams<T> p
   float* after = p.last_state + (row * p.channels + channel) * p.states;
   float y = 0.f;
   for (int n = q; n < p.states; n += kLanes) {
-    const float state = fmaf(exp2_fast(delta * (A[n] * kLog2E)), before[n], delta * u * to_float(B[n]));
+    const float state = fmaf(fast_exp2(delta * (A[n] * kLog2E)), before[n], delta * u * to_float(B[n]));
     after[n] = state;
     y = fmaf(state, to_float(C[n]), y);
   }
@@ -483,7 +474,7 @@ __global__ void step_kernel(const __grid_constant__ SelectiveScanCudaParams<T> p
     float value = y + (p.D ? p.D[channel] * u : 0.f);
     if (p.z.data) {
       const float z = to_float(p.z.data[row * p.z.batch_stride + channel]);
-      value *= z * sigmoid(z);
+      value *= z * fast_sigmoid(z);
     }
     p.out.data[row * p.out.batch_stride + channel] = from_float<T>(value);
   }
@@ -543,14 +534,18 @@ ScanGrid grid_of(const SelectiveScanCudaParams<T>& p, int warps) {
   return grid;
 }
 
+/// Cuts rows into segments of whole tiles, as equal as can be.
+inline void cut(ScanGrid& grid, int64_t segments) {
+  const int tiles = grid.segment_tiles;
+  grid.segment_tiles = static_cast<int>((tiles + segments - 1) / segments);
+  grid.segments = (tiles + grid.segment_tiles - 1) / grid.segment_tiles;
+}
+
 /// Cuts rows into segments where whole rows would leave most of the device idle. A cut costs a second walk,
 /// so it must at least double the number of blocks at work; a segment has at least two tiles.
 inline void cut_into_segments(ScanGrid& grid, int64_t blocks, int64_t wanted) {
-  const int tiles = grid.segment_tiles;
-  const int64_t cuts = std::min<int64_t>(wanted / blocks, tiles / 2);
-  if (cuts < 3) return;
-  grid.segment_tiles = static_cast<int>((tiles + cuts - 1) / cuts);
-  grid.segments = (tiles + grid.segment_tiles - 1) / grid.segment_tiles;
+  const int64_t cuts = std::min<int64_t>(wanted / blocks, grid.segment_tiles / 2);
+  if (cuts >= 3) cut(grid, cuts);
 }
 
 template <class T>
@@ -558,7 +553,7 @@ bool valid(const SelectiveScanCudaParams<T>& p) {
   const auto fit = [](const auto&... rows) { return (fits_int(rows) && ...); };
   return fit(p.u, p.delta, p.z, p.B, p.C, p.out, p.grad_out, p.grad_u, p.grad_delta, p.grad_z) &&
          p.states >= 1 && p.states <= 256 && p.groups >= 1 && p.channels % p.groups == 0 &&
-         p.length < (int64_t{1} << 30);
+         p.length < (int64_t{1} << 28);
 }
 
 template <class Kernel>
