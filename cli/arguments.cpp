@@ -12,10 +12,12 @@
 #include "cli/commands.h"
 #include "cli/completion.h"
 #include "cli/output.h"
+#include "core/device.h"
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/nearest.h"
+#include "models/placement.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -111,6 +113,25 @@ void add_model(CLI::App& command, ModelArguments& model) {
   add_tokens(command, model.tokens);
   command.add_option("--dtype", model.dtype, "float32 (default) or float64")
       ->check(CLI::IsMember(core::choices_of(core::kComputeDtypeNames)));
+  command
+      .add_option("--device", model.device,
+                  "auto (default): a GPU if there is one and --dtype is float32; cpu or cuda")
+      ->check(CLI::IsMember(core::choices_of(core::kDeviceNames)));
+  command
+      .add_option(
+          "--compute-dtype", model.compute_dtype,
+          "What a GPU multiplies and keeps activations in: float32 (default), tf32, bfloat16 or float16")
+      ->check(CLI::IsMember(core::choices_of(models::kGpuComputeNames)));
+}
+
+/// Of commands that have no kernels for a GPU.
+void add_cpu(CLI::App& command) {
+  command
+      .add_option_function<std::string>(
+          "--device", [](const std::string&) {}, "cpu or auto: the CPU")
+      ->check([](const std::string& name) {
+        return name == "cpu" || name == "auto" ? "" : "this command computes on the CPU only";
+      });
 }
 
 /// A command that trains the models of a recipe in run.output.
@@ -158,6 +179,7 @@ void add_decompose(Declaration& program) {
   command.get_option("recipe")->description("Recipe in TOML, or a model folder");
   add_tokens(command, arguments.model.tokens);
   add_cu_seqlens(command, arguments.model.tokens);
+  add_cpu(command);
   command.add_option(
       "--targets", arguments.targets,
       "Whose logit alti_logit splits at each position: predicted (default), next, or token ids");
@@ -175,6 +197,7 @@ void add_evaluate(Declaration& program) {
   auto& [command, arguments] = subcommand;
   add_recipe(command, arguments.recipe, true);
   command.add_option("--model", arguments.model, "Model folder to measure instead");
+  add_cpu(command);
 }
 
 void add_report(Declaration& program) {
@@ -234,6 +257,10 @@ void add_generate(Declaration& program) {
       ->check(CLI::Range(1, 1 << 30));
   command.add_option("--stop", arguments.stop, "Token id that ends the text; -1: none")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
+  command.add_flag(
+      "--bfloat16-states", arguments.bfloat16_states,
+      "On a GPU: keep the scan's states in bfloat16 instead of float32, which is faster for large "
+      "Mamba-2 models");
 }
 
 void add_forward(Declaration& program) {

@@ -43,8 +43,10 @@ struct ModelArguments {
   CommonArguments common;
   std::string model;
   TokenArguments tokens;
-  std::string dtype = "float32";  // "float32" | "float64"
-  std::string output;             // "-": stdout
+  std::string dtype = "float32";          // "float32" | "float64"
+  std::string device = "auto";            // core::kDeviceNames
+  std::string compute_dtype = "float32";  // models::kGpuComputeNames
+  std::string output;                     // "-": stdout
   bool overwrite = false;
 };
 
@@ -91,6 +93,7 @@ struct GenerateArguments {
   ModelArguments model;
   int64_t max_new_tokens = 100;
   std::optional<int64_t> stop;  // -1: none; unset: the tokenizer's end token, or the model's
+  bool bfloat16_states = false;
 };
 void generate(const GenerateArguments& arguments);
 

@@ -1,6 +1,8 @@
 #include "models/generation.h"
 
+#include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/index_select.h>
@@ -9,90 +11,148 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "models/token_graph.h"
 
 namespace exactmamba::models {
 namespace {
 
-/// The most likely token of every row, pad rows left out.
-std::vector<int64_t> most_likely(const at::Tensor& logits, int64_t vocab_size) {
+/// The most likely token of every row, pad rows left out; −1 where a logit is not finite.
+at::Tensor most_likely(const at::Tensor& logits, int64_t vocab_size) {
   const at::Tensor real = logits.narrow(1, 0, vocab_size);
-  core::require<core::NumericalError>(
-      real.isfinite().all().item<bool>(),
-      "generation: the model's logits are not finite (infinity or NaN): its weights overflow in {}",
-      core::dtype_text(real.scalar_type()));
-  const at::Tensor ids = real.argmax(1).cpu();
-  const int64_t* first = ids.const_data_ptr<int64_t>();
-  return {first, first + ids.numel()};
+  return real.argmax(1).masked_fill_(real.isfinite().all(1).logical_not_(), -1).cpu();
 }
+
+at::Tensor prefill(const MambaLM& model, const std::vector<std::vector<int64_t>>& prompts, State& state) {
+  std::vector<int64_t> ids;
+  std::vector<int32_t> boundaries = {0};
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    core::require(!prompts[i].empty(), "generation: prompt {} is empty; give at least one token", i);
+    ids.insert(ids.end(), prompts[i].begin(), prompts[i].end());
+    boundaries.push_back(static_cast<int32_t>(ids.size()));
+  }
+  return model.prefill(at::tensor(ids, at::kLong).unsqueeze(0), state, at::tensor(boundaries, at::kInt));
+}
+
+/// Sequences that go on together: their states and last tokens.
+class Sequences {
+ public:
+  Sequences(const MambaLM& model, const std::vector<std::vector<int64_t>>& prompts,
+            at::ScalarType state_dtype)
+      : model_(model),
+        state_dtype_(state_dtype),
+        state_(model.initial_state(static_cast<int64_t>(prompts.size()))) {
+    tokens_ = most_likely(prefill(model, prompts, state_), model.config().vocab_size);
+  }
+
+  /// (rows) on the CPU.
+  const at::Tensor& tokens() const { return tokens_; }
+
+  /// Tokens (steps, rows) on the CPU of the next steps, of which there are at most `most`.
+  at::Tensor run(int64_t most) {
+    if (!TokenGraph::supports(model_)) {
+      tokens_ = most_likely(model_.step(tokens_, state_), model_.config().vocab_size);
+      return tokens_.unsqueeze(0);
+    }
+    if (!graph_) graph_.emplace(model_, std::move(state_), tokens_, state_dtype_);
+    const at::Tensor steps = graph_->run(std::min(most, TokenGraph::kMostSteps));
+    tokens_ = steps[-1];
+    return steps;
+  }
+
+  /// Whether leaving out rows that have ended is worth it: a graph is made for a number of rows.
+  bool should_shrink(size_t rows, size_t ended) const { return graph_ ? 2 * ended >= rows : ended > 0; }
+
+  void keep(const std::vector<int64_t>& rows) {
+    const at::Tensor kept = at::tensor(rows, at::kLong), there = kept.to(model_.placement().device);
+    if (graph_) state_ = graph_->state();
+    graph_.reset();
+    for (at::Tensor& conv : state_.conv) conv = conv.index_select(0, there);
+    for (at::Tensor& ssm : state_.ssm) ssm = ssm.index_select(0, there);
+    tokens_ = tokens_.index_select(0, kept);
+  }
+
+ private:
+  const MambaLM& model_;
+  at::ScalarType state_dtype_;
+  State state_;  // empty while a graph has it
+  at::Tensor tokens_;
+  std::optional<TokenGraph> graph_;
+};
 
 class Generator {
  public:
   Generator(const MambaLM& model, const GenerationOptions& options, const TokenCallback& on_token,
-            size_t prompts)
+            const std::vector<std::vector<int64_t>>& prompts)
       : model_(model),
         options_(options),
         on_token_(on_token),
-        state_(model.initial_state(static_cast<int64_t>(prompts))),
-        active_(prompts),
-        results_(prompts) {
-    std::iota(active_.begin(), active_.end(), size_t{0});
+        sequences_(model, prompts, state_dtype(model, options)),
+        prompts_(prompts.size()),
+        has_ended_(prompts.size()),
+        results_(prompts.size()) {
+    std::iota(prompts_.begin(), prompts_.end(), size_t{0});
   }
 
-  std::vector<std::vector<int64_t>> run(const std::vector<std::vector<int64_t>>& prompts) {
-    at::Tensor logits = prefill(prompts);
-    for (int64_t made = 1;; ++made) {
-      std::vector<int64_t> tokens = most_likely(logits, model_.config().vocab_size);
-      emit(tokens);
-      if (made == options_.max_new_tokens) break;
-      drop_finished(tokens);
-      if (active_.empty()) break;
-      logits = model_.step(at::tensor(tokens, at::kLong), state_);
+  std::vector<std::vector<int64_t>> run() {
+    take(sequences_.tokens());
+    int64_t made = 1;
+    while (made < options_.max_new_tokens && drop_ended()) {
+      const at::Tensor steps = sequences_.run(options_.max_new_tokens - made);
+      for (int64_t step = 0; step < steps.size(0); ++step) take(steps[step]);
+      made += steps.size(0);
     }
     return std::move(results_);
   }
 
  private:
-  at::Tensor prefill(const std::vector<std::vector<int64_t>>& prompts) {
-    std::vector<int64_t> ids;
-    std::vector<int32_t> boundaries = {0};
-    for (size_t i = 0; i < prompts.size(); ++i) {
-      core::require(!prompts[i].empty(), "generation: prompt {} is empty; give at least one token", i);
-      ids.insert(ids.end(), prompts[i].begin(), prompts[i].end());
-      boundaries.push_back(static_cast<int32_t>(ids.size()));
-    }
-    return model_.prefill(at::tensor(ids, at::kLong).unsqueeze(0), state_, at::tensor(boundaries, at::kInt));
+  static at::ScalarType state_dtype(const MambaLM& model, const GenerationOptions& options) {
+    core::require(
+        !options.bfloat16_states || TokenGraph::supports(model),
+        "generation: states in bfloat16 are for models on a GPU, of sizes that its fused steps know; "
+        "leave them in {}",
+        core::dtype_text(model.placement().dtype));
+    return options.bfloat16_states ? at::kBFloat16 : model.placement().dtype;
   }
 
-  void emit(const std::vector<int64_t>& tokens) {
-    for (size_t i = 0; i < active_.size(); ++i) {
-      results_[active_[i]].push_back(tokens[i]);
-      if (on_token_) on_token_(active_[i], tokens[i]);
+  /// One token of every row; those that have ended get none any more.
+  void take(const at::Tensor& tokens) {
+    const int64_t* token = tokens.const_data_ptr<int64_t>();
+    for (size_t row = 0; row < prompts_.size(); ++row) {
+      if (has_ended_[row]) continue;
+      core::require<core::NumericalError>(
+          token[row] >= 0,
+          "generation: the model's logits are not finite (infinity or NaN): its weights overflow in {}",
+          core::dtype_text(model_.placement().compute_dtype));
+      results_[prompts_[row]].push_back(token[row]);
+      if (on_token_) on_token_(prompts_[row], token[row]);
+      has_ended_[row] = token[row] == options_.stop_token;
     }
   }
 
-  /// Sequences that met the stop token leave the batch, their state with them.
-  void drop_finished(std::vector<int64_t>& tokens) {
-    std::vector<int64_t> kept_rows, kept_tokens;
-    std::vector<size_t> kept_active;
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      if (tokens[i] == options_.stop_token) continue;
-      kept_rows.push_back(static_cast<int64_t>(i));
-      kept_tokens.push_back(tokens[i]);
-      kept_active.push_back(active_[i]);
+  /// Whether any are left.
+  bool drop_ended() {
+    const auto ended = static_cast<size_t>(std::count(has_ended_.begin(), has_ended_.end(), true));
+    if (ended == has_ended_.size()) return false;
+    if (!sequences_.should_shrink(has_ended_.size(), ended)) return true;
+    std::vector<int64_t> rows;
+    std::vector<size_t> prompts;
+    for (size_t row = 0; row < has_ended_.size(); ++row) {
+      if (has_ended_[row]) continue;
+      rows.push_back(static_cast<int64_t>(row));
+      prompts.push_back(prompts_[row]);
     }
-    if (kept_rows.size() == tokens.size()) return;
-    const at::Tensor rows = at::tensor(kept_rows, at::kLong).to(model_.placement().device);
-    for (at::Tensor& conv : state_.conv) conv = conv.index_select(0, rows);
-    for (at::Tensor& ssm : state_.ssm) ssm = ssm.index_select(0, rows);
-    tokens = std::move(kept_tokens);
-    active_ = std::move(kept_active);
+    sequences_.keep(rows);
+    prompts_ = std::move(prompts);
+    has_ended_.assign(rows.size(), false);
+    return true;
   }
 
   const MambaLM& model_;
   const GenerationOptions& options_;
   const TokenCallback& on_token_;
-  State state_;
-  std::vector<size_t> active_;  // [row of the state] index of its prompt
+  Sequences sequences_;
+  std::vector<size_t> prompts_;  // [row] its prompt
+  std::vector<bool> has_ended_;  // [row]
   std::vector<std::vector<int64_t>> results_;
 };
 
@@ -105,7 +165,7 @@ std::vector<std::vector<int64_t>> generate(const MambaLM& model,
                 options.max_new_tokens);
   if (prompts.empty() || options.max_new_tokens == 0)
     return std::vector<std::vector<int64_t>>(prompts.size());
-  return Generator(model, options, on_token, prompts.size()).run(prompts);
+  return Generator(model, options, on_token, prompts).run();
 }
 
 }  // namespace exactmamba::models

@@ -1,5 +1,5 @@
 // Greedy generation: the most likely token of the true vocabulary again and again, by one-token steps with an
-// explicit state.
+// explicit state. On a GPU the steps are one CUDA graph (token_graph.h) and tokens arrive in groups.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,9 @@ namespace exactmamba::models {
 struct GenerationOptions {
   int64_t max_new_tokens = 100;
   int64_t stop_token = -1;  // ends a sequence and is part of the result; -1: none
+  /// On a GPU: half the memory for the scan's states, which is what large batches of Mamba-2 mostly read and
+  /// write; they lose digits at every token.
+  bool bfloat16_states = false;
 };
 
 /// Told of every token as it is made: the prompt's index and the token.

@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/contents.h"
+#include "cli/model_device.h"
 #include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
@@ -15,8 +16,9 @@ namespace exactmamba::cli {
 namespace {
 
 /// The weights are finite, but what is computed from them may be too large for the dtype.
-void refuse_overflow(const at::Tensor& values, const std::string& what, const ModelArguments& in) {
-  models::require_finite(values, fmt::format("{}: {} overflows in {}: element ", in.model, what, in.dtype));
+void refuse_overflow(const at::Tensor& values, const std::string& what, const std::string& folder,
+                     const std::string& dtype) {
+  models::require_finite(values, fmt::format("{}: {} overflows in {}: element ", folder, what, dtype));
 }
 
 std::string block_name(int64_t layer) {
@@ -32,26 +34,26 @@ void forward(const ForwardArguments& arguments) {
   refuse_inside_model(in.output, in.model);
   refuse_run_folder(in.model);
   const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
-  models::LoadOptions options;
-  options.dtype = core::dtype_from_name(in.dtype, "--dtype");
-  const models::MambaLM model = models::load_model(in.model, options);
+  const models::MambaLM model = load_model_on_device(in);
+  const std::string dtype = core::dtype_text(model.placement().compute_dtype);
 
   core::NamedTensors blocks;
   const auto visit = [&](int64_t layer, const at::Tensor& r) {
-    refuse_overflow(r, block_name(layer), in);
+    const at::Tensor block = r.to(at::kCPU, /*non_blocking=*/false, /*copy=*/arguments.blocks);
+    refuse_overflow(block, block_name(layer), in.model, dtype);
     if (arguments.blocks)
-      blocks.emplace_back(fmt::format("hidden.{}", layer + 1), r.clone());  // hidden.0: the embedding
+      blocks.emplace_back(fmt::format("hidden.{}", layer + 1), block);  // hidden.0: the embedding
   };
   core::NamedTensors result = {{"input_ids", tokens.input_ids}, {"cu_seqlens", tokens.cu_seqlens}};
-  result.emplace_back("logits", model.logits(tokens.input_ids, tokens.cu_seqlens, visit));
-  refuse_overflow(result.back().second, "logits", in);
+  result.emplace_back("logits", model.logits(tokens.input_ids, tokens.cu_seqlens, visit).cpu());
+  refuse_overflow(result.back().second, "logits", in.model, dtype);
   result.insert(result.end(), blocks.begin(), blocks.end());
   const std::string checksum = model.parameters().checksum();
-  save_tensors(in.output, in.overwrite, result, {{"model_checksum", checksum}, {"dtype", in.dtype}});
+  save_tensors(in.output, in.overwrite, result, {{"model_checksum", checksum}, {"dtype", dtype}});
   if (in.common.json)
     write_json_result({{"output", in.output},
                        {"model_checksum", checksum},
-                       {"dtype", in.dtype},
+                       {"dtype", dtype},
                        {"tensors", tensors_json(result)}});
 }
 

@@ -2,10 +2,10 @@
 #include <fmt/ranges.h>
 
 #include "cli/commands.h"
+#include "cli/model_device.h"
 #include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
-#include "core/dtype.h"
 #include "core/json.h"
 #include "models/checkpoint.h"
 #include "models/generation.h"
@@ -27,15 +27,14 @@ void generate(const GenerateArguments& arguments) {
   const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
   const bool text = in.tokens.ids.empty();
   const auto tokenizer = text ? tokenizer_from_name(in.tokens.tokenizer) : nullptr;
-  models::LoadOptions load;
-  load.dtype = core::dtype_from_name(in.dtype, "--dtype");
-  models::MambaLM model = models::load_model(in.model, load);
+  models::MambaLM model = load_model_on_device(in);
   fit_vocabulary(model, in.tokens);
 
   const int64_t* ids = tokens.input_ids.const_data_ptr<int64_t>();
   const std::vector<int64_t> prompt(ids, ids + tokens.input_ids.numel());
   const models::GenerationOptions options{arguments.max_new_tokens,
-                                          stop_token(arguments, tokenizer.get(), model.config())};
+                                          stop_token(arguments, tokenizer.get(), model.config()),
+                                          arguments.bfloat16_states};
   const std::vector<int64_t> added = models::generate(model, {prompt}, options).at(0);
 
   if (in.common.json) {

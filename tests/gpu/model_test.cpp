@@ -1,5 +1,5 @@
 // Whole models on the GPU: losses and gradients against double on the CPU, training runs against the CPU's,
-// generation against the forward pass.
+// steps against the forward pass.
 #include <cmath>
 
 #include <ATen/Context.h>
@@ -11,9 +11,8 @@
 #include <fmt/format.h>
 
 #include "core/distributed/communicator.h"
-#include "models/generation.h"
 #include "models/mamba_lm.h"
-#include "tests/gpu/place.h"
+#include "tests/gpu/models.h"
 #include "tests/support/files.h"
 #include "tests/support/random_model.h"
 #include "tests/train/tiny_training.h"
@@ -24,23 +23,6 @@ namespace {
 
 using models::Architecture;
 using models::MambaLM;
-using models::Placement;
-
-models::ModelConfig config_of(Architecture architecture, models::ActivationKind activation) {
-  models::ModelConfig config;
-  config.architecture = architecture;
-  config.vocab_size = 61;
-  config.vocab_rows = 64;
-  config.d_model = 64;
-  config.n_layer = 3;
-  config.d_state = architecture == Architecture::kMamba1 ? 16 : 128;
-  config.dt_rank = 4;
-  config.headdim = 64;
-  config.activation = {activation, 1.0};
-  return config;
-}
-
-Placement on_gpu(at::ScalarType compute) { return {at::kFloat, at::Device(at::kCUDA, 0), compute}; }
 
 data::Batch packed_batch() {
   return testing::random_batch(3, 151, 61, {0, 7, 8, 100, 151, 302, 303, 400}, 5);
@@ -66,15 +48,6 @@ double relative_distance(const Results& expected, const Results& found) {
   }
   return std::sqrt(difference / size);
 }
-
-struct Case {
-  Architecture architecture;
-  models::ActivationKind activation;
-};
-constexpr Case kCases[] = {{Architecture::kMamba1, models::ActivationKind::kSilu},
-                           {Architecture::kMamba1, models::ActivationKind::kIdentity},
-                           {Architecture::kMamba2, models::ActivationKind::kSilu},
-                           {Architecture::kMamba2, models::ActivationKind::kRelu}};
 
 TEST(GpuModel, LossesAndGradientsAreThoseOfTheCpu) {
   const data::Batch batch = packed_batch();
@@ -218,15 +191,6 @@ TEST(GpuModel, StepsGiveTheLogitsOfTheForwardPass) {
       logits = model.step(ids.select(1, t).contiguous(), state);
     }
   }
-}
-
-TEST(GpuModel, GeneratesWhatTheCpuGenerates) {
-  const MambaLM model = testing::random_model(config_of(Architecture::kMamba1, models::ActivationKind::kSilu),
-                                              at::kFloat, 0.3, 3);
-  const std::vector<std::vector<int64_t>> prompts = {{1, 2, 3}, {4}, {5, 6, 7, 8, 9, 10}};
-  const models::GenerationOptions options{20, -1};
-  EXPECT_EQ(models::generate(model.to(on_gpu(at::kFloat)), prompts, options),
-            models::generate(model, prompts, options));
 }
 
 }  // namespace

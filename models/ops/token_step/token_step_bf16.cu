@@ -1,0 +1,18 @@
+#include "models/ops/token_step/token_step_kernel.cuh"
+
+namespace exactmamba::ops {
+
+template int64_t step_out_parts<__nv_bfloat16>(int64_t, int64_t);
+template int64_t step_head_parts<__nv_bfloat16>(int64_t, int64_t);
+template cudaError_t launch_step_embed(const StepEmbed<__nv_bfloat16>&);
+template cudaError_t launch_step_in(const StepIn<__nv_bfloat16>&);
+template cudaError_t launch_step_rows(const StepRows<__nv_bfloat16>&);
+template cudaError_t launch_step_out(const StepOut<__nv_bfloat16>&);
+template cudaError_t launch_step_head(const StepHead<__nv_bfloat16>&);
+template cudaError_t launch_step_scan1(const StepScan1<__nv_bfloat16, float>&);
+template cudaError_t launch_step_scan1(const StepScan1<__nv_bfloat16, __nv_bfloat16>&);
+template cudaError_t launch_step_scan2(const StepScan2<__nv_bfloat16, float>&);
+template cudaError_t launch_step_scan2(const StepScan2<__nv_bfloat16, __nv_bfloat16>&);
+template cudaError_t launch_step_choose<__nv_bfloat16>(const StepChoose&);
+
+}  // namespace exactmamba::ops

@@ -1,0 +1,35 @@
+// Greedy generation on a GPU: one token of every sequence is a handful of fused kernels a layer
+// (ops/token_step), and all of them one CUDA graph, in which the chosen tokens are embedded again without the
+// host. States are those of State; what a product rounds to the compute dtype, and nothing else, is rounded.
+#pragma once
+
+#include <memory>
+
+#include "models/mamba_lm.h"
+
+namespace exactmamba::models {
+
+class TokenGraph {
+ public:
+  /// Tokens between two looks at them.
+  static constexpr int64_t kMostSteps = 16;
+
+  /// Whether the model is on a GPU and has sizes that the kernels know; MambaLM::step knows all.
+  static bool supports(const MambaLM& model);
+
+  /// Continues from `state`, which it takes over, with `tokens` (B). The scan's states are kept in
+  /// `state_dtype`, kFloat or kBFloat16. The model must not change in the meantime.
+  TokenGraph(const MambaLM& model, State state, const at::Tensor& tokens, at::ScalarType state_dtype);
+  ~TokenGraph();
+  TokenGraph(TokenGraph&&) noexcept;
+
+  /// The next `steps` tokens (steps, B) on the CPU, steps ≤ kMostSteps; −1 where a logit was not finite.
+  at::Tensor run(int64_t steps);
+  const State& state() const;
+
+ private:
+  class Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace exactmamba::models

@@ -1,0 +1,354 @@
+#include <string>
+#include <utility>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+
+#include "models/ops/cuda/tensors.h"
+#include "models/ops/token_step/token_step_cuda_params.h"
+#include "models/token_graph.h"
+
+namespace exactmamba::models {
+namespace {
+
+using ops::check_launch;
+using ops::device_data;
+
+constexpr const char* kOp = "generation";
+
+/// A captured sequence of launches.
+class CudaGraph {
+ public:
+  CudaGraph() = default;
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
+  ~CudaGraph() {
+    if (graph_) cudaGraphExecDestroy(graph_);
+  }
+
+  explicit operator bool() const { return graph_ != nullptr; }
+
+  /// `launch` enqueues kernels into the stream that it is given; nothing runs yet.
+  template <class Launch>
+  void capture(const Launch& launch) {
+    cudaStream_t stream = nullptr;
+    cudaGraph_t captured = nullptr;
+    check_launch(kOp, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    check_launch(kOp, cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    launch(stream);
+    check_launch(kOp, cudaStreamEndCapture(stream, &captured));
+    check_launch(kOp, cudaGraphInstantiate(&graph_, captured, 0));
+    check_launch(kOp, cudaGraphDestroy(captured));
+    check_launch(kOp, cudaStreamDestroy(stream));
+  }
+  void replay(cudaStream_t stream) const { check_launch(kOp, cudaGraphLaunch(graph_, stream)); }
+
+ private:
+  cudaGraphExec_t graph_ = nullptr;
+};
+
+/// What the kernels of a step hand on to each other.
+struct Workspace {
+  at::Tensor residual, normed, factors, stream_squares;           // of the stream
+  at::Tensor projected, convolved, dt_B_C, inner, inner_squares;  // of a mixer
+  at::Tensor best_value, best_token, tokens, history, position;   // of the head
+};
+
+int64_t states_per_token(const ModelConfig& c) { return c.dt_rank + 2 * c.d_state; }
+
+template <class T>
+Workspace make_workspace(const ModelConfig& c, const at::Tensor& like, int64_t batch) {
+  const auto of = [&](at::ScalarType dtype, at::IntArrayRef shape) {
+    return at::empty(shape, like.options().dtype(dtype));
+  };
+  const at::ScalarType compute = like.scalar_type();
+  const bool is_first = c.architecture == Architecture::kMamba1;
+  const int64_t head_parts = ops::step_head_parts<T>(batch, c.vocab_rows);
+  Workspace w;
+  w.residual = of(at::kFloat, {batch, c.d_model});
+  w.normed = of(compute, {batch, c.d_model});
+  w.factors = of(at::kFloat, {c.n_layer + 1, batch});
+  w.stream_squares = of(at::kFloat, {batch, ops::step_out_parts<T>(batch, c.d_model)});
+  w.projected = of(compute, {batch, c.in_proj_rows()});
+  w.convolved = of(compute, {batch, c.conv_channels()});
+  w.inner = of(compute, {batch, c.d_inner()});
+  if (is_first)
+    w.dt_B_C = of(at::kFloat, {batch, states_per_token(c)});
+  else
+    w.inner_squares = of(at::kFloat, {batch, c.d_inner() / ops::kStepHeadRows});
+  w.best_value = of(at::kFloat, {batch, head_parts});
+  w.best_token = of(at::kInt, {batch, head_parts});
+  w.history = of(at::kLong, {TokenGraph::kMostSteps, batch});
+  w.position = of(at::kInt, {1});
+  return w;
+}
+
+/// The launches of one step of a model in T, its scan's states in S.
+template <class T, class S>
+class Step {
+ public:
+  Step(const MambaLM& model, const State& state, const Workspace& workspace, cudaStream_t stream)
+      : config_(model.config()),
+        store_(model.parameters()),
+        state_(state),
+        work_(workspace),
+        stream_(stream),
+        batch_(work_.tokens.size(0)) {}
+
+  void launch() {
+    embed();
+    for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
+      in(layer);
+      if (config_.architecture == Architecture::kMamba1)
+        scan1(layer);
+      else
+        scan2(layer);
+      out(layer);
+    }
+    head();
+    choose();
+  }
+
+ private:
+  const float* value(const std::string& name) const {
+    return store_.contains(name) ? device_data<const float>(store_.parameter(name)) : nullptr;
+  }
+  const T* compute(const std::string& name) const {
+    return store_.contains(name) ? device_data<const T>(store_.compute(name)) : nullptr;
+  }
+  static std::string name(int64_t layer, const char* rest) {
+    return "backbone.layers." + std::to_string(layer) + "." + rest;
+  }
+  const float* norm_weight(int64_t layer) const {
+    return value(layer < config_.n_layer ? name(layer, "norm.weight") : "backbone.norm_f.weight");
+  }
+  float* factor(int64_t layer) const { return device_data<float>(work_.factors[layer]); }
+
+  /// The stream's norm in front of `layer`, or of the head.
+  ops::StepNorm stream_norm(int64_t layer) const {
+    ops::StepNorm norm;
+    norm.squares = device_data<const float>(work_.stream_squares);
+    norm.parts = work_.stream_squares.size(1);
+    norm.size = config_.d_model;
+    norm.eps = static_cast<float>(config_.norm_eps);
+    norm.carried = factor(layer);
+    if (layer < config_.n_layer) norm.rstd = factor(layer + 1);
+    return norm;
+  }
+
+  ops::StepProduct<T> product(int64_t rows, const at::Tensor& x, const std::string& weight,
+                              const std::string& bias = "") const {
+    ops::StepProduct<T> p;
+    p.batch = batch_;
+    p.rows = rows;
+    p.inner = x.size(1);
+    p.x = device_data<const T>(x);
+    p.weight = compute(weight);
+    p.bias = compute(bias);
+    p.stream = stream_;
+    return p;
+  }
+
+  void embed() const {
+    ops::StepEmbed<T> p;
+    p.batch = batch_;
+    p.size = config_.d_model;
+    p.parts = work_.stream_squares.size(1);
+    p.tokens = device_data<const int64_t>(work_.tokens);
+    p.embedding = compute("backbone.embeddings.weight");
+    p.norm_weight = norm_weight(0);
+    p.eps = static_cast<float>(config_.norm_eps);
+    p.residual = device_data<float>(work_.residual);
+    p.factor = factor(0);
+    p.squares = device_data<float>(work_.stream_squares);
+    p.normed = device_data<T>(work_.normed);
+    p.position = device_data<int32_t>(work_.position);
+    p.stream = stream_;
+    check_launch(kOp, ops::launch_step_embed(p));
+  }
+
+  void in(int64_t layer) const {
+    ops::StepIn<T> p;
+    p.product = product(config_.in_proj_rows(), work_.normed, name(layer, "mixer.in_proj.weight"),
+                        name(layer, "mixer.in_proj.bias"));
+    p.product.norm = stream_norm(layer);
+    p.projected = device_data<T>(work_.projected);
+    p.conv_begin = config_.architecture == Architecture::kMamba1 ? 0 : config_.d_inner();
+    p.conv_channels = config_.conv_channels();
+    p.conv_width = config_.d_conv;
+    p.activation = config_.activation;
+    p.conv_weight = value(name(layer, "mixer.conv1d.weight"));
+    p.conv_bias = value(name(layer, "mixer.conv1d.bias"));
+    p.conv_state = device_data<float>(state_.conv[layer]);
+    p.convolved = device_data<T>(work_.convolved);
+    check_launch(kOp, ops::launch_step_in(p));
+  }
+
+  void scan1(int64_t layer) const {
+    ops::StepRows<T> rows;
+    rows.product = product(states_per_token(config_), work_.convolved, name(layer, "mixer.x_proj.weight"));
+    rows.out = device_data<float>(work_.dt_B_C);
+    check_launch(kOp, ops::launch_step_rows(rows));
+
+    ops::StepScan1<T, S> p;
+    p.batch = batch_;
+    p.channels = config_.d_inner();
+    p.dt_rank = config_.dt_rank;
+    p.dt_B_C = rows.out;
+    p.dt_weight = compute(name(layer, "mixer.dt_proj.weight"));
+    p.dt_bias = value(name(layer, "mixer.dt_proj.bias"));
+    p.A_log = value(name(layer, "mixer.A_log"));
+    p.skip = value(name(layer, "mixer.D"));
+    p.convolved = device_data<const T>(work_.convolved);
+    p.projected = device_data<const T>(work_.projected);
+    p.state = device_data<S>(state_.ssm[layer]);
+    p.inner = device_data<T>(work_.inner);
+    p.stream = stream_;
+    check_launch(kOp, ops::launch_step_scan1(p));
+  }
+
+  void scan2(int64_t layer) const {
+    ops::StepScan2<T, S> p;
+    p.batch = batch_;
+    p.heads = config_.heads();
+    p.head_size = config_.headdim;
+    p.states = config_.d_state;
+    p.dt_min = static_cast<float>(config_.dt_limit[0]);
+    p.dt_max = static_cast<float>(config_.dt_limit[1]);
+    p.A_log = value(name(layer, "mixer.A_log"));
+    p.skip = value(name(layer, "mixer.D"));
+    p.dt_bias = value(name(layer, "mixer.dt_bias"));
+    p.norm_weight = value(name(layer, "mixer.norm.weight"));
+    p.convolved = device_data<const T>(work_.convolved);
+    p.projected = device_data<const T>(work_.projected);
+    p.state = device_data<S>(state_.ssm[layer]);
+    p.normed = device_data<T>(work_.inner);
+    p.squares = device_data<float>(work_.inner_squares);
+    p.stream = stream_;
+    check_launch(kOp, ops::launch_step_scan2(p));
+  }
+
+  void out(int64_t layer) const {
+    ops::StepOut<T> p;
+    p.product = product(config_.d_model, work_.inner, name(layer, "mixer.out_proj.weight"),
+                        name(layer, "mixer.out_proj.bias"));
+    if (work_.inner_squares.defined()) {
+      p.product.norm.squares = device_data<const float>(work_.inner_squares);
+      p.product.norm.parts = work_.inner_squares.size(1);
+      p.product.norm.size = config_.d_inner();
+      p.product.norm.eps = static_cast<float>(config_.norm_eps);
+    }
+    p.residual = device_data<float>(work_.residual);
+    p.next_weight = norm_weight(layer + 1);
+    p.factor = factor(layer + 1);
+    p.normed = device_data<T>(work_.normed);
+    p.squares = device_data<float>(work_.stream_squares);
+    check_launch(kOp, ops::launch_step_out(p));
+  }
+
+  void head() const {
+    ops::StepHead<T> p;
+    p.product = product(config_.vocab_rows, work_.normed,
+                        config_.tie_embeddings ? "backbone.embeddings.weight" : "lm_head.weight");
+    p.product.norm = stream_norm(config_.n_layer);
+    p.vocab_size = config_.vocab_size;
+    p.best_value = device_data<float>(work_.best_value);
+    p.best_token = device_data<int32_t>(work_.best_token);
+    check_launch(kOp, ops::launch_step_head(p));
+  }
+
+  void choose() const {
+    ops::StepChoose p;
+    p.batch = batch_;
+    p.parts = work_.best_value.size(1);
+    p.best_value = device_data<const float>(work_.best_value);
+    p.best_token = device_data<const int32_t>(work_.best_token);
+    p.position = device_data<const int32_t>(work_.position);
+    p.tokens = device_data<int64_t>(work_.tokens);
+    p.history = device_data<int64_t>(work_.history);
+    p.stream = stream_;
+    check_launch(kOp, ops::launch_step_choose<T>(p));
+  }
+
+  const ModelConfig& config_;
+  const ParameterStore& store_;
+  const State& state_;
+  const Workspace& work_;
+  cudaStream_t stream_;
+  int64_t batch_;
+};
+
+/// Whether rows of `size` elements of the compute dtype begin on 16 bytes.
+bool has_pieces(const MambaLM& model, int64_t size) {
+  return size * static_cast<int64_t>(at::elementSize(model.placement().compute_dtype)) % 16 == 0;
+}
+
+}  // namespace
+
+class TokenGraph::Implementation {
+ public:
+  Implementation(const MambaLM& model, State state, const at::Tensor& tokens, at::ScalarType state_dtype)
+      : model_(model), state_(std::move(state)) {
+    for (at::Tensor& conv : state_.conv) conv = conv.contiguous();
+    for (at::Tensor& ssm : state_.ssm) ssm = ssm.to(state_dtype).contiguous();
+    const at::Tensor like = model.parameters().compute("backbone.embeddings.weight");
+    ops::dispatch_cuda(like.scalar_type(),
+                       [&]<class T>() { work_ = make_workspace<T>(model.config(), like, tokens.size(0)); });
+    work_.tokens = tokens.to(like.device()).clone();
+  }
+
+  at::Tensor run(int64_t steps) {
+    core::require(steps > 0 && steps <= kMostSteps, "generation: {} steps at once, but 1 to {} are possible",
+                  steps, kMostSteps);
+    work_.position.fill_(-1);
+    const cudaStream_t stream = ops::stream_of(work_.tokens);
+    for (int64_t step = 0; step < steps; ++step) {
+      if (graph_) {
+        graph_.replay(stream);
+      } else {  // launched as they are, which loads the kernels, before they are captured
+        launch(stream);
+        graph_.capture([&](cudaStream_t capturing) { launch(capturing); });
+      }
+    }
+    return work_.history.narrow(0, 0, steps).cpu();
+  }
+
+  const State& state() const { return state_; }
+
+ private:
+  void launch(cudaStream_t stream) const {
+    ops::dispatch_cuda(model_.placement().compute_dtype, [&]<class T>() {
+      if (state_.ssm[0].scalar_type() == at::kFloat)
+        Step<T, float>(model_, state_, work_, stream).launch();
+      else
+        Step<T, __nv_bfloat16>(model_, state_, work_, stream).launch();
+    });
+  }
+
+  const MambaLM& model_;
+  State state_;
+  Workspace work_;
+  CudaGraph graph_;
+};
+
+bool TokenGraph::supports(const MambaLM& model) {
+  const ModelConfig& c = model.config();
+  if (!model.placement().device.is_cuda() || c.d_conv > ops::kStepMostConvWidth ||
+      !has_pieces(model, c.d_model) || !has_pieces(model, c.d_inner()))
+    return false;
+  if (c.architecture == Architecture::kMamba1)
+    return c.d_state == ops::kStepScanStates && c.dt_rank <= ops::kStepMostDtRank && c.dt_rank % 4 == 0;
+  return c.ngroups == 1 && c.headdim % ops::kStepHeadRows == 0 && c.d_state % 4 == 0 &&
+         c.d_state <= ops::kStepMostStates;
+}
+
+TokenGraph::TokenGraph(const MambaLM& model, State state, const at::Tensor& tokens,
+                       at::ScalarType state_dtype)
+    : implementation_(std::make_unique<Implementation>(model, std::move(state), tokens, state_dtype)) {}
+TokenGraph::~TokenGraph() = default;
+TokenGraph::TokenGraph(TokenGraph&&) noexcept = default;
+at::Tensor TokenGraph::run(int64_t steps) { return implementation_->run(steps); }
+const State& TokenGraph::state() const { return implementation_->state(); }
+
+}  // namespace exactmamba::models

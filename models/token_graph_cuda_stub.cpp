@@ -1,0 +1,18 @@
+// Stands in for the CUDA kernels in a build without them.
+#include "models/ops/checks.h"
+#include "models/token_graph.h"
+
+namespace exactmamba::models {
+
+class TokenGraph::Implementation {};
+
+bool TokenGraph::supports(const MambaLM&) { return false; }
+TokenGraph::TokenGraph(const MambaLM&, State, const at::Tensor&, at::ScalarType) {
+  ops::refuse_cuda("generation");
+}
+TokenGraph::~TokenGraph() = default;
+TokenGraph::TokenGraph(TokenGraph&&) noexcept = default;
+at::Tensor TokenGraph::run(int64_t) { ops::refuse_cuda("generation"); }
+const State& TokenGraph::state() const { ops::refuse_cuda("generation"); }
+
+}  // namespace exactmamba::models

@@ -1,0 +1,182 @@
+// Generation on the GPU: in float32 the CPU's tokens, in 16 bits tokens that are best up to rounding,
+// whatever the batch, the sizes and the stops.
+#include "models/generation.h"
+
+#include <limits>
+#include <utility>
+
+#include <ATen/ops/abs.h>
+#include <ATen/ops/max.h>
+#include <fmt/format.h>
+
+#include "core/dtype.h"
+#include "core/error.h"
+#include "models/token_graph.h"
+#include "tests/gpu/models.h"
+
+namespace exactmamba::gpu_tests {
+namespace {
+
+using models::Architecture;
+using models::GenerationOptions;
+using models::MambaLM;
+using Tokens = std::vector<int64_t>;
+
+constexpr int64_t kNew = 37;  // more than two groups of steps
+
+/// Parameters far from their initial values, so that the tokens vary.
+MambaLM model_of(const models::ModelConfig& config, double deviation = 0.3) {
+  return testing::random_model(config, at::kFloat, deviation, 3);
+}
+
+std::vector<Tokens> prompts_of(size_t count) {
+  std::vector<Tokens> prompts;
+  for (size_t i = 0; i < count; ++i) {
+    Tokens prompt;
+    for (size_t k = 0; k <= i % 7; ++k) prompt.push_back(static_cast<int64_t>((5 * i + 11 * k) % 61));
+    prompts.push_back(prompt);
+  }
+  return prompts;
+}
+
+at::Tensor logits_of(const MambaLM& model, const Tokens& ids) {
+  return model.logits(at::tensor(ids, at::kLong).unsqueeze(0), {})
+      .squeeze(0)
+      .narrow(1, 0, model.config().vocab_size)
+      .to(at::kCPU, at::kDouble);
+}
+
+/// Every token has the best logit in double on the CPU, up to what rounding does to two logits. That is taken
+/// from the forward pass over the same tokens, which rounds more than the steps do; twice, because it is a
+/// sample of as many roundings.
+void expect_best_choices(const MambaLM& reference, const MambaLM& there, const Tokens& prompt,
+                         const Tokens& made, const std::string& what) {
+  Tokens ids = prompt;
+  ids.insert(ids.end(), made.begin(), made.end() - 1);
+  const at::Tensor exact = logits_of(reference, ids);
+  const double rounding = (logits_of(there, ids) - exact).abs().max().item<double>();
+  for (size_t i = 0; i < made.size(); ++i) {
+    const at::Tensor row = exact[static_cast<int64_t>(prompt.size() + i) - 1];
+    EXPECT_LE((row.max() - row[made[i]]).item<double>(), 2 * 2 * rounding)
+        << what << ", token " << i << " of a prompt of " << prompt.size();
+  }
+}
+
+TEST(GpuGeneration, InFloatTokensAreThoseOfTheCpu) {
+  for (const Case& c : kCases) {
+    const MambaLM model = model_of(config_of(c.architecture, c.activation));
+    const MambaLM there = model.to(on_gpu(at::kFloat));
+    ASSERT_TRUE(models::TokenGraph::supports(there));
+    const std::vector<Tokens> prompts = prompts_of(20), expected = generate(model, prompts, {kNew, -1});
+    EXPECT_EQ(generate(there, prompts, {kNew, -1}), expected);
+    for (size_t i = 0; i < 3; ++i)
+      EXPECT_EQ(generate(there, {prompts[i]}, {kNew, -1}).at(0), expected[i]) << "alone " << i;
+  }
+}
+
+TEST(GpuGeneration, InSixteenBitsEveryTokenIsBestUpToRounding) {
+  for (const Case& c : kCases) {
+    const MambaLM model = model_of(config_of(c.architecture, c.activation), 0.1);
+    const MambaLM reference = model.to(at::kDouble);
+    for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+      const MambaLM there = model.to(on_gpu(dtype));
+      for (const size_t count : {1, 3, 17, 33, 70}) {
+        const std::string what = fmt::format("{}, batch {}", core::dtype_text(dtype), count);
+        const std::vector<Tokens> prompts = prompts_of(count), made = generate(there, prompts, {kNew, -1});
+        for (size_t i = 0; i < count; ++i) expect_best_choices(reference, there, prompts[i], made[i], what);
+        EXPECT_EQ(generate(there, prompts, {kNew, -1}), made) << what << " again";
+      }
+    }
+  }
+}
+
+TEST(GpuGeneration, StopsAndCallbacksAreThoseOfTheCpu) {
+  for (const Case& c : kCases) {
+    const MambaLM model = model_of(config_of(c.architecture, c.activation));
+    const std::vector<Tokens> prompts = prompts_of(9);
+    const std::vector<Tokens> free = generate(model, prompts, {kNew, -1});
+    const GenerationOptions options{kNew, free[0][5]};  // ends the first one at the latest after six tokens
+    const auto told = [&](const MambaLM& any) {
+      std::vector<std::pair<size_t, int64_t>> calls;
+      generate(any, prompts, options,
+               [&](size_t prompt, int64_t token) { calls.emplace_back(prompt, token); });
+      return calls;
+    };
+    const MambaLM there = model.to(on_gpu(at::kFloat));
+    EXPECT_EQ(generate(there, prompts, options), generate(model, prompts, options));
+    EXPECT_EQ(told(there), told(model));
+  }
+}
+
+TEST(GpuGeneration, OtherSizesAreSteppedOneByOne) {
+  models::ModelConfig narrow = config_of(Architecture::kMamba1, models::ActivationKind::kSilu);
+  narrow.d_state = 5;
+  models::ModelConfig grouped = config_of(Architecture::kMamba2, models::ActivationKind::kSilu);
+  grouped.ngroups = 2;
+  models::ModelConfig odd_rank = config_of(Architecture::kMamba1, models::ActivationKind::kRelu);
+  odd_rank.dt_rank = 5;
+  for (const models::ModelConfig& config : {narrow, grouped, odd_rank}) {
+    const MambaLM model = model_of(config), there = model.to(on_gpu(at::kFloat));
+    EXPECT_FALSE(models::TokenGraph::supports(there));
+    const std::vector<Tokens> prompts = prompts_of(4);
+    EXPECT_EQ(generate(there, prompts, {kNew, 7}), generate(model, prompts, {kNew, 7}));
+  }
+}
+
+/// Sizes that fill no tile, biases, an untied head, a convolution of three taps, limits of the step size.
+TEST(GpuGeneration, OddSizes) {
+  for (const Architecture architecture : {Architecture::kMamba1, Architecture::kMamba2}) {
+    models::ModelConfig config = config_of(architecture, models::ActivationKind::kSilu);
+    config.d_model = 72;
+    config.headdim = 48;
+    config.dt_rank = 12;
+    config.d_conv = 3;
+    config.use_bias = true;
+    config.use_conv_bias = false;
+    config.tie_embeddings = false;
+    config.vocab_size = config.vocab_rows = 151;
+    config.dt_limit = {0.01, 0.5};
+    if (architecture == Architecture::kMamba2) config.d_state = 20;
+    const MambaLM model = model_of(config, 0.1), reference = model.to(at::kDouble);
+    const MambaLM single = model.to(on_gpu(at::kFloat)), half = model.to(on_gpu(at::kBFloat16));
+    ASSERT_TRUE(models::TokenGraph::supports(single));
+    const std::vector<Tokens> prompts = prompts_of(5);
+    EXPECT_EQ(generate(single, prompts, {kNew, -1}), generate(model, prompts, {kNew, -1}));
+    const std::vector<Tokens> made = generate(half, prompts, {kNew, -1});
+    for (size_t i = 0; i < prompts.size(); ++i)
+      expect_best_choices(reference, half, prompts[i], made[i], "bfloat16");
+  }
+}
+
+TEST(GpuGeneration, StatesInBfloat16) {
+  for (const Case& c : kCases) {
+    const MambaLM model = model_of(config_of(c.architecture, c.activation), 0.1),
+                  reference = model.to(at::kDouble), there = model.to(on_gpu(at::kBFloat16));
+    GenerationOptions options{kNew, -1};
+    options.bfloat16_states = true;
+    const std::vector<Tokens> prompts = prompts_of(10), made = generate(there, prompts, options);
+    for (size_t i = 0; i < prompts.size(); ++i)
+      expect_best_choices(reference, there, prompts[i], made[i], "states");
+  }
+}
+
+/// A token whose embedding is broken is chosen, here by the prompt's last position; then nothing is finite.
+TEST(GpuGeneration, LogitsThatAreNotFiniteAreRefused) {
+  models::ModelConfig config = config_of(Architecture::kMamba2, models::ActivationKind::kSilu);
+  config.tie_embeddings = false;
+  MambaLM model = model_of(config);
+  int64_t prompt = 0, next = 0;
+  while ((next = generate(model, {{prompt}}, {1, -1})[0][0]) == prompt) ++prompt;
+  model.parameters().parameter("backbone.embeddings.weight")[next].fill_(
+      std::numeric_limits<float>::quiet_NaN());
+  const MambaLM there = model.to(on_gpu(at::kFloat));
+  Tokens told;
+  const auto generate_some = [&] {
+    generate(there, {{prompt}}, {kNew, -1}, [&](size_t, int64_t token) { told.push_back(token); });
+  };
+  EXPECT_THROW(generate_some(), core::NumericalError);
+  EXPECT_EQ(told, Tokens{next});
+}
+
+}  // namespace
+}  // namespace exactmamba::gpu_tests
