@@ -10,7 +10,7 @@ help:
 	@echo "make test                  set up, build with tests, run them"
 	@echo "make install PREFIX=...    install the program (default /usr/local)"
 	@echo "make uninstall PREFIX=...  remove it"
-	@echo "make bench                 build the benchmarks into build/bench/bin"
+	@echo "make bench                 build the benchmarks into build/bench/bin; see bench/README.md"
 	@echo "make clean                 remove build/"
 
 setup:
