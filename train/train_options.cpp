@@ -37,9 +37,10 @@ void bind_loop(core::Schema& schema, TrainOptions& o) {
       .choices({"none", "mixer", "block"})
       .cosmetic()
       .help(
-          "What backward computes again instead of keeping it, for the same results with less memory: each "
-          "mixer, or each block from its norm on. With none a CPU keeps all, and a GPU what fits into 19.25 "
-          "GiB.");
+          "What backward computes again instead of keeping it, with less memory and the same results (those "
+          "of Mamba-1 on a GPU but for rounding): each mixer, or each block from its norm on. With none a "
+          "CPU "
+          "keeps all, and a GPU what fits into 19.25 GiB.");
   schema.option("train.max_bad_steps", &o.max_bad_steps)
       .range(1, kManySteps)
       .unit("updates")

@@ -254,7 +254,7 @@ void Trainer::count(const UpdateResult& result) {
   state_.target_tokens += result.target_tokens;
   state_.updates_without_targets += result.outcome == Outcome::kWithoutTargets;
   state_.bad_updates += bad;
-  if (result.outcome == Outcome::kOverflow) return;  // neither good nor bad: it is tried with a lower scale
+  if (result.outcome == Outcome::kOverflow) return;  // neither good nor bad: the next has a lower scale
   state_.bad_updates_in_row = bad ? state_.bad_updates_in_row + 1 : 0;
 }
 

@@ -79,7 +79,10 @@ UpdateResult run_update(models::MambaLM& model, AdamW& optimizer,
     result.clip_coefficient = numbers[2].item<double>();
   else
     result.outcome = outcome_of_skipped(result.loss, loss_scale);
-  if (loss_scale && result.outcome != Outcome::kNotFinite) loss_scale->adapt(applied);
+  if (loss_scale && result.outcome == Outcome::kNotFinite)
+    loss_scale->finite_updates = 0;  // no scale would have helped
+  else if (loss_scale)
+    loss_scale->adapt(applied);
   return result;
 }
 

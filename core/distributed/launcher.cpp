@@ -39,7 +39,7 @@ class HeldSignals {
  public:
   HeldSignals() : child_handler_(std::signal(SIGCHLD, SIG_DFL)) {
     sigemptyset(&signals_);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGCHLD}) sigaddset(&signals_, signal);
+    for (const int signal : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&signals_, signal);
     pthread_sigmask(SIG_BLOCK, &signals_, &before_);
   }
   ~HeldSignals() {
@@ -243,7 +243,6 @@ void launch(const Launch& launch) {
   while (ranks.any_running()) {
     const int signal = signals.wait(deadline);
     if (signal == SIGINT || signal == SIGTERM) ranks.send(stop = signal);
-    if (signal == SIGHUP) ranks.send(stop = SIGTERM);  // the terminal is gone; a checkpoint is still made
     ranks.look();
     if (deadline == kNever && !ranks.failed().empty()) deadline = Clock::now() + launch.patience;
     if (Clock::now() < deadline) continue;
