@@ -87,14 +87,7 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArg
     const int i = row_tile + part + 2 * m;
     if (i >= tiles) break;
     float sums[2][4] = {};
-#pragma unroll
-    for (int k = 0; k < N / 16; ++k) {
-      uint32_t left[4], right[4];
-      load_left<N>(left, tile_B, row_tile * 16, k * 16, lane);
-      load_right<N>(right, exchange, i * 16, k * 16, lane);
-      multiply_add<T>(sums[0], left, right[0], right[1]);
-      multiply_add<T>(sums[1], left, right[2], right[3]);
-    }
+    add_inner_products<T, N>(sums, tile_B, row_tile * 16, exchange, i * 16, lane);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const int r = k % 2, column = i * 16 + k / 2 * 8 + quad * 2;
@@ -183,14 +176,7 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArg
     const auto add_tile = [&](auto is_diagonal, int m) {
       const int i = row_tile + part + 2 * m;
       float pairs[2][4] = {};  // x_j·∂out_i
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        uint32_t left[4], right[4];
-        load_left<64>(left, tile_x, row_tile * 16, k * 16, lane);
-        load_right<64>(right, tile_grad, i * 16, k * 16, lane);
-        multiply_add<T>(pairs[0], left, right[0], right[1]);
-        multiply_add<T>(pairs[1], left, right[2], right[3]);
-      }
+      add_inner_products<T, 64>(pairs, tile_x, row_tile * 16, tile_grad, i * 16, lane);
       uint32_t left[4];
       float of_rows[2][2] = {};  // [8 columns][column]
 #pragma unroll

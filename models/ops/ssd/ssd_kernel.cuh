@@ -62,14 +62,7 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
   for (int j = 0; j < 8; ++j) {
     if (j > row_tile || !is_used) break;
     float sums[2][4] = {};
-#pragma unroll
-    for (int k = 0; k < N / 16; ++k) {
-      uint32_t left[4], right[4];
-      load_left<N>(left, tile_C, row_tile * 16, k * 16, lane);
-      load_right<N>(right, stages, j * 16, k * 16, lane);
-      multiply_add<T>(sums[0], left, right[0], right[1]);
-      multiply_add<T>(sums[1], left, right[2], right[3]);
-    }
+    add_inner_products<T, N>(sums, tile_C, row_tile * 16, stages, j * 16, lane);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const int r = k % 2, column = j * 16 + k / 2 * 8 + quad * 2;

@@ -138,6 +138,21 @@ __device__ __forceinline__ void load_right_transposed(uint32_t (&r)[4], uint32_t
   load_matrices_transposed(r, tile_address<kCols>(tile, k0 + (lane & 15), n0 / 8 + (lane >> 4)));
 }
 
+/// sums += the inner products, over kSize columns, of 16 rows of `left` with 16 rows of `right`: two tiles of
+/// 16 × 8.
+template <class T, int kSize>
+__device__ __forceinline__ void add_inner_products(float (&sums)[2][4], uint32_t left_tile, int left_row,
+                                                   uint32_t right_tile, int right_row, int lane) {
+#pragma unroll
+  for (int k = 0; k < kSize / 16; ++k) {
+    uint32_t left[4], right[4];
+    load_left<kSize>(left, left_tile, left_row, k * 16, lane);
+    load_right<kSize>(right, right_tile, right_row, k * 16, lane);
+    multiply_add<T>(sums[0], left, right[0], right[1]);
+    multiply_add<T>(sums[1], left, right[2], right[3]);
+  }
+}
+
 /// The pair of elements at columns 8·tile + 2·(lane % 4) of a row of a tile.
 template <class T, int kCols>
 __device__ __forceinline__ float2 load_pair(uint32_t tile, int row, int piece, int quad_lane) {
