@@ -66,14 +66,18 @@ TEST(Job, IsOneProcessWithoutAnEnvironment) {
   }
 }
 
-TEST(Job, OfTorchrun) {
-  const Job job = job_of(kTorchrun);
+/// kTorchrun and kSlurm are rank 5 of 8.
+void expect_rank_5_of_8(const Job& job, const std::string& host, int port) {
   EXPECT_EQ(job.rank, 5);
   EXPECT_EQ(job.size, 8);
   EXPECT_EQ(job.local_rank, 1);
-  EXPECT_EQ(job.host, "node17");
-  EXPECT_EQ(job.port, 29500);
-  EXPECT_FALSE(job.torchrun_listens);
+  EXPECT_EQ(job.host, host);
+  EXPECT_EQ(job.port, port);
+}
+
+TEST(Job, OfTorchrun) {
+  expect_rank_5_of_8(job_of(kTorchrun), "node17", 29500);
+  EXPECT_FALSE(job_of(kTorchrun).torchrun_listens);
 }
 
 TEST(Job, OfTorchrunThatListensItself) {
@@ -83,14 +87,7 @@ TEST(Job, OfTorchrunThatListensItself) {
   EXPECT_EQ(job.attempt, "2");
 }
 
-TEST(Job, OfSlurm) {
-  const Job job = job_of(kSlurm);
-  EXPECT_EQ(job.rank, 5);
-  EXPECT_EQ(job.size, 8);
-  EXPECT_EQ(job.local_rank, 1);
-  EXPECT_EQ(job.host, "gpu003");
-  EXPECT_EQ(job.port, 24711);
-}
+TEST(Job, OfSlurm) { expect_rank_5_of_8(job_of(kSlurm), "gpu003", 24711); }
 
 TEST(Job, OfSlurmMeetsAtTheFirstHostOfTheStep) {
   const std::vector<std::pair<std::string, std::string>> lists = {{"alone", "alone"},
