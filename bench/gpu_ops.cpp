@@ -9,6 +9,7 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
+#include "bench/gpu_models.h"
 #include "bench/gpu_report.h"
 #include "models/ops/causal_conv1d/causal_conv1d.h"
 #include "models/ops/embedding_gradient/embedding_gradient.h"
@@ -21,8 +22,7 @@
 namespace exactmamba::bench {
 namespace {
 
-constexpr int64_t kRows = 16, kLength = 2048, kTokens = kRows * kLength, kModel = 768, kInner = 1536,
-                  kVocabulary = 50280;
+constexpr int64_t kRows = 16, kLength = 2048, kTokens = kRows * kLength, kModel = 768, kInner = 1536;
 
 at::TensorOptions of(at::ScalarType dtype) { return at::TensorOptions().device(at::kCUDA).dtype(dtype); }
 at::Tensor activation(int64_t channels) { return at::randn({kRows, kLength, channels}, of(at::kBFloat16)); }

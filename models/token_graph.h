@@ -21,7 +21,6 @@ class TokenGraph {
   /// `state_dtype`, kFloat or kBFloat16. The model must not change in the meantime.
   TokenGraph(const MambaLM& model, State state, const at::Tensor& tokens, at::ScalarType state_dtype);
   ~TokenGraph();
-  TokenGraph(TokenGraph&&) noexcept;
 
   /// The next `steps` tokens (steps, B) on the CPU, steps ≤ kMostSteps; −1 where a logit was not finite.
   at::Tensor run(int64_t steps);

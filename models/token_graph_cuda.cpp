@@ -268,7 +268,7 @@ class Step {
     p.tokens = device_data<int64_t>(work_.tokens);
     p.history = device_data<int64_t>(work_.history);
     p.stream = stream_;
-    check_launch(kOp, ops::launch_step_choose<T>(p));
+    check_launch(kOp, ops::launch_step_choose(p));
   }
 
   const ModelConfig& config_;
@@ -347,7 +347,6 @@ TokenGraph::TokenGraph(const MambaLM& model, State state, const at::Tensor& toke
                        at::ScalarType state_dtype)
     : implementation_(std::make_unique<Implementation>(model, std::move(state), tokens, state_dtype)) {}
 TokenGraph::~TokenGraph() = default;
-TokenGraph::TokenGraph(TokenGraph&&) noexcept = default;
 at::Tensor TokenGraph::run(int64_t steps) { return implementation_->run(steps); }
 const State& TokenGraph::state() const { return implementation_->state(); }
 

@@ -11,7 +11,6 @@ TokenGraph::TokenGraph(const MambaLM&, State, const at::Tensor&, at::ScalarType)
   ops::refuse_cuda("generation");
 }
 TokenGraph::~TokenGraph() = default;
-TokenGraph::TokenGraph(TokenGraph&&) noexcept = default;
 at::Tensor TokenGraph::run(int64_t) { ops::refuse_cuda("generation"); }
 const State& TokenGraph::state() const { ops::refuse_cuda("generation"); }
 

@@ -13,6 +13,5 @@ template cudaError_t launch_step_scan1(const StepScan1<__nv_bfloat16, float>&);
 template cudaError_t launch_step_scan1(const StepScan1<__nv_bfloat16, __nv_bfloat16>&);
 template cudaError_t launch_step_scan2(const StepScan2<__nv_bfloat16, float>&);
 template cudaError_t launch_step_scan2(const StepScan2<__nv_bfloat16, __nv_bfloat16>&);
-template cudaError_t launch_step_choose<__nv_bfloat16>(const StepChoose&);
 
 }  // namespace exactmamba::ops

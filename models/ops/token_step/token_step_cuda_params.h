@@ -152,7 +152,6 @@ template <class T, class State>
 cudaError_t launch_step_scan1(const StepScan1<T, State>& params);
 template <class T, class State>
 cudaError_t launch_step_scan2(const StepScan2<T, State>& params);
-template <class T>
 cudaError_t launch_step_choose(const StepChoose& params);
 
 }  // namespace exactmamba::ops

@@ -13,6 +13,5 @@ template cudaError_t launch_step_scan1(const StepScan1<__half, float>&);
 template cudaError_t launch_step_scan1(const StepScan1<__half, __nv_bfloat16>&);
 template cudaError_t launch_step_scan2(const StepScan2<__half, float>&);
 template cudaError_t launch_step_scan2(const StepScan2<__half, __nv_bfloat16>&);
-template cudaError_t launch_step_choose<__half>(const StepChoose&);
 
 }  // namespace exactmamba::ops

@@ -13,6 +13,5 @@ template cudaError_t launch_step_scan1(const StepScan1<float, float>&);
 template cudaError_t launch_step_scan1(const StepScan1<float, __nv_bfloat16>&);
 template cudaError_t launch_step_scan2(const StepScan2<float, float>&);
 template cudaError_t launch_step_scan2(const StepScan2<float, __nv_bfloat16>&);
-template cudaError_t launch_step_choose<float>(const StepChoose&);
 
 }  // namespace exactmamba::ops

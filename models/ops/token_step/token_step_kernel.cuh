@@ -2,6 +2,7 @@
 #pragma once
 
 #include "models/ops/cuda/activation_form.cuh"
+#include "models/ops/token_step/token_step_candidate.cuh"
 #include "models/ops/token_step/token_step_product.cuh"
 
 namespace exactmamba::ops {
@@ -104,28 +105,6 @@ struct FinishOut {
     for (int mask = 1; mask < kRows; mask *= 2) square += __shfl_xor_sync(~0u, square, mask);
     if (valid && threadIdx.x % kRows == 0) to.squares[int64_t(b) * gridDim.y + blockIdx.y] = square;
   }
-};
-
-/// A token and its logit; better means larger, then lower. What is not finite beats everything, as −1.
-struct Candidate {
-  float value;
-  int32_t token;
-
-  __device__ static Candidate none() { return {-kInfinity, INT32_MAX}; }
-  __device__ static Candidate of(float logit, int32_t token) {
-    return isfinite(logit) ? Candidate{logit, token} : Candidate{kInfinity, -1};
-  }
-  __device__ void take_better(const Candidate& other) {
-    if (other.value > value || (other.value == value && other.token < token)) *this = other;
-  }
-  template <int kLanes>
-  __device__ void take_best_of_lanes() {
-#pragma unroll
-    for (int mask = 1; mask < kLanes; mask *= 2)
-      take_better({__shfl_xor_sync(~0u, value, mask), __shfl_xor_sync(~0u, token, mask)});
-  }
-
-  static constexpr float kInfinity = std::numeric_limits<float>::infinity();
 };
 
 template <class T>
@@ -327,25 +306,6 @@ __global__ void __launch_bounds__(kStepThreads) step_embed_kernel(const __grid_c
   if (threadIdx.x == 0 && b == 0) *p.position += 1;
 }
 
-/// A block a sequence.
-static __global__ void __launch_bounds__(kStepThreads)
-    step_choose_kernel(const __grid_constant__ StepChoose p) {
-  wait_for_previous_launch();
-  const int64_t b = blockIdx.x;
-  Candidate best = Candidate::none();
-  for (int64_t part = threadIdx.x; part < p.parts; part += kStepThreads)
-    best.take_better(
-        {load_fresh(p.best_value + b * p.parts + part), load_fresh(p.best_token + b * p.parts + part)});
-  best.take_best_of_lanes<32>();
-  __shared__ Candidate warps[kStepWarps];
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = best;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (int w = 1; w < kStepWarps; ++w) best.take_better(warps[w]);
-  p.tokens[b] = best.token;
-  p.history[load_fresh(p.position) * p.batch + b] = best.token;
-}
-
 template <class T>
 bool takes_step_pieces(const StepProduct<T>& p) {
   return p.inner % kStepPiece<T> == 0 && is_aligned(p.x, 16) && is_aligned(p.weight, 16);
@@ -416,11 +376,6 @@ cudaError_t launch_step_scan2(const StepScan2<T, State>& p) {
     return cudaErrorInvalidValue;
   const int64_t blocks = p.batch * p.heads * p.head_size / kStepHeadRows;
   return launch_dependent(step_scan2_kernel<T, State>, static_cast<unsigned>(blocks), 128, 0, p.stream, p);
-}
-
-template <class T>
-cudaError_t launch_step_choose(const StepChoose& p) {
-  return launch_dependent(step_choose_kernel, static_cast<unsigned>(p.batch), kStepThreads, 0, p.stream, p);
 }
 
 }  // namespace exactmamba::ops
