@@ -24,7 +24,8 @@ bool out_of_memory() {
   } catch (const c10::Error& error) {
     const std::string_view what = error.what_without_backtrace();
     const auto says = [&what](const char* text) { return what.find(text) != std::string_view::npos; };
-    return says("out of memory") || says("allocate memory");  // a GPU's allocator, the CPU's
+    return says("out of memory") || says("allocate memory")  // a GPU's allocator, the CPU's
+           || says("STATUS_ALLOC_FAILED");                   // cuBLAS, which allocates by itself
   } catch (...) {
     return false;
   }

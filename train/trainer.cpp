@@ -102,18 +102,37 @@ void require_validation_targets(const TrainSetup& setup) {
                                      setup.validation->name()));
 }
 
+/// What takes less memory, but is another run.
+std::string advice_to_begin_anew(const TrainOptions& o) {
+  if (o.batch_size == 1) return "begin another run with a shorter data.context or a smaller model";
+  return fmt::format(
+      "begin another run with train.batch_size below {} and, to make up for it, "
+      "train.grad_accumulation_steps "
+      "above {}",
+      o.batch_size, o.grad_accumulation_steps);
+}
+
+std::string advice_for_update(const TrainOptions& o) {
+  if (o.recompute == "block") return advice_to_begin_anew(o);
+  return fmt::format(
+      "keep less, with train.recompute = {} instead of \"{}\", and run again to continue; or {}",
+      o.recompute == "none" ? "\"mixer\" or \"block\"" : "\"block\"", o.recompute, advice_to_begin_anew(o));
+}
+
+/// Nothing is kept for a backward pass then.
+std::string advice_for_evaluation(const TrainOptions& o) {
+  return advice_to_begin_anew(o) + (o.eval_error ? ", or without train.eval_error" : "");
+}
+
 /// In a handler: if memory ran out, says with which batch, and what to change; any other exception goes on.
 [[noreturn]] void explain_memory(const char* work, const models::MambaLM& model, const data::Batch& batch,
-                                 const TrainOptions& o) {
+                                 const std::string& advice) {
   if (!core::out_of_memory()) throw;
-  throw core::InputError(fmt::format(
-      "not enough memory for {} of {} with {:.1f} M parameters on {} rows × {} tokens ({}); lower "
-      "train.batch_size = {} and raise train.grad_accumulation_steps = {} to make up for it, or keep less "
-      "with train.recompute, which is \"{}\"",
-      work, models::architecture_name(model.config().architecture),
-      static_cast<double>(model.parameters().parameter_count()) / 1e6, batch.input_ids.size(0),
-      batch.input_ids.size(1), core::memory_of(model.placement().device), o.batch_size,
-      o.grad_accumulation_steps, o.recompute));
+  throw core::InputError(
+      fmt::format("not enough memory for {} of {} with {:.1f} M parameters on {} rows × {} tokens ({}); {}",
+                  work, models::architecture_name(model.config().architecture),
+                  static_cast<double>(model.parameters().parameter_count()) / 1e6, batch.input_ids.size(0),
+                  batch.input_ids.size(1), core::memory_of(model.placement().device), advice));
 }
 
 const data::Batch& largest(const std::vector<data::Batch>& batches) {
@@ -234,7 +253,7 @@ UpdateResult Trainer::run_update_of(const std::vector<data::Batch>& micro_batche
     return run_update(model_, optimizer_, micro_batches, learning_rate, setup_.options.max_grad_norm,
                       communicator_, state_.loss_scale ? &*state_.loss_scale : nullptr);
   } catch (...) {
-    explain_memory("an update", model_, largest(micro_batches), setup_.options);
+    explain_memory("an update", model_, largest(micro_batches), advice_for_update(setup_.options));
   }
 }
 
@@ -278,21 +297,23 @@ void Trainer::evaluate_if_due() {
 }
 
 void Trainer::evaluate() {
-  core::Json measures = core::Json::object();
-  if (setup_.validation) measures = validation_measures();
-  if (setup_.evaluation) measures.update(setup_.evaluation(model_, state_.step));
+  const core::Json measures = measure();
   if (measures.empty()) return;
   choose_best(measures);
   if (log_) log_->evaluation(state_, measures, alpha());
 }
 
-core::Json Trainer::validation_measures() {
-  const data::BatchesInOrder batches = validation_batches(setup_);
+core::Json Trainer::measure() {
+  core::Json measures = core::Json::object();
   try {
-    return validate(model_, batches, communicator_);
+    if (setup_.validation) measures = validate(model_, validation_batches(setup_), communicator_);
+    if (setup_.evaluation) measures.update(setup_.evaluation(model_, state_.step));
   } catch (...) {
-    explain_memory("a validation", model_, batches[0], setup_.options);
+    if (!setup_.validation) throw;
+    const data::BatchesInOrder batches = validation_batches(setup_);
+    explain_memory("an evaluation", model_, batches[0], advice_for_evaluation(setup_.options));
   }
+  return measures;
 }
 
 void Trainer::choose_best(const core::Json& measures) {

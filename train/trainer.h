@@ -66,7 +66,8 @@ class Trainer {
   Trainer(TrainSetup setup, core::Communicator& communicator);
 
   /// Trains to the end, where the last checkpoint is; returns at once when an earlier run got there.
-  /// @throws Interrupted after SIGINT or SIGTERM: the update is finished and a checkpoint committed
+  /// @throws Interrupted when a stop was asked for (core/stop_signal.h): the update is finished and a
+  /// checkpoint committed
   /// @throws NumericalError after max_bad_steps updates in a row that are not finite: a checkpoint has the
   /// last good weights; so does every later run, at once, unless max_bad_steps is raised
   /// @throws InputError when memory runs out, with the batch's shape: earlier checkpoints stay
@@ -94,7 +95,7 @@ class Trainer {
   void stop_if_diverged();
   void evaluate_if_due();
   void evaluate();
-  core::Json validation_measures();
+  core::Json measure();
   void choose_best(const core::Json& measures);
   void checkpoint_if_due();
   void checkpoint();
