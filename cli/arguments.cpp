@@ -294,8 +294,9 @@ void declare(Declaration& program) {
   program.app.set_version_flag("--version", std::string(), "Versions of the program, LibTorch and CUDA");
   program.app.footer(
       "Example:\n  exactmamba run recipes/quickstart.toml\n\n"
-      "Exit codes: 0 ok, 1 input, 2 usage, 3 I/O, 4 numerical, 5 other process failed, 130/143 stopped by a "
-      "signal");
+      "Exit codes: 0 ok, 1 input, 2 usage, 3 I/O, 4 numerical, 5 other process failed, 129/130/143 stopped "
+      "by "
+      "a signal");
   for (auto* add : {add_run, add_train, add_decompose, add_evaluate, add_report, add_validate, add_inspect,
                     add_convert, add_generate, add_forward, add_completion}) {
     add(program);

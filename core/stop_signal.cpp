@@ -12,9 +12,12 @@ namespace {
 std::atomic<int> requested{0};
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
 
+/// A closed terminal may say so twice: the shell to its jobs, and the system to those in the foreground.
 void on_signal(int signal) {
-  if (requested.exchange(signal) != 0) _exit(128 + signal);
-  log_from_signal("stopping after this step; again to stop now");
+  if (requested.exchange(signal) == 0)
+    log_from_signal("stopping after this step; again to stop now");
+  else if (signal != SIGHUP)
+    _exit(128 + signal);
 }
 
 }  // namespace
@@ -26,11 +29,14 @@ StopHandler::StopHandler() {
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, &interrupt_before_);
   sigaction(SIGTERM, &action, &terminate_before_);
+  sigaction(SIGHUP, nullptr, &hang_up_before_);
+  if (hang_up_before_.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);  // nohup ignores it
 }
 
 StopHandler::~StopHandler() {
   sigaction(SIGINT, &interrupt_before_, nullptr);
   sigaction(SIGTERM, &terminate_before_, nullptr);
+  sigaction(SIGHUP, &hang_up_before_, nullptr);
 }
 
 int stop_requested() { return requested.load(); }

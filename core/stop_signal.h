@@ -1,6 +1,6 @@
-// SIGINT and SIGTERM ask for a stop, and a line says so at once; long work looks at stop_requested() between
-// steps, commits, and throws Interrupted. A second signal ends the process at once (committed files stay
-// whole).
+// SIGINT, SIGTERM and SIGHUP (the terminal is closed; not under nohup) ask for a stop, and a line says so at
+// once; long work looks at stop_requested() between steps, commits, and throws Interrupted. A second SIGINT
+// or SIGTERM ends the process at once (committed files stay whole).
 #pragma once
 
 #include <signal.h>
@@ -8,7 +8,7 @@
 
 namespace exactmamba::core {
 
-/// As long as it lives, SIGINT and SIGTERM only ask; before and after they do what they did without it.
+/// As long as it lives, the signals only ask; before and after they do what they did without it.
 class StopHandler {
  public:
   StopHandler();
@@ -17,7 +17,7 @@ class StopHandler {
   StopHandler& operator=(const StopHandler&) = delete;
 
  private:
-  struct sigaction interrupt_before_, terminate_before_;
+  struct sigaction interrupt_before_, terminate_before_, hang_up_before_;
 };
 
 /// 0, or the number of the signal that asked for a stop.

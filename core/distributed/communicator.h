@@ -9,7 +9,8 @@
 
 namespace exactmamba::core {
 
-/// A sum that has been started.
+/// A sum that has been started. Must not outlive its communicator; until wait() the tensor's memory is worked
+/// on, whether this still lives or not.
 class PendingSum {
  public:
   virtual ~PendingSum() = default;
