@@ -1,5 +1,6 @@
 // What a GPU does with the operators, with training and with generation: bench/README.md.
 //   gpu_bench ops|train|generate|all [--only TEXT] [--baseline REPORT.json] [--json REPORT.json]
+#include <exception>
 #include <map>
 #include <optional>
 #include <string>
@@ -40,11 +41,11 @@ void run(const Arguments& arguments) {
   core::require<core::UsageError>(!chosen.empty(), "{}", kUsage);
 
   core::device_from_name("cuda");
-  const std::string &baseline = arguments.options.at("--baseline"), &file = arguments.options.at("--json");
+  const std::string& baseline = arguments.options.at("--baseline");
   bench::Report report(arguments.options.at("--only"),
-                       baseline.empty() ? std::nullopt : std::optional(core::read_json(baseline)));
+                       baseline.empty() ? std::nullopt : std::optional(core::read_json(baseline)),
+                       arguments.options.at("--json"));
   for (const Subject subject : chosen) subject(report);
-  if (!file.empty()) core::write_json(file, report.json());
 }
 
 }  // namespace
@@ -55,5 +56,8 @@ int main(int argc, char** argv) {
   } catch (const core::Error& error) {
     fmt::print(stderr, "error: {}\n", error.what());
     return error.exit_code();
+  } catch (const std::exception& error) {  // LibTorch's, too
+    fmt::print(stderr, "error: {}\n", error.what());
+    return 1;
   }
 }

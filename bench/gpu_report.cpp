@@ -75,8 +75,8 @@ Times time_work(const std::function<void()>& work, int repetitions, int warm_up)
   return Times(seconds);
 }
 
-Report::Report(std::string filter, std::optional<core::Json> baseline)
-    : filter_(std::move(filter)), baseline_(std::move(baseline)) {
+Report::Report(std::string filter, std::optional<core::Json> baseline, std::string file)
+    : filter_(std::move(filter)), baseline_(std::move(baseline)), file_(std::move(file)) {
   const at::TensorOptions options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
   constexpr int64_t kSize = 8192, kElements = int64_t{1} << 29;
   const at::Tensor a = at::randn({kSize, kSize}, options), b = at::randn({kSize, kSize}, options);
@@ -124,6 +124,7 @@ void Report::add(const Measurement& m) {
   fmt::print("\n");
   std::fflush(stdout);
   results_.push_back(result);
+  if (!file_.empty()) core::write_json(file_, json());
 }
 
 core::Json Report::json() const {

@@ -37,18 +37,21 @@ struct Measurement {
 class Report {
  public:
   /// Measures the ceilings. `filter`: only measurements whose names contain it. `baseline`: an earlier
-  /// report, or reference.py's, whose measurements of the same names are compared.
-  Report(std::string filter, std::optional<core::Json> baseline);
+  /// report, or reference.py's, whose measurements of the same names are compared. `file`: gets the report
+  /// after every measurement (empty: none).
+  Report(std::string filter, std::optional<core::Json> baseline, std::string file);
 
   bool wants(const std::string& name) const { return name.find(filter_) != std::string::npos; }
   /// Prints its line.
   void add(const Measurement& measurement);
+
+ private:
   /// Device, date, ceilings and all measurements.
   core::Json json() const;
 
- private:
   std::string filter_;
   std::optional<core::Json> baseline_;
+  std::string file_;
   double copy_rate_ = 0, product_rate_ = 0;  // bytes and operations a second
   core::Json results_ = core::Json::array();
 };

@@ -26,7 +26,8 @@ SIZES = {"mamba1-130m": (1, 768, 24), "mamba1-370m": (1, 1024, 48), "mamba2-130m
 results = []
 
 
-def add(name, work, repetitions=20, warm_up=3, **more):
+def host_times(work, repetitions, warm_up):
+    """Milliseconds of whatever ends with an idle GPU, by the clock."""
     times = []
     for i in range(warm_up + repetitions):
         torch.cuda.synchronize()
@@ -35,8 +36,25 @@ def add(name, work, repetitions=20, warm_up=3, **more):
         torch.cuda.synchronize()
         if i >= warm_up:
             times.append(1e3 * (time.perf_counter() - begin))
+    return times
+
+
+def kernel_times(work, repetitions=30, warm_up=3):
+    """Milliseconds of kernels, between two events each; the queue is kept full."""
+    for _ in range(warm_up):
+        work()
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(repetitions + 1)]
+    events[0].record()
+    for event in events[1:]:
+        work()
+        event.record()
+    torch.cuda.synchronize()
+    return [begin.elapsed_time(end) for begin, end in zip(events, events[1:])]
+
+
+def add(name, times, **more):
     median = statistics.median(times)
-    result = {"name": name, "milliseconds": median, "least": min(times), "most": max(times), "repetitions": repetitions}
+    result = {"name": name, "milliseconds": median, "least": min(times), "most": max(times), "repetitions": len(times)}
     if "tokens" in more:
         result["tokens_per_second"] = more["tokens"] / median * 1e3
     if more.get("memory"):
@@ -47,10 +65,10 @@ def add(name, work, repetitions=20, warm_up=3, **more):
 
 def add_both_ways(name, forward, inputs):
     """Forward with autograd's bookkeeping, and backward alone."""
-    add(f"{name} forward", forward)
+    add(f"{name} forward", kernel_times(forward))
     out = forward()
     grad = torch.randn_like(out)
-    add(f"{name} backward", lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True))
+    add(f"{name} backward", kernel_times(lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True)))
 
 
 def operators():
@@ -96,7 +114,7 @@ def training():
             optimizer.zero_grad()
 
         torch.cuda.reset_peak_memory_stats()
-        add(f"train {name} bfloat16 silu", step, 10, tokens=ROWS * LENGTH, memory=True)
+        add(f"train {name} bfloat16 silu", host_times(step, 10, 3), tokens=ROWS * LENGTH, memory=True)
         del model, optimizer
         torch.cuda.empty_cache()
 
@@ -106,7 +124,8 @@ def generation():
         model = model_of(name).to(torch.bfloat16).eval()
         for batch in (1, 64):
             ids = torch.randint(0, VOCABULARY, (batch, 100), device="cuda")
-            add(f"generate {name} batch {batch}", lambda: model.generate(ids, max_length=356, cg=True, top_k=1), 5, 2, tokens=256 * batch)
+            times = host_times(lambda: model.generate(ids, max_length=356, cg=True, top_k=1), 5, 2)
+            add(f"generate {name} batch {batch}", times, tokens=256 * batch)
         del model
         torch.cuda.empty_cache()
 
