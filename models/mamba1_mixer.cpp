@@ -62,7 +62,7 @@ at::Tensor Mamba1Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) con
   at::Tensor last_state;
   at::Tensor out = ops::selective_scan_forward(in, keep ? &saved : nullptr, state ? &last_state : nullptr);
   kept.chunk_states = saved.chunk_states;
-  if (state != nullptr) state->ssm.copy_(last_state);
+  if (state != nullptr) state->ssm = last_state;
   return out;
 }
 

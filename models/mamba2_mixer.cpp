@@ -67,7 +67,7 @@ void Mamba2Mixer::run_ssd(MixerSaved& kept, bool keep, LayerState* state) const 
   at::Tensor last_state;
   kept.scanned = ops::ssd_forward(in, keep ? &saved : nullptr, state ? &last_state : nullptr).flatten(-2);
   kept.chunk_states = saved.chunk_states;
-  if (state != nullptr) state->ssm.copy_(last_state);
+  if (state != nullptr) state->ssm = last_state;
 }
 
 at::Tensor Mamba2Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) const {

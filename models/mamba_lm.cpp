@@ -38,11 +38,12 @@ ops::RmsNormOutputs norm_of(const Stream& stream, const at::Tensor& weight, doub
 
 /// cu_seqlens where the operators read it. A GPU's are spared the boundaries of rows that are one sequence
 /// each.
-at::Tensor boundaries_of(const data::Batch& batch, const Placement& placement) {
-  const int64_t rows = batch.input_ids.size(0), length = batch.input_ids.size(1);
-  if (placement.device.is_cpu()) return batch.cu_seqlens;
-  if (!batch.cu_seqlens.defined() || batch.cu_seqlens.size(0) == rows + 1) return {};
-  return ops::cu_seqlens_on(placement.device, batch.cu_seqlens, rows, length);
+at::Tensor boundaries_of(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
+                         const Placement& placement) {
+  const int64_t rows = input_ids.size(0);
+  if (placement.device.is_cpu()) return cu_seqlens;
+  if (!cu_seqlens.defined() || cu_seqlens.size(0) == rows + 1) return {};
+  return ops::cu_seqlens_on(placement.device, cu_seqlens, rows, input_ids.size(1));
 }
 
 LossOutputs loss_outputs(const ops::LinearCrossEntropyOutputs& loss, const at::Tensor& targets) {
@@ -145,7 +146,8 @@ Stream MambaLM::run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_se
 }
 
 LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale, const GradientVisitor& visit) {
-  const at::Tensor ids = ids_on_device(batch.input_ids), boundaries = boundaries_of(batch, placement());
+  const at::Tensor ids = ids_on_device(batch.input_ids),
+                   boundaries = boundaries_of(batch.input_ids, batch.cu_seqlens, placement());
   std::vector<BlockSaved> saved;
   ops::RmsNormOutputs top =
       norm_of(run_keeping(ids, boundaries, saved), store_->parameter(kFinalNorm), config_.norm_eps);
@@ -173,7 +175,8 @@ LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale, co
 }
 
 LossOutputs MambaLM::loss(const data::Batch& batch) const {
-  const at::Tensor top = hidden(batch.input_ids, boundaries_of(batch, placement()));
+  const at::Tensor top =
+      hidden(batch.input_ids, boundaries_of(batch.input_ids, batch.cu_seqlens, placement()));
   return loss_outputs(ops::linear_cross_entropy_forward(
                           {as_rows(top), head_weight(), batch.targets.reshape({-1})}, config_.vocab_size),
                       batch.targets);
@@ -241,10 +244,13 @@ State MambaLM::initial_state(int64_t batch) const {
 }
 
 at::Tensor MambaLM::prefill(const at::Tensor& input_ids, State& state, const at::Tensor& cu_seqlens) const {
+  const at::Tensor boundaries = boundaries_of(input_ids, cu_seqlens, placement());
   Stream stream = embed(input_ids);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     LayerState layer{state.conv[i], state.ssm[i]};
-    blocks_[i]->forward(stream, cu_seqlens, nullptr, &layer);
+    blocks_[i]->forward(stream, boundaries, nullptr, &layer);
+    state.conv[i] = layer.conv;
+    state.ssm[i] = layer.ssm;
   }
   const at::Tensor last = last_positions(input_ids, cu_seqlens).to(placement().device);
   return head(as_rows(final_norm(stream)).index_select(0, last));

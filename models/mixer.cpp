@@ -71,7 +71,7 @@ at::Tensor Mixer::convolve(const MixerSaved& kept, LayerState* state) const {
   in.initial_states = state->conv;
   at::Tensor final_states;
   at::Tensor convolved = ops::causal_conv1d_forward(in, &final_states);
-  state->conv.copy_(final_states);
+  state->conv = final_states;
   return convolved;
 }
 
