@@ -13,6 +13,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "core/distributed/within.h"
 #include "core/error.h"
 #include "core/log.h"
 
@@ -43,14 +44,20 @@ auto with_peers(const std::string& doing, const Work& work) {
   }
 }
 
-c10::intrusive_ptr<c10d::Store> meet(const Job& job, Milliseconds timeout) {
+using Store = c10::intrusive_ptr<c10d::Store>;
+
+/// Not without end where a port takes connections and never answers, as LibTorch's store alone would.
+Store meet(const Job& job, Milliseconds timeout) {
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(job.port);
   options.isServer = job.rank == 0 && !job.torchrun_listens;
   options.numWorkers = job.size;
   options.waitWorkers = !job.torchrun_listens;
   options.timeout = timeout;
-  auto store = c10::make_intrusive<c10d::TCPStore>(job.host, options);
+  constexpr Milliseconds kGrace{2000};  // so that the store's own timeout comes first, which says more
+  Store store = within<Store>(timeout + kGrace, "connecting", [host = job.host, options] {
+    return c10::make_intrusive<c10d::TCPStore>(host, options);
+  });
   return c10::make_intrusive<c10d::PrefixStore>("exactmamba/" + job.attempt, std::move(store));
 }
 
@@ -107,7 +114,7 @@ class GlooGroup final : public Communicator {
 
  private:
   std::string doing_;
-  c10::intrusive_ptr<c10d::Store> store_;
+  Store store_;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
 };
 

@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <netinet/in.h>
 #include <set>
 #include <string_view>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -237,16 +239,32 @@ TEST(Gloo, AProcessThatIsSilentIsAnErrorAfterTheTimeout) {
   in_ranks(2, work, 1s);
 }
 
-TEST(Gloo, ProcessesThatDoNotComeAreAnError) {
+void expect_nobody_met_at(int port) {
   Job job;
   job.rank = 1;
   job.size = 2;
   job.host = "127.0.0.1";
-  job.port = free_port();
+  job.port = port;
   set_verbosity(Verbosity::kQuiet);
+  const auto begin = std::chrono::steady_clock::now();
   const std::string message = testing::error_of<PeerError>([&] { join(job, at::kCPU, 1s); });
   set_verbosity(Verbosity::kNormal);
-  EXPECT_CONTAINS(message, fmt::format("rank 1 of 2: meeting the other processes at 127.0.0.1:{}", job.port));
+  EXPECT_CONTAINS(message, fmt::format("rank 1 of 2: meeting the other processes at 127.0.0.1:{}", port));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 20s);
+}
+
+TEST(Gloo, ProcessesThatDoNotComeAreAnError) { expect_nobody_met_at(free_port()); }
+
+TEST(Gloo, APortThatTakesConnectionsButNeverAnswersIsAnError) {
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(free_port()));
+  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(listener, 5), 0);
+  expect_nobody_met_at(ntohs(address.sin_port));
+  ::close(listener);
 }
 
 }  // namespace
