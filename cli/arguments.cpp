@@ -147,7 +147,7 @@ void add_training(Declaration& program, const std::string& name, const std::stri
       "Use run.output although it holds other files or a changed recipe.toml, which is replaced");
   CLI::Option* processes =
       command.add_option("--processes", arguments.processes, "Train in so many processes, on the CPU")
-          ->check(CLI::Range(1, 1024));
+          ->check(CLI::PositiveNumber);
   command.add_option("--gpus", arguments.gpus, "Train on so many GPUs, or all; a process each")
       ->excludes(processes);
 }

@@ -15,10 +15,17 @@
 namespace exactmamba::cli {
 namespace {
 
+struct Teller {
+  std::string rank;     // before a message; "" in the first process
+  bool silent = false;  // another process tells what is wrong with recipe and files
+};
+Teller teller;
+
 void print(const std::string& message) {
+  const std::string before = message.starts_with("rank ") ? "" : teller.rank;
   std::istringstream lines(message);
   std::string all;
-  for (std::string line; std::getline(lines, line);) all += "exactmamba: error: " + line + "\n";
+  for (std::string line; std::getline(lines, line);) all += "exactmamba: error: " + before + line + "\n";
   std::fflush(stdout);
   std::fputs(all.c_str(), stderr);
 }
@@ -37,11 +44,16 @@ int other_failure(const std::string& message) {
 
 }  // namespace
 
+void tell_failures_of(const core::Job& job, bool alike) {
+  teller.rank = job.rank == 0 ? "" : fmt::format("rank {} of {}: ", job.rank, job.size);
+  teller.silent = alike && job.local_rank > 0;
+}
+
 int report_failure() {
   try {
     throw;
   } catch (const core::Error& error) {
-    print(error.what());
+    if (!teller.silent) print(error.what());
     return error.exit_code();
   } catch (const std::filesystem::filesystem_error& error) {
     const std::string place = error.path1().string();

@@ -1,8 +1,11 @@
 #include "cli/launch.h"
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <thread>
 
+#include "cli/failure.h"
 #include "cli/plan.h"
 #include "core/device.h"
 #include "core/distributed/job.h"
@@ -47,6 +50,16 @@ int gpus_of(const std::string& text) {
   return count > 0 ? count : gpus.count;
 }
 
+/// More of them than this only wait for each other: what was meant is another option, or another digit.
+void check_processes(int64_t processes) {
+  constexpr unsigned kPerCore = 4;
+  const unsigned cores = std::max(std::thread::hardware_concurrency(), 1U);
+  core::require<core::UsageError>(
+      processes <= int64_t{kPerCore} * cores,
+      "--processes {}: this machine has {} cores, enough for {} processes at most, {} a core", processes,
+      cores, kPerCore * cores, kPerCore);
+}
+
 void check_device(const TrainingArguments& arguments, const std::string& device) {
   const bool on_gpus = !arguments.gpus.empty();
   core::require(device == "auto" || (device == "cuda") == on_gpus,
@@ -57,12 +70,16 @@ void check_device(const TrainingArguments& arguments, const std::string& device)
 }  // namespace
 
 bool launched(const TrainingArguments& arguments) {
-  if (arguments.processes == 0 && arguments.gpus.empty()) return false;
+  if (arguments.processes == 0 && arguments.gpus.empty()) {
+    tell_failures_of(core::job_of_this_process(), /*alike=*/true);
+    return false;
+  }
   core::require<core::UsageError>(arguments.recipe.file != "-",
                                   "several processes cannot all read the recipe from stdin; give a file");
   core::require(core::job_of_this_process().size == 1,
                 "this process is one of a job already (RANK or SLURM_PROCID is set); leave out --processes "
                 "and --gpus, or unset the variables");
+  check_processes(arguments.processes);
   const RecipeFile file = checked_recipe(arguments.recipe);  // one message, and not one of each process
   check_device(arguments, file.first().run.device);
   core::Launch launch;
@@ -79,6 +96,7 @@ bool launched(const TrainingArguments& arguments) {
 
 std::unique_ptr<core::Communicator> join_job(const Recipe& recipe) {
   const core::Job job = core::job_of_this_process();
+  tell_failures_of(job, /*alike=*/false);
   if (job.rank > 0) core::set_verbosity(core::Verbosity::kQuiet);
   return core::join(job, core::device_from_name(recipe.run.device),
                     std::chrono::seconds(recipe.run.peer_timeout));

@@ -42,13 +42,14 @@ class Distributed : public ::testing::Test {
 
   /// Rows of one string each, so that processes have unequal numbers of targets; on one thread each, for two
   /// sums in another order would not be the same numbers.
-  static Strings train(const std::string& output, int64_t batch_size, int64_t steps = 50) {
+  static Strings train(const std::string& output, int64_t batch_size, int64_t steps = 50,
+                       int64_t every = 25) {
     return {"train", "r.toml",
             "--set", "train.dtype=float64",
             "--set", "data.pack=false",
             "--set", "run.threads=1",
-            "--set", "train.eval_every=25",
-            "--set", "train.checkpoint_every=25",
+            "--set", fmt::format("train.eval_every={}", every),
+            "--set", fmt::format("train.checkpoint_every={}", every),
             "--set", "run.output=" + output,
             "--set", fmt::format("train.batch_size={}", batch_size),
             "--set", fmt::format("train.steps={}", steps)};
@@ -64,10 +65,11 @@ class Distributed : public ::testing::Test {
     ASSERT_EQ(outcome.code, 0) << outcome.err;
   }
 
+  /// "" when there is none yet.
   fs::path stage(const std::string& output) const {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder_ / output / "stages"))
+    std::error_code none_yet;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder_ / output / "stages", none_yet))
       if (entry.path().filename().string().starts_with("train-")) return entry.path();
-    ADD_FAILURE() << "no train stage in " << output;
     return {};
   }
   fs::path last_checkpoint(const std::string& output) const {
@@ -110,12 +112,11 @@ class Distributed : public ::testing::Test {
           << name;
   }
 
-  /// Waits until the training in `output` has made `updates`; false when `program` has ended before.
+  /// Waits until the training in `output` has made `updates`; false when that takes a minute.
   bool has_made(const std::string& output, size_t updates) const {
     const auto begin = std::chrono::steady_clock::now();
     while (std::chrono::steady_clock::now() - begin < std::chrono::seconds(60)) {
-      std::error_code none_yet;
-      if (fs::exists(folder_ / output / "stages", none_yet) && updates_of(output) >= updates) return true;
+      if (updates_of(output) >= updates) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
     return false;
@@ -148,13 +149,15 @@ struct Shape {
 };
 class Training : public Distributed, public ::testing::WithParamInterface<Shape> {};
 
-TEST_P(Training, InTwoAndThreeProcessesIsThatOfOneWithTheSameGlobalBatch) {
+TEST_P(Training, InSeveralProcessesIsThatOfOneWithTheSameGlobalBatch) {
   std::string recipe = kTinyRecipe;
   const size_t begin = recipe.find("d_model"), end = recipe.find("[train]");
   testing::put_file(folder_ / "r.toml", recipe.replace(begin, end - begin, GetParam().options));
   expect_success(train("one", 6));
   expect_success(train("two", 3) + processes(2));
   expect_success(train("three", 2) + processes(3));
+  expect_success(train("accumulated", 1) + processes(2) +
+                 Strings{"--set", "train.grad_accumulation_steps=3"});
   const std::vector<Json> lines = lines_of("one", "train");
   ASSERT_EQ(lines.size(), 50u);
   EXPECT_LT(lines.back()["loss"], lines.front()["loss"]);
@@ -163,6 +166,7 @@ TEST_P(Training, InTwoAndThreeProcessesIsThatOfOneWithTheSameGlobalBatch) {
   EXPECT_GT(targets.size(), 3u);  // batches differ in their number of targets, and so do their slices
   expect_same_training("two", "one");
   expect_same_training("three", "one");
+  expect_same_training("accumulated", "one");
 }
 
 constexpr Shape kMamba1 = {"mamba1", "architecture = 'mamba1'\nd_model = 11\nd_state = 5\nn_layer = 3\n"},
@@ -171,22 +175,24 @@ INSTANTIATE_TEST_SUITE_P(Architectures, Training, ::testing::Values(kMamba1, kMa
                          [](const auto& test) { return test.param.name; });
 
 TEST_F(Distributed, AStoppedTrainingContinuesBitByBitWithTheSameNumberOfProcessesOnly) {
-  expect_success(train("straight", 3) + processes(2));
+  constexpr int64_t kSteps = 300;  // so many that the signal comes before the end
+  const Strings stopped_training = train("stopped", 3, kSteps, kSteps);
+  expect_success(train("straight", 3, kSteps, kSteps) + processes(2));
   const pid_t launcher =
-      testing::start_program(train("stopped", 3) + processes(2), {.folder = folder_.path()}, streams_);
+      testing::start_program(stopped_training + processes(2), {.folder = folder_.path()}, streams_);
   ASSERT_TRUE(has_made("stopped", 5));
   ::kill(launcher, SIGINT);
   const ProgramOutcome stopped = testing::finish_program(launcher, streams_);
   EXPECT_EQ(stopped.code, 128 + SIGINT) << stopped.err;
   EXPECT_CONTAINS(stopped.err, "run again to continue from");
 
-  const ProgramOutcome refused = run(train("stopped", 3) + processes(3));
+  const ProgramOutcome refused = run(stopped_training + processes(3));
   EXPECT_EQ(refused.code, 1);
   EXPECT_CONTAINS(refused.err, "made by 2 processes with 6 rows in an update, and 3 would make it 9");
 
-  expect_success(train("stopped", 3) + processes(2));
+  expect_success(stopped_training + processes(2));
   EXPECT_TRUE(weights_and_moments("stopped") == weights_and_moments("straight"));
-  EXPECT_EQ(lines_of("stopped", "train").size(), 50u);
+  EXPECT_EQ(lines_of("stopped", "train").size(), static_cast<size_t>(kSteps));
 }
 
 TEST_F(Distributed, ProcessesThatWouldTrainDifferentThingsAreRefused) {
@@ -210,6 +216,23 @@ TEST_F(Distributed, ProcessesThatWouldTrainDifferentThingsAreRefused) {
                     "rank 1 of 2 does not train what rank 0 trains: train.lr is 0.5, on rank 0 ");
   }
   EXPECT_FALSE(fs::exists(folder_ / "different"));
+}
+
+TEST_F(Distributed, WhatAllProcessesOfAMachineFindIsSaidByTheFirst) {
+  const auto refused = [this](const std::string& rank, const std::string& local_rank) {
+    const ProgramOutcome outcome =
+        run(train("none", 3) + Strings{"--set", "train.lr=-1"}, {.environment = {{"RANK", rank},
+                                                                                 {"LOCAL_RANK", local_rank},
+                                                                                 {"WORLD_SIZE", "4"},
+                                                                                 {"MASTER_ADDR", "localhost"},
+                                                                                 {"MASTER_PORT", "1"}}});
+    EXPECT_EQ(outcome.code, 1);
+    return outcome.err;
+  };
+  const std::string said = refused("0", "0");
+  EXPECT_TRUE(said.starts_with("exactmamba: error: ") && said.find("train.lr") != std::string::npos) << said;
+  EXPECT_EQ(refused("1", "1"), "");
+  EXPECT_EQ(refused("2", "0"), "exactmamba: error: rank 2 of 4: " + said.substr(19));  // of another machine
 }
 
 TEST_F(Distributed, ASweepIsTrainedByAsManyProcessesAsItsFirstModels) {
@@ -290,6 +313,9 @@ TEST_F(Distributed, WhatCannotBeIsRefusedOnceAndBeforeItStarts) {
   };
   EXPECT_CONTAINS(refused({"train", "r.toml", "--processes", "2", "--gpus", "2"}, 2), "--gpus");
   EXPECT_CONTAINS(refused({"train", "r.toml", "--processes", "0"}, 2), "--processes");
+  const std::string many = std::to_string(4 * std::thread::hardware_concurrency() + 1);
+  EXPECT_CONTAINS(refused({"train", "r.toml", "--processes", many}, 2),
+                  "--processes " + many + ": this machine has ");
   EXPECT_CONTAINS(refused({"train", "r.toml", "--gpus", "some"}, 2), "--gpus");
   EXPECT_CONTAINS(refused({"train", "-", "--processes=2"}, 2), "stdin");
   EXPECT_CONTAINS(refused({"train", "none.toml", "--processes", "3"}, 3), "none.toml");
