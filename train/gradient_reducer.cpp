@@ -8,9 +8,6 @@ namespace {
 
 using models::Decay;
 
-/// Large enough for a link's full speed, small enough that the first leaves early in backward.
-constexpr int64_t kSliceBytes = int64_t{32} << 20;
-
 /// 7 for "backbone.layers.7.mixer.in_proj.weight"; -1 for a parameter of no block.
 int64_t layer_of(std::string_view name) {
   constexpr std::string_view kPrefix = "backbone.layers.";
@@ -46,8 +43,9 @@ std::vector<GradientSlice> gradient_slices(const models::ParameterStore& store, 
   return slices;
 }
 
-GradientReducer::GradientReducer(models::ParameterStore& store, core::Communicator& communicator)
-    : store_(store), communicator_(communicator), slices_(gradient_slices(store, kSliceBytes)) {}
+GradientReducer::GradientReducer(models::ParameterStore& store, core::Communicator& communicator,
+                                 int64_t bytes)
+    : store_(store), communicator_(communicator), slices_(gradient_slices(store, bytes)) {}
 
 void GradientReducer::ready(int64_t layer) {
   const at::Tensor gradient = store_.flat_gradient(Decay::kYes);

@@ -19,10 +19,15 @@ struct GradientSlice {
 /// From the last block to the first, at least `bytes` each but for the last of them, then the embedding.
 std::vector<GradientSlice> gradient_slices(const models::ParameterStore& store, int64_t bytes);
 
+/// Large enough for a link's full speed, small enough that the first leaves early in backward.
+inline constexpr int64_t kSliceBytes = int64_t{32} << 20;
+
 /// Of one update: to be made anew for each.
 class GradientReducer {
  public:
-  GradientReducer(models::ParameterStore& store, core::Communicator& communicator);
+  /// Slices have `bytes` at least.
+  GradientReducer(models::ParameterStore& store, core::Communicator& communicator,
+                  int64_t bytes = kSliceBytes);
   /// Starts the slices that are complete when backward is done with block `layer` (MambaLM::GradientVisitor).
   void ready(int64_t layer);
   /// Starts what is left, the gradient without weight decay too, and waits for all. Every rank must call it,

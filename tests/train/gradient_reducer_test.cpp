@@ -1,9 +1,12 @@
 // Which slices the gradient is summed in, when they start, and that all of it is summed.
 #include "train/gradient_reducer.h"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/random_model.h"
 #include "tests/train/thread_communicator.h"
 #include "tests/train/tiny_training.h"
 
@@ -103,6 +106,33 @@ TEST(GradientReducer, SumsAllOfItAlsoForRanksWithoutABackwardPass) {
     EXPECT_EQ(other.min().item<float>(), 0x111);
     EXPECT_EQ(other.max().item<float>(), 0x111);
   });
+}
+
+data::Batch batch_of(uint64_t seed) {
+  return testing::random_batch(3, 13, testing::kTinyVocabulary, {0, 13, 20, 26}, seed);
+}
+
+/// A slice that were summed before backward is done with it would lack what comes later.
+TEST(GradientReducer, SumsEverySliceOfARealBackwardPassWhenItIsComplete) {
+  constexpr int kRanks = 2;
+  for (const bool tied : {true, false}) {
+    models::MambaLM model = model_of(5, tied);
+    at::Tensor expected = at::zeros_like(model.parameters().flat(Decay::kYes));
+    for (uint64_t rank = 0; rank < kRanks; ++rank) {
+      model.parameters().zero_gradients();
+      model.forward_backward(batch_of(rank), 0.01);
+      expected += model.parameters().flat_gradient(Decay::kYes);
+    }
+    testing::ThreadGroup(kRanks).run([&](core::Communicator& communicator) {
+      models::MambaLM own = model_of(5, tied);
+      own.parameters().zero_gradients();
+      GradientReducer reducer(own.parameters(), communicator, 1);
+      own.forward_backward(batch_of(static_cast<uint64_t>(communicator.rank())), 0.01,
+                           [&reducer](int64_t layer) { reducer.ready(layer); });
+      reducer.finish();
+      EXPECT_TRUE(own.parameters().flat_gradient(Decay::kYes).equal(expected));
+    });
+  }
 }
 
 }  // namespace

@@ -3,10 +3,12 @@
 
 #include <cmath>
 
+#include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
 #include "core/distributed/communicator.h"
 #include "tests/support/random_model.h"
+#include "tests/train/thread_communicator.h"
 #include "tests/train/tiny_training.h"
 #include "train/update.h"
 
@@ -81,6 +83,31 @@ TEST(LossScale, IsNotLoweredWhereItHasNoPart) {
   LossScale scale{1024, 9};
   EXPECT_EQ(updates.next(&scale).outcome, Outcome::kNotFinite);
   EXPECT_EQ(scale.value, 1024);
+}
+
+TEST(LossScale, FallsOnAllRanksWhenTheGradientOfOneOverflows) {
+  testing::ThreadGroup(2).run([](core::Communicator& communicator) {
+    models::MambaLM model = testing::tiny_model(testing::tiny_config());
+    AdamW optimizer(model.parameters(), {});
+    const std::string before = model.parameters().checksum();
+    data::Batch batch = tiny_batch();
+    if (communicator.rank() == 1) {
+      batch.targets.fill_(data::kIgnoredTarget);
+      batch.target_count = 0;
+    }
+    LossScale scale{0x1p140, 9};
+    const auto update = [&] {
+      return run_update(model, optimizer, {batch}, 1e-2, 0.5, communicator, &scale).outcome;
+    };
+    EXPECT_EQ(update(), Outcome::kOverflow);
+    EXPECT_EQ(scale.value, 0x1p139);
+    EXPECT_EQ(model.parameters().checksum(), before);
+    scale.value = 1024;
+    EXPECT_EQ(update(), Outcome::kApplied);
+    const at::Tensor own = model.parameters().flat(models::Decay::kYes), first = own.clone();
+    communicator.broadcast(first, 0);
+    EXPECT_TRUE(own.equal(first));
+  });
 }
 
 }  // namespace

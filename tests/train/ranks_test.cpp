@@ -1,5 +1,7 @@
 // What the ranks of a training must agree on before it starts.
 #include <array>
+#include <filesystem>
+#include <functional>
 
 #include <gtest/gtest.h>
 
@@ -12,6 +14,7 @@
 namespace exactmamba::train {
 namespace {
 
+namespace fs = std::filesystem;
 using testing::TemporaryFolder;
 using testing::tiny_setup;
 
@@ -60,6 +63,45 @@ TEST(Ranks, StartWithTheWeightsOfTheFirst) {
       testing::tiny_model(testing::tiny_config()).parameters().checksum();  // of seed 17
   EXPECT_EQ(checksums[0], first);
   EXPECT_EQ(checksums[1], first);
+}
+
+/// Trains on all ranks; the checksums of their final weights.
+Messages train_on_ranks(const TrainSetup& setup) {
+  Messages checksums;
+  testing::ThreadGroup(kRanks).run([&](core::Communicator& communicator) {
+    at::set_num_threads(1);
+    Trainer trainer(setup, communicator);
+    trainer.run();
+    checksums[communicator.rank()] = trainer.model().parameters().checksum();
+  });
+  return checksums;
+}
+
+TEST(Ranks, RemoveADamagedCheckpointAndContinueFromTheOneBeforeBitByBit) {
+  const TemporaryFolder folder;
+  const TrainSetup setup = tiny_setup(folder.path());
+  const Messages expected = train_on_ranks(setup);
+  EXPECT_EQ(expected[0], expected[1]);
+  const fs::path damaged = checkpoint_path(folder.path(), 24) / "optimizer.safetensors";
+  for (const auto& damage : {std::function([](const fs::path& file) { fs::remove(file); }),
+                             std::function([](const fs::path& file) { fs::resize_file(file, 100); })}) {
+    damage(damaged);
+    ::testing::internal::CaptureStderr();
+    EXPECT_EQ(train_on_ranks(setup), expected);
+    const std::string messages = ::testing::internal::GetCapturedStderr(),
+                      warning = "warning: " + damaged.string();
+    EXPECT_CONTAINS(messages, warning);
+    EXPECT_EQ(messages.find(warning), messages.rfind(warning));  // said once
+  }
+}
+
+TEST(Ranks, WithDamagedCheckpointsOnlyAreRefused) {
+  const TemporaryFolder folder;
+  train_on_ranks(tiny_setup(folder.path()));
+  for (const auto& entry : fs::directory_iterator(folder / "checkpoints"))
+    fs::remove(entry.path() / "trainer.json");
+  for (const std::string& message : refusals({tiny_setup(folder.path()), tiny_setup(folder.path())}))
+    EXPECT_CONTAINS(message, "delete " + folder.path().string() + " to train again");
 }
 
 }  // namespace
