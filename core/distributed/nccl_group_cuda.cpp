@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -19,6 +20,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "core/distributed/nccl_group.h"
+#include "core/distributed/within.h"
 #include "core/error.h"
 
 namespace exactmamba::core {
@@ -131,25 +133,37 @@ class NcclSum final : public PendingSum {
   std::shared_ptr<Event> end_;
 };
 
-/// Owns the connection. Gives it up when a collective does not end, so that nothing on the GPU waits for a
-/// dead process for ever.
-class Watchdog {
+/// A connection, and the stream of its work. When a collective does not end, the connection is given up, so
+/// that nothing on the GPU waits for a dead process for ever.
+class Connection {
  public:
-  Watchdog(const Nccl& nccl, Comm comm, std::chrono::seconds timeout)
-      : nccl_(nccl), comm_(comm), timeout_(timeout) {
-    thread_ = std::jthread([this](const std::stop_token& stopped) { watch(stopped); });
+  /// `who` begins the messages.
+  Connection(const Nccl& nccl, Comm comm, std::string who, std::chrono::seconds timeout)
+      : nccl_(nccl), comm_(comm), who_(std::move(who)), timeout_(timeout) {
+    watchdog_ = std::jthread([this](const std::stop_token& stopped) { watch(stopped); });
   }
-  ~Watchdog() {
-    thread_.request_stop();
-    thread_.join();
+  ~Connection() {
+    watchdog_.request_stop();
+    watchdog_.join();
     if (failure_.empty()) nccl_.abort(comm_);  // also frees it when nothing is left to do
   }
-  Watchdog(const Watchdog&) = delete;
-  Watchdog& operator=(const Watchdog&) = delete;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
 
-  void add(std::shared_ptr<Event> end) {
+  /// `launch` (of a connection and a stream; its result is NCCL's) works after what `current` has been given
+  /// so far. @throws PeerError, also after an earlier failure
+  template <class Launch>
+  std::shared_ptr<Event> start(cudaStream_t current, const Launch& launch) {
     const std::lock_guard lock(mutex_);
-    running_.push_back({std::move(end), Clock::now()});
+    require<PeerError>(failure_.empty(), "{}", failure_);
+    Event(current).make_wait(stream_.get());
+    Work work;
+    work.begin = std::make_unique<Event>(stream_.get());
+    const int error = launch(comm_, stream_.get());
+    require<PeerError>(error == kSuccess, "{}: NCCL failed: {}", who_, nccl_.text(error, comm_));
+    work.end = std::make_shared<Event>(stream_.get());
+    running_.push_back(std::move(work));
+    return running_.back().end;
   }
   /// @throws PeerError after a failure
   void check_alive() {
@@ -159,9 +173,10 @@ class Watchdog {
 
  private:
   static constexpr std::chrono::milliseconds kEvery{200};
-  struct Running {
+  struct Work {
+    std::unique_ptr<Event> begin;
     std::shared_ptr<Event> end;
-    Clock::time_point since;
+    std::optional<Clock::time_point> since;  // when it was seen to have begun on the GPU
   };
 
   void watch(const std::stop_token& stopped) {
@@ -174,87 +189,97 @@ class Watchdog {
     if (!failure_.empty()) nccl_.abort(comm_);
   }
 
-  std::string find_failure() const {
+  std::string find_failure() {
     int error = kSuccess;
     nccl_.async_error(comm_, &error);
     if (error != kSuccess && error != kInProgress)
-      return fmt::format("NCCL failed: {}", nccl_.text(error, comm_));
-    if (running_.empty() || Clock::now() - running_.front().since < timeout_) return "";
-    return fmt::format("the other processes did not answer on the GPU for {} s", timeout_.count());
+      return fmt::format("{}: NCCL failed: {}", who_, nccl_.text(error, comm_));
+    if (running_.empty()) return "";
+    Work& work = running_.front();
+    if (!work.since && work.begin->reached()) work.since = Clock::now();
+    if (!work.since || Clock::now() - *work.since < timeout_) return "";
+    return fmt::format("{}: the other processes did not answer on the GPU for {} s", who_, timeout_.count());
   }
 
   const Nccl& nccl_;
   Comm comm_;
+  std::string who_;
   std::chrono::seconds timeout_;
-  std::mutex mutex_;  // guards the next two
-  std::deque<Running> running_;
+  Stream stream_;
+  std::mutex mutex_;  // guards the next two, and the connection from being given up while the host uses it
+  std::deque<Work> running_;
   std::string failure_;
   std::condition_variable_any changed_;
-  std::jthread thread_;
+  std::jthread watchdog_;
 };
 
 class NcclGroup final : public Communicator {
  public:
   NcclGroup(std::unique_ptr<Communicator> host, std::chrono::seconds timeout)
-      : host_(std::move(host)), comm_(connect()), watchdog_(nccl_, comm_, timeout) {}
+      : host_(std::move(host)),
+        who_(fmt::format("rank {} of {}", host_->rank(), host_->size())),
+        connection_(nccl_, connect(timeout), who_, timeout) {}
 
   int rank() const override { return host_->rank(); }
   int size() const override { return host_->size(); }
 
   std::unique_ptr<PendingSum> start_sum(const at::Tensor& tensor) override {
     if (!tensor.is_cuda()) return host_->start_sum(tensor);
-    return start(tensor, [this](void* data, size_t count, int type) {
-      return nccl_.all_reduce(data, data, count, type, kSum, comm_, stream_.get());
+    return start(tensor, [this](void* data, size_t count, int type, Comm comm, cudaStream_t stream) {
+      return nccl_.all_reduce(data, data, count, type, kSum, comm, stream);
     });
   }
   void broadcast(const at::Tensor& tensor, int root) override {
     if (!tensor.is_cuda()) return host_->broadcast(tensor, root);
-    start(tensor, [this, root](void* data, size_t count, int type) {
-      return nccl_.broadcast(data, data, count, type, root, comm_, stream_.get());
+    start(tensor, [this, root](void* data, size_t count, int type, Comm comm, cudaStream_t stream) {
+      return nccl_.broadcast(data, data, count, type, root, comm, stream);
     })->wait();
   }
   void barrier() override {
-    watchdog_.check_alive();
+    connection_.check_alive();
     host_->barrier();
   }
 
  private:
-  Comm connect() const {
+  Comm connect(std::chrono::seconds timeout) const {
     // Sums inside the switches have an order of their own; a ring's and a tree's follow from the ranks.
     setenv("NCCL_NVLS_ENABLE", "0", /*replace=*/0);
+    setenv("NCCL_RUNTIME_CONNECT", "0", /*replace=*/0);  // all connections now: later calls wait for nobody
     UniqueId id = {};
-    if (rank() == 0) require_success(nccl_.get_unique_id(&id), nullptr);
+    if (rank() == 0) require_success(nccl_.get_unique_id(&id));
     const at::Tensor shared = at::empty({static_cast<int64_t>(sizeof id / sizeof(int64_t))}, at::kLong);
     std::memcpy(shared.mutable_data_ptr(), &id, sizeof id);
     host_->broadcast(shared, 0);
     std::memcpy(&id, shared.const_data_ptr(), sizeof id);
-    Comm comm = nullptr;
-    require_success(nccl_.init_rank(&comm, size(), id, rank()), nullptr);
+    const auto [comm, error] = within<std::pair<Comm, int>>(
+        timeout, who_ + ": NCCL's start", [nccl = nccl_, id, rank = rank(), size = size()] {
+          Comm result = nullptr;
+          const int status = nccl.init_rank(&result, size, id, rank);
+          return std::pair(result, status);
+        });
+    require_success(error);
     return comm;
   }
 
-  void require_success(int error, Comm comm) const {
-    require<PeerError>(error == kSuccess, "rank {} of {}: NCCL failed: {}", rank(), size(),
-                       nccl_.text(error, comm));
+  void require_success(int error) const {
+    require<PeerError>(error == kSuccess, "{}: NCCL failed: {}", who_, nccl_.text(error, nullptr));
   }
 
   /// `launch` works on the tensor after what the current stream has been given so far.
   template <class Launch>
   std::unique_ptr<PendingSum> start(const at::Tensor& tensor, const Launch& launch) {
-    watchdog_.check_alive();
-    Event(current_stream(tensor)).make_wait(stream_.get());
     const int type = type_of(tensor);
-    require_success(launch(tensor.mutable_data_ptr(), static_cast<size_t>(tensor.numel()), type), comm_);
-    auto end = std::make_shared<Event>(stream_.get());
-    watchdog_.add(end);
+    std::shared_ptr<Event> end =
+        connection_.start(current_stream(tensor), [&](Comm comm, cudaStream_t stream) {
+          return launch(tensor.mutable_data_ptr(), static_cast<size_t>(tensor.numel()), type, comm, stream);
+        });
     return std::make_unique<NcclSum>(tensor, std::move(end));
   }
 
   std::unique_ptr<Communicator> host_;
+  std::string who_;
   Nccl nccl_;
-  Stream stream_;
-  Comm comm_;
-  Watchdog watchdog_;
+  Connection connection_;
 };
 
 }  // namespace

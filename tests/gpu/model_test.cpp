@@ -1,6 +1,7 @@
 // Whole models on the GPU: losses and gradients against double on the CPU, training runs against the CPU's,
 // steps against the forward pass.
 #include <cmath>
+#include <filesystem>
 
 #include <ATen/Context.h>
 #include <ATen/ops/abs.h>
@@ -16,6 +17,7 @@
 #include "tests/support/files.h"
 #include "tests/support/random_model.h"
 #include "tests/train/tiny_training.h"
+#include "train/training_checkpoint.h"
 #include "train/update.h"
 
 namespace exactmamba::gpu_tests {
@@ -155,6 +157,32 @@ TEST(GpuModel, AnOverflowOfTheScaledLossLeavesTheWeightsAlone) {
   while (update().outcome == train::Outcome::kOverflow) EXPECT_EQ(model.parameters().checksum(), before);
   EXPECT_EQ(optimizer.steps(), 1);
   EXPECT_NE(model.parameters().checksum(), before);
+}
+
+TEST(GpuTrainer, ContinuesInFloat16BitByBit) {
+  const testing::TemporaryFolder folder;
+  const auto setup_in = [&folder](const std::string& name) {
+    train::TrainSetup setup = testing::tiny_setup(folder / name);
+    setup.device = {at::kCUDA, 0};
+    setup.options.compute_dtype = "float16";
+    setup.start = [] {
+      models::ModelConfig config = config_of(kCases[0].architecture, kCases[0].activation);
+      config.vocab_size = testing::kTinyVocabulary;
+      return testing::random_model(config, at::kFloat, 0.05, 3);
+    };
+    return setup;
+  };
+  const auto end = [](const train::TrainSetup& setup) {
+    return train::load_train_state(train::checkpoint_path(setup.folder, 24));
+  };
+  const std::string expected = testing::train_tiny(setup_in("straight"));
+  EXPECT_EQ(testing::train_tiny(setup_in("lost")), expected);
+  std::filesystem::remove_all(train::checkpoint_path(folder / "lost", 24));  // back to update 20
+  EXPECT_EQ(testing::train_tiny(setup_in("lost")), expected);
+  const train::TrainState straight = end(setup_in("straight")), lost = end(setup_in("lost"));
+  ASSERT_TRUE(straight.loss_scale && lost.loss_scale);
+  EXPECT_EQ(lost.loss_scale->value, straight.loss_scale->value);
+  EXPECT_EQ(lost.loss_scale->finite_updates, straight.loss_scale->finite_updates);
 }
 
 TEST(GpuTrainer, SaysWhichBatchNoGpuHolds) {
