@@ -20,7 +20,7 @@ struct GradientSlice {
 std::vector<GradientSlice> gradient_slices(const models::ParameterStore& store, int64_t bytes);
 
 /// Large enough for a link's full speed, small enough that the first leaves early in backward.
-inline constexpr int64_t kSliceBytes = int64_t{32} << 20;
+inline constexpr int64_t kSliceBytes = int64_t{128} << 20;
 
 /// Of one update: to be made anew for each.
 class GradientReducer {

@@ -27,13 +27,12 @@ UpdateResult count_tokens(const std::vector<data::Batch>& micro_batches, core::C
   return result;
 }
 
-/// Sum of the losses over all ranks; gradients of `scale` times it are left in the store, summed over all
-/// ranks.
+/// Sum of the losses over all ranks; gradients of `scale` times it are added to those in the store, summed
+/// over all ranks.
 at::Tensor accumulate_gradients(models::MambaLM& model, const std::vector<data::Batch>& micro_batches,
                                 double scale, core::Communicator& communicator) {
   at::Tensor loss_sum =
       at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model.placement().device));
-  model.parameters().zero_gradients();
   GradientReducer reducer(model.parameters(), communicator);
   const auto reduce = [&reducer](int64_t layer) { reducer.ready(layer); };
   for (const data::Batch& batch : micro_batches) {
@@ -58,6 +57,7 @@ Outcome outcome_of_skipped(double loss, const LossScale* loss_scale) {
 UpdateResult run_update(models::MambaLM& model, AdamW& optimizer,
                         const std::vector<data::Batch>& micro_batches, double learning_rate,
                         double max_grad_norm, core::Communicator& communicator, LossScale* loss_scale) {
+  model.parameters().zero_gradients();  // a GPU does it while the processes count
   UpdateResult result = count_tokens(micro_batches, communicator);
   if (result.target_tokens == 0) {
     result.outcome = Outcome::kWithoutTargets;
