@@ -114,6 +114,10 @@ void Report::add(const Measurement& m) {
   note("of_product", operations / product_rate_);
   note("tokens_per_second", m.tokens / seconds);
   note("peak_gib", m.peak_bytes / (1 << 30));
+  if (m.scaling > 0) {
+    fmt::print("  {:.1f} % of GPUs that work alone", 100 * m.scaling);
+    result["scaling"] = m.scaling;
+  }
   if (baseline_)
     for (const core::Json& other : baseline_->at("results")) {
       if (other.at("name") != m.name) continue;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/distributed/communicator.h"
 #include "core/json.h"
 
 namespace exactmamba::bench {
@@ -32,6 +33,7 @@ struct Measurement {
   double bytes = 0, operations = 0;  // 0: not stated
   double tokens = 0;                 // made or trained on; 0: not a matter of tokens
   double peak_bytes = 0;             // of memory; 0: not measured
+  double scaling = 0;                // tokens a second, of as many GPUs without sums between them; 0: one GPU
 };
 
 class Report {
@@ -60,5 +62,7 @@ class Report {
 void measure_operators(Report& report);
 void measure_training(Report& report);
 void measure_generation(Report& report);
+/// Of all processes of a job, with a GPU each.
+void measure_scaling(Report& report, core::Communicator& communicator);
 
 }  // namespace exactmamba::bench

@@ -2,6 +2,7 @@
 // 50280.
 #include <algorithm>
 
+#include <ATen/ops/full.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/CachingDeviceAllocator.h>
@@ -74,7 +75,72 @@ void measure(Report& report, const ModelSize& size, const Variant& variant) {
   report.add(m);
 }
 
+/// A model trained by this process, alone or with the others.
+class Training {
+ public:
+  Training(const ModelSize& size, core::Communicator& together)
+      : model_(random_model(config_of(size), train::training_placement(options(), at::Device(at::kCUDA, 0)))),
+        optimizer_(model_.parameters(), {}),
+        together_(together) {
+    train::set_recompute(options(), model_);
+  }
+  /// Times of updates with and without the others; all processes begin at once.
+  Times time(bool with_others) {
+    together_.barrier();
+    core::Communicator& communicator = with_others ? together_ : *alone_;
+    return time_work([&] { train::run_update(model_, optimizer_, {batch_}, 1e-4, 1.0, communicator); }, 4, 1);
+  }
+
+ private:
+  static train::TrainOptions options() {
+    train::TrainOptions options;
+    options.compute_dtype = Variant().compute_dtype;
+    return options;
+  }
+  models::MambaLM model_;
+  train::AdamW optimizer_;
+  core::Communicator& together_;
+  std::unique_ptr<core::Communicator> alone_ = core::single_process_communicator();
+  data::Batch batch_ = batch_of(false);
+};
+
+/// Tokens a second of all GPUs, when each takes the median of its own `times`.
+double rate_of_all(const Times& times, core::Communicator& communicator) {
+  const at::Tensor rate = at::full({}, kRows * kLength / times.median(), at::kDouble);
+  communicator.all_reduce_sum(rate);
+  return rate.item<double>();
+}
+
+void append(std::vector<double>& seconds, const Times& times) {
+  seconds.insert(seconds.end(), times.seconds.begin(), times.seconds.end());
+}
+
+/// Turn by turn, since a card's speed drifts with its temperature.
+void measure_scaling_of(const ModelSize& size, Report& report, core::Communicator& communicator) {
+  const std::string name = name_of(size, {});
+  if (!report.wants(name)) return;
+  constexpr int kTurns = 6;
+  Training training(size, communicator);
+  std::vector<double> alone, together;
+  for (int turn = 0; turn < kTurns; ++turn) {
+    append(alone, training.time(false));
+    append(together, training.time(true));
+  }
+  const double of_alone = rate_of_all(Times(alone), communicator),
+               of_together = rate_of_all(Times(together), communicator);
+  Measurement each{name + ", each GPU alone", Times(alone)}, all{name + ", all GPUs", Times(together)};
+  each.tokens = kRows * kLength;
+  all.tokens = static_cast<double>(kRows * kLength * communicator.size());
+  all.scaling = of_together / of_alone;
+  report.add(each);
+  report.add(all);
+}
+
 }  // namespace
+
+void measure_scaling(Report& report, core::Communicator& communicator) {
+  for (const ModelSize& size : kModelSizes) measure_scaling_of(size, report, communicator);
+}
 
 void measure_training(Report& report) {
   for (const ModelSize& size : kModelSizes) measure(report, size, {});
