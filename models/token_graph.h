@@ -24,7 +24,7 @@ class TokenGraph {
 
   /// The next `steps` tokens (steps, B) on the CPU, steps ≤ kMostSteps; −1 where a logit was not finite.
   at::Tensor run(int64_t steps);
-  const State& state() const;
+  State state() const;
 
  private:
   class Implementation;

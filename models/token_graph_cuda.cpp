@@ -2,8 +2,6 @@
 #include <utility>
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/zeros.h>
 
 #include "models/ops/cuda/tensors.h"
 #include "models/ops/token_step/token_step_cuda_params.h"
@@ -63,7 +61,6 @@ Workspace make_workspace(const ModelConfig& c, const at::Tensor& like, int64_t b
     return at::empty(shape, like.options().dtype(dtype));
   };
   const at::ScalarType compute = like.scalar_type();
-  const bool is_first = c.architecture == Architecture::kMamba1;
   const int64_t head_parts = ops::step_head_parts<T>(batch, c.vocab_rows);
   Workspace w;
   w.residual = of(at::kFloat, {batch, c.d_model});
@@ -73,7 +70,7 @@ Workspace make_workspace(const ModelConfig& c, const at::Tensor& like, int64_t b
   w.projected = of(compute, {batch, c.in_proj_rows()});
   w.convolved = of(compute, {batch, c.conv_channels()});
   w.inner = of(compute, {batch, c.d_inner()});
-  if (is_first)
+  if (c.architecture == Architecture::kMamba1)
     w.dt_B_C = of(at::kFloat, {batch, states_per_token(c)});
   else
     w.inner_squares = of(at::kFloat, {batch, c.d_inner() / ops::kStepHeadRows});
@@ -96,18 +93,21 @@ class Step {
         stream_(stream),
         batch_(work_.tokens.size(0)) {}
 
-  void launch() {
-    embed();
+  /// A token, kernel by kernel.
+  void launch() const {
+    check_launch(kOp, ops::launch_step_embed(embed()));
     for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
-      in(layer);
-      if (config_.architecture == Architecture::kMamba1)
-        scan1(layer);
-      else
-        scan2(layer);
-      out(layer);
+      check_launch(kOp, ops::launch_step_in(in(layer)));
+      if (config_.architecture == Architecture::kMamba1) {
+        check_launch(kOp, ops::launch_step_rows(rows(layer)));
+        check_launch(kOp, ops::launch_step_scan1(scan1(layer)));
+      } else {
+        check_launch(kOp, ops::launch_step_scan2(scan2(layer)));
+      }
+      check_launch(kOp, ops::launch_step_out(out(layer)));
     }
-    head();
-    choose();
+    check_launch(kOp, ops::launch_step_head(head()));
+    check_launch(kOp, ops::launch_step_choose(choose()));
   }
 
  private:
@@ -150,7 +150,7 @@ class Step {
     return p;
   }
 
-  void embed() const {
+  ops::StepEmbed<T> embed() const {
     ops::StepEmbed<T> p;
     p.batch = batch_;
     p.size = config_.d_model;
@@ -165,10 +165,10 @@ class Step {
     p.normed = device_data<T>(work_.normed);
     p.position = device_data<int32_t>(work_.position);
     p.stream = stream_;
-    check_launch(kOp, ops::launch_step_embed(p));
+    return p;
   }
 
-  void in(int64_t layer) const {
+  ops::StepIn<T> in(int64_t layer) const {
     ops::StepIn<T> p;
     p.product = product(config_.in_proj_rows(), work_.normed, name(layer, "mixer.in_proj.weight"),
                         name(layer, "mixer.in_proj.bias"));
@@ -182,20 +182,22 @@ class Step {
     p.conv_bias = value(name(layer, "mixer.conv1d.bias"));
     p.conv_state = device_data<float>(state_.conv[layer]);
     p.convolved = device_data<T>(work_.convolved);
-    check_launch(kOp, ops::launch_step_in(p));
+    return p;
   }
 
-  void scan1(int64_t layer) const {
-    ops::StepRows<T> rows;
-    rows.product = product(states_per_token(config_), work_.convolved, name(layer, "mixer.x_proj.weight"));
-    rows.out = device_data<float>(work_.dt_B_C);
-    check_launch(kOp, ops::launch_step_rows(rows));
+  ops::StepRows<T> rows(int64_t layer) const {
+    ops::StepRows<T> p;
+    p.product = product(states_per_token(config_), work_.convolved, name(layer, "mixer.x_proj.weight"));
+    p.out = device_data<float>(work_.dt_B_C);
+    return p;
+  }
 
+  ops::StepScan1<T, S> scan1(int64_t layer) const {
     ops::StepScan1<T, S> p;
     p.batch = batch_;
     p.channels = config_.d_inner();
     p.dt_rank = config_.dt_rank;
-    p.dt_B_C = rows.out;
+    p.dt_B_C = device_data<const float>(work_.dt_B_C);
     p.dt_weight = compute(name(layer, "mixer.dt_proj.weight"));
     p.dt_bias = value(name(layer, "mixer.dt_proj.bias"));
     p.A_log = value(name(layer, "mixer.A_log"));
@@ -205,10 +207,10 @@ class Step {
     p.state = device_data<S>(state_.ssm[layer]);
     p.inner = device_data<T>(work_.inner);
     p.stream = stream_;
-    check_launch(kOp, ops::launch_step_scan1(p));
+    return p;
   }
 
-  void scan2(int64_t layer) const {
+  ops::StepScan2<T, S> scan2(int64_t layer) const {
     ops::StepScan2<T, S> p;
     p.batch = batch_;
     p.heads = config_.heads();
@@ -226,10 +228,10 @@ class Step {
     p.normed = device_data<T>(work_.inner);
     p.squares = device_data<float>(work_.inner_squares);
     p.stream = stream_;
-    check_launch(kOp, ops::launch_step_scan2(p));
+    return p;
   }
 
-  void out(int64_t layer) const {
+  ops::StepOut<T> out(int64_t layer) const {
     ops::StepOut<T> p;
     p.product = product(config_.d_model, work_.inner, name(layer, "mixer.out_proj.weight"),
                         name(layer, "mixer.out_proj.bias"));
@@ -244,10 +246,10 @@ class Step {
     p.factor = factor(layer + 1);
     p.normed = device_data<T>(work_.normed);
     p.squares = device_data<float>(work_.stream_squares);
-    check_launch(kOp, ops::launch_step_out(p));
+    return p;
   }
 
-  void head() const {
+  ops::StepHead<T> head() const {
     ops::StepHead<T> p;
     p.product = product(config_.vocab_rows, work_.normed,
                         config_.tie_embeddings ? "backbone.embeddings.weight" : "lm_head.weight");
@@ -255,10 +257,10 @@ class Step {
     p.vocab_size = config_.vocab_size;
     p.best_value = device_data<float>(work_.best_value);
     p.best_token = device_data<int32_t>(work_.best_token);
-    check_launch(kOp, ops::launch_step_head(p));
+    return p;
   }
 
-  void choose() const {
+  ops::StepChoose choose() const {
     ops::StepChoose p;
     p.batch = batch_;
     p.parts = work_.best_value.size(1);
@@ -268,7 +270,7 @@ class Step {
     p.tokens = device_data<int64_t>(work_.tokens);
     p.history = device_data<int64_t>(work_.history);
     p.stream = stream_;
-    check_launch(kOp, ops::launch_step_choose(p));
+    return p;
   }
 
   const ModelConfig& config_;
@@ -290,7 +292,7 @@ class TokenGraph::Implementation {
  public:
   Implementation(const MambaLM& model, State state, const at::Tensor& tokens, at::ScalarType state_dtype)
       : model_(model), state_(std::move(state)) {
-    for (at::Tensor& conv : state_.conv) conv = conv.contiguous();
+    for (at::Tensor& conv : state_.conv) conv = conv.transpose(1, 2).contiguous();
     for (at::Tensor& ssm : state_.ssm) ssm = ssm.to(state_dtype).contiguous();
     const at::Tensor like = model.parameters().compute("backbone.embeddings.weight");
     ops::dispatch_cuda(like.scalar_type(),
@@ -301,33 +303,39 @@ class TokenGraph::Implementation {
   at::Tensor run(int64_t steps) {
     core::require(steps > 0 && steps <= kMostSteps, "generation: {} steps at once, but 1 to {} are possible",
                   steps, kMostSteps);
-    work_.position.fill_(-1);
     const cudaStream_t stream = ops::stream_of(work_.tokens);
-    for (int64_t step = 0; step < steps; ++step) {
-      if (graph_) {
-        graph_.replay(stream);
-      } else {  // launched as they are, which loads the kernels, before they are captured
-        launch(stream);
-        graph_.capture([&](cudaStream_t capturing) { launch(capturing); });
-      }
-    }
+    work_.position.fill_(-1);
+    for (int64_t step = 0; step < steps; ++step) launch_graph(stream);
     return work_.history.narrow(0, 0, steps).cpu();
   }
 
-  const State& state() const { return state_; }
+  State state() const {
+    State state = state_;
+    for (at::Tensor& conv : state.conv) conv = conv.transpose(1, 2);
+    return state;
+  }
 
  private:
-  void launch(cudaStream_t stream) const {
+  template <class Body>
+  void with_step(cudaStream_t stream, const Body& body) const {
     ops::dispatch_cuda(model_.placement().compute_dtype, [&]<class T>() {
       if (state_.ssm[0].scalar_type() == at::kFloat)
-        Step<T, float>(model_, state_, work_, stream).launch();
+        body(Step<T, float>(model_, state_, work_, stream));
       else
-        Step<T, __nv_bfloat16>(model_, state_, work_, stream).launch();
+        body(Step<T, __nv_bfloat16>(model_, state_, work_, stream));
     });
   }
 
+  /// The first time launched kernel by kernel, which loads them, before they are captured.
+  void launch_graph(cudaStream_t stream) {
+    if (graph_) return graph_.replay(stream);
+    const auto launch = [](const auto& step) { step.launch(); };
+    with_step(stream, launch);
+    graph_.capture([&](cudaStream_t capturing) { with_step(capturing, launch); });
+  }
+
   const MambaLM& model_;
-  State state_;
+  State state_;  // the convolution's lies as the kernels want it: (B, W-1, C)
   Workspace work_;
   CudaGraph graph_;
 };
@@ -339,8 +347,9 @@ bool TokenGraph::supports(const MambaLM& model) {
     return false;
   if (c.architecture == Architecture::kMamba1)
     return c.d_state == ops::kStepScanStates && c.dt_rank <= ops::kStepMostDtRank && c.dt_rank % 4 == 0;
-  return c.ngroups == 1 && c.headdim % ops::kStepHeadRows == 0 && c.d_state % 4 == 0 &&
-         c.d_state <= ops::kStepMostStates;
+  // In float16 what the gate makes could overflow before it is normalised.
+  return model.placement().compute_dtype != at::kHalf && c.ngroups == 1 &&
+         c.headdim % ops::kStepHeadRows == 0 && c.d_state % 8 == 0 && c.d_state <= ops::kStepMostStates;
 }
 
 TokenGraph::TokenGraph(const MambaLM& model, State state, const at::Tensor& tokens,
@@ -348,6 +357,6 @@ TokenGraph::TokenGraph(const MambaLM& model, State state, const at::Tensor& toke
     : implementation_(std::make_unique<Implementation>(model, std::move(state), tokens, state_dtype)) {}
 TokenGraph::~TokenGraph() = default;
 at::Tensor TokenGraph::run(int64_t steps) { return implementation_->run(steps); }
-const State& TokenGraph::state() const { return implementation_->state(); }
+State TokenGraph::state() const { return implementation_->state(); }
 
 }  // namespace exactmamba::models

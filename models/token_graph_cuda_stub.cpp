@@ -12,6 +12,6 @@ TokenGraph::TokenGraph(const MambaLM&, State, const at::Tensor&, at::ScalarType)
 }
 TokenGraph::~TokenGraph() = default;
 at::Tensor TokenGraph::run(int64_t) { ops::refuse_cuda("generation"); }
-const State& TokenGraph::state() const { ops::refuse_cuda("generation"); }
+State TokenGraph::state() const { ops::refuse_cuda("generation"); }
 
 }  // namespace exactmamba::models

@@ -2,10 +2,12 @@
 // whatever the batch, the sizes and the stops.
 #include "models/generation.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
 #include <ATen/ops/abs.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/max.h>
 #include <fmt/format.h>
 
@@ -108,6 +110,86 @@ TEST(GpuGeneration, StopsAndCallbacksAreThoseOfTheCpu) {
   }
 }
 
+bool has(const Tokens& tokens, int64_t token) {
+  return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+}
+
+/// Most of the sequences are the same and end within six tokens, the others go on: those that have ended are
+/// left out, on the way from many sequences to few too.
+TEST(GpuGeneration, GoesOnWithoutSequencesThatHaveEnded) {
+  for (const Case& c : kCases) {
+    const MambaLM model = model_of(config_of(c.architecture, c.activation)),
+                  reference = model.to(at::kDouble);
+    const std::vector<Tokens> candidates = prompts_of(40), free = generate(model, candidates, {kNew, -1});
+    const GenerationOptions options{kNew, free[0][5]};
+    std::vector<Tokens> prompts(12, candidates[0]);
+    for (size_t i = 0; i < candidates.size() && prompts.size() < 15; ++i)
+      if (!has(free[i], options.stop_token))
+        prompts.insert(prompts.begin() + prompts.size() / 2, candidates[i]);
+    ASSERT_EQ(prompts.size(), 15);
+    EXPECT_EQ(generate(model.to(on_gpu(at::kFloat)), prompts, options), generate(model, prompts, options));
+    const MambaLM half = model.to(on_gpu(at::kBFloat16));
+    const std::vector<Tokens> made = generate(half, prompts, options);
+    for (size_t i = 0; i < prompts.size(); ++i)
+      expect_best_choices(reference, half, prompts[i], made[i], "bfloat16");
+  }
+}
+
+Results by_layer(const std::vector<at::Tensor>& states) {
+  Results results;
+  for (size_t layer = 0; layer < states.size(); ++layer) results[std::to_string(layer)] = states[layer];
+  return results;
+}
+
+/// States after some tokens, against those of steps in double on the CPU over the same tokens: as near as
+/// those of steps operator by operator in the same dtype.
+TEST(GpuGeneration, StatesAreThoseOfSteps) {
+  constexpr int64_t kSteps = 9;
+  for (const Case& c : kCases) {
+    const MambaLM model = model_of(config_of(c.architecture, c.activation), 0.1),
+                  reference = model.to(at::kDouble);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      const MambaLM there = model.to(on_gpu(dtype));
+      if (!models::TokenGraph::supports(there)) continue;
+      for (const int64_t batch : {1, 5, 19}) {
+        const at::Tensor first = at::arange(batch, at::kLong).mul(7).remainder(61);
+        models::TokenGraph graph(there, there.initial_state(batch), first, at::kFloat);
+        const at::Tensor made = graph.run(kSteps);
+        models::State exact = reference.initial_state(batch), stepped = there.initial_state(batch);
+        for (int64_t step = 0; step < kSteps; ++step) {
+          const at::Tensor ids = step == 0 ? first : made[step - 1];
+          reference.step(ids, exact);
+          there.step(ids, stepped);
+        }
+        const auto expect_near = [&](const auto& of_exact, const auto& of_stepped, const auto& of_graph) {
+          const Results expected = by_layer(of_exact);
+          EXPECT_LE(relative_distance(expected, by_layer(of_graph)),
+                    2 * relative_distance(expected, by_layer(of_stepped)))
+              << core::dtype_text(dtype) << ", batch " << batch;
+        };
+        expect_near(exact.conv, stepped.conv, graph.state().conv);
+        expect_near(exact.ssm, stepped.ssm, graph.state().ssm);
+      }
+    }
+  }
+}
+
+/// y and z fit into float16, their product does not, unless it is normalised first.
+TEST(GpuGeneration, InFloat16TheGateMayBeLarge) {
+  models::ModelConfig config = config_of(Architecture::kMamba2, models::ActivationKind::kSilu);
+  config.use_bias = true;
+  MambaLM model = model_of(config, 0.1);
+  for (int64_t layer = 0; layer < config.n_layer; ++layer) {
+    const std::string mixer = fmt::format("backbone.layers.{}.mixer.", layer);
+    model.parameters().parameter(mixer + "D").fill_(2000);
+    model.parameters().parameter(mixer + "in_proj.bias").narrow(0, 0, config.d_inner()).fill_(1000);
+  }
+  const MambaLM reference = model.to(at::kDouble), there = model.to(on_gpu(at::kHalf));
+  const std::vector<Tokens> prompts = prompts_of(3), made = generate(there, prompts, {kNew, -1});
+  for (size_t i = 0; i < prompts.size(); ++i)
+    expect_best_choices(reference, there, prompts[i], made[i], "float16");
+}
+
 TEST(GpuGeneration, OtherSizesAreSteppedOneByOne) {
   models::ModelConfig narrow = config_of(Architecture::kMamba1, models::ActivationKind::kSilu);
   narrow.d_state = 5;
@@ -136,7 +218,7 @@ TEST(GpuGeneration, OddSizes) {
     config.tie_embeddings = false;
     config.vocab_size = config.vocab_rows = 151;
     config.dt_limit = {0.01, 0.5};
-    if (architecture == Architecture::kMamba2) config.d_state = 20;
+    if (architecture == Architecture::kMamba2) config.d_state = 24;
     const MambaLM model = model_of(config, 0.1), reference = model.to(at::kDouble);
     const MambaLM single = model.to(on_gpu(at::kFloat)), half = model.to(on_gpu(at::kBFloat16));
     ASSERT_TRUE(models::TokenGraph::supports(single));

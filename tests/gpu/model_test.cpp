@@ -1,14 +1,11 @@
 // Whole models on the GPU: losses and gradients against double on the CPU, training runs against the CPU's,
 // steps against the forward pass.
-#include <cmath>
 #include <filesystem>
 
 #include <ATen/Context.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/max.h>
-#include <ATen/ops/square.h>
-#include <ATen/ops/sum.h>
 #include <fmt/format.h>
 
 #include "core/distributed/communicator.h"
@@ -38,17 +35,6 @@ Results gradients_of(MambaLM& model, const data::Batch& batch) {
   for (const models::ParameterSpec& spec : model.parameters().specs())
     results[spec.name] = model.parameters().gradient(spec.name).clone();
   return results;
-}
-
-/// Of all gradients taken together, and the losses.
-double relative_distance(const Results& expected, const Results& found) {
-  double difference = 0, size = 0;
-  for (const auto& [name, value] : expected) {
-    const at::Tensor want = value.to(at::kCPU, at::kDouble), got = found.at(name).to(at::kCPU, at::kDouble);
-    difference += (got - want).square().sum().item<double>();
-    size += want.square().sum().item<double>();
-  }
-  return std::sqrt(difference / size);
 }
 
 TEST(GpuModel, LossesAndGradientsAreThoseOfTheCpu) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 #include <string>
@@ -13,6 +14,8 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/max.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/square.h>
+#include <ATen/ops/sum.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
@@ -54,6 +57,17 @@ inline void expect_close(const Results& expected, const Results& found, double b
     const double error = (got - want).abs().max().item<double>() / std::max(largest, 1e-30);
     EXPECT_LE(error, bound) << what << ": " << name << ", largest value " << largest;  // false for NaN too
   }
+}
+
+/// ‖found − expected‖ / ‖expected‖, all taken together.
+inline double relative_distance(const Results& expected, const Results& found) {
+  double difference = 0, size = 0;
+  for (const auto& [name, value] : expected) {
+    const at::Tensor want = value.to(at::kCPU, at::kDouble), got = found.at(name).to(at::kCPU, at::kDouble);
+    difference += (got - want).square().sum().item<double>();
+    size += want.square().sum().item<double>();
+  }
+  return std::sqrt(difference / size);
 }
 
 /// Every bit of every result.

@@ -50,7 +50,7 @@ struct StepIn {
   models::ConvActivation activation;
   const float* conv_weight = nullptr;  // (C, W)
   const float* conv_bias = nullptr;    // (C) [nullable]
-  float* conv_state = nullptr;         // (B, C, W-1), shifted in place
+  float* conv_state = nullptr;         // (B, W-1, C), shifted in place
   T* convolved = nullptr;              // (B, C)
 };
 
@@ -96,7 +96,7 @@ struct StepScan1 {
 };
 
 /// Mamba-2: the scan of one token with its gate and the input of the gated norm. P a multiple of
-/// kStepHeadRows, one group, N ≤ kStepMostStates and a multiple of 4.
+/// kStepHeadRows, one group, N ≤ kStepMostStates and a multiple of 8.
 template <class T, class State>
 struct StepScan2 {
   int64_t batch = 0, heads = 0, head_size = 0, states = 0;

@@ -230,12 +230,12 @@ class StepFactors {
   float parts_[kBatch], carried_ = 1;
 };
 
-/// `finish` takes the outputs. Its Needs are what it needs beside the sum: load_constants() what no kernel of
-/// this step writes, load_fresh() the rest; prefetch() moves the former nearer. Registers are bounded
-/// so that blocks of the next kernel fit beside this one's. operator()<kRows>(needs, b, row, value, valid):
-/// kRows neighbouring lanes have a sequence's outputs.
+/// `finish` takes the outputs. Its Row is what it needs of a row beside the sum, its Needs what it needs of
+/// an output: load_constants() what no kernel of this step writes (prefetch() moves it nearer), load_fresh()
+/// the rest. Registers are bounded so that blocks of the next kernel fit beside this one's.
+/// operator()<kRows>(row's, needs, b, row, value, valid): kRows neighbouring lanes have a sequence's outputs.
 template <class T, int kEights, int kTiles, class Finish>
-__global__ void __launch_bounds__(kStepThreads, sizeof(T) == 2 && kEights == 1 ? 3 : 2)
+__global__ void __launch_bounds__(kStepThreads, 2)
     step_product_kernel(const __grid_constant__ StepProduct<T> p, const __grid_constant__ Finish finish) {
   constexpr int kSequences = 8 * kEights, kRows = 8 * kTiles, kOutputs = kSequences * kRows,
                 kSums = kSequences * kStepStride<kRows>, kSteps = sizeof(T) == 4 ? 1 : 4 / kTiles,
@@ -255,66 +255,49 @@ __global__ void __launch_bounds__(kStepThreads, sizeof(T) == 2 && kEights == 1 ?
   int column = warp * kSpan;
   turn.load(lane_weights, rows, inner, column);
   next.load(lane_weights, rows, inner, column + kStride);
+  const int own_row = threadIdx.x % kRows, row = first_row + own_row;  // of all outputs of a thread
   const auto sequence = [&](int i) { return first_b + i / kRows; };
-  const auto row = [&](int i) { return first_row + i % kRows; };
-  const auto is_output = [&](int i) { return i < kOutputs && sequence(i) < batch && i % kRows < rows; };
+  const auto is_output = [&](int i) { return i < kOutputs && sequence(i) < batch && own_row < rows; };
   typename Finish::Needs needs[kAtOnce];
+  typename Finish::Row of_row = {};
+  if (own_row < rows) finish.load_row(of_row, row);
+  const auto load_needs = [&](int first, bool constants, bool fresh) {
 #pragma unroll
-  for (int k = 0; k < kTurns; ++k) {
-    const int i = threadIdx.x + k * kStepThreads;
-    if (!is_output(i)) continue;
-    if constexpr (kFew)
-      finish.load_constants(needs[k % kAtOnce], sequence(i), row(i));
-    else
-      finish.prefetch(sequence(i), row(i));
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int i = threadIdx.x + (first + k) * kStepThreads;
+      if (constants && is_output(i)) finish.load_constants(needs[k], sequence(i), row);
+      if (fresh && is_output(i)) finish.load_fresh(needs[k], sequence(i), row);
+    }
+  };
+  if constexpr (kFew) {
+    load_needs(0, true, false);
+  } else {
+    for (int i = threadIdx.x; is_output(i); i += kStepThreads) finish.prefetch(sequence(i), row);
   }
   allow_dependent_launch();
   wait_for_previous_launch();
 
   Sums sums;
-  typename Sums::Inputs inputs = Sums::load(p, first_b, column);
-  const int normed = p.norm.squares ? batch : 0;
-  if constexpr (kFew) {
-    StepFactors<kSequences> norm(p.norm, first_b, normed);
-    typename Sums::Inputs next_inputs = Sums::load(p, first_b, column + kStride);
-#pragma unroll
-    for (int k = 0; k < kTurns; ++k) {
-      const int i = threadIdx.x + k * kStepThreads;
-      if (is_output(i)) finish.load_fresh(needs[k % kAtOnce], sequence(i), row(i));
-    }
+  typename Sums::Inputs inputs = Sums::load(p, first_b, column),
+                        next_inputs = Sums::load(p, first_b, column + kStride);
+  StepFactors<kSequences> norm(p.norm, first_b, p.norm.squares ? batch : 0);
+  if constexpr (kFew) load_needs(0, false, true);
 #pragma unroll 1
-    for (; column < inner; column += 2 * kStride) {
-      sums.add(turn, inputs);
-      turn.load(lane_weights, rows, inner, column + 2 * kStride);
-      inputs = Sums::load(p, first_b, column + 2 * kStride);
-      sums.add(next, next_inputs);
-      next.load(lane_weights, rows, inner, column + 3 * kStride);
-      next_inputs = Sums::load(p, first_b, column + 3 * kStride);
-    }
-    norm.store(factors);
-  } else {
-#pragma unroll 1
-    for (; column < inner; column += kStride) {
-      sums.add(turn, inputs);
-      turn = next;
-      inputs = Sums::load(p, first_b, column + kStride);
-      next.load(lane_weights, rows, inner, column + 2 * kStride);
-    }
+  for (; column < inner; column += 2 * kStride) {
+    sums.add(turn, inputs);
+    turn.load(lane_weights, rows, inner, column + 2 * kStride);
+    inputs = Sums::load(p, first_b, column + 2 * kStride);
+    sums.add(next, next_inputs);
+    next.load(lane_weights, rows, inner, column + 3 * kStride);
+    next_inputs = Sums::load(p, first_b, column + 3 * kStride);
   }
+  if constexpr (!kFew) load_needs(0, true, true);
+  norm.store(factors);
   sums.store(shared + warp * kSums);
-  if constexpr (!kFew) StepFactors<kSequences>(p.norm, first_b, normed).store(factors);
   __syncthreads();
 #pragma unroll
   for (int first = 0; first < kTurns; first += kAtOnce) {
-    if constexpr (!kFew) {
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        const int i = threadIdx.x + (first + k) * kStepThreads;
-        if (!is_output(i)) continue;
-        finish.load_constants(needs[k], sequence(i), row(i));
-        finish.load_fresh(needs[k], sequence(i), row(i));
-      }
-    }
+    if (first != 0) load_needs(first, true, true);
 #pragma unroll
     for (int k = 0; k < kAtOnce; ++k) {
       const int i = threadIdx.x + (first + k) * kStepThreads;
@@ -322,10 +305,10 @@ __global__ void __launch_bounds__(kStepThreads, sizeof(T) == 2 && kEights == 1 ?
       float value = 0;
 #pragma unroll
       for (int w = 0; w < kStepWarps; ++w)
-        value += shared[w * kSums + i / kRows * kStepStride<kRows> + i % kRows];
+        value += shared[w * kSums + i / kRows * kStepStride<kRows> + own_row];
       if (p.norm.squares) value *= factors[i / kRows];
-      if (p.bias && is_output(i)) value += to_float(p.bias[row(i)]);
-      finish.template operator()<kRows>(needs[k], sequence(i), row(i), value, is_output(i));
+      if (p.bias && is_output(i)) value += to_float(p.bias[row]);
+      finish.template operator()<kRows>(of_row, needs[k], sequence(i), row, value, is_output(i));
     }
   }
 }
