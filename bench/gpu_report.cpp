@@ -30,6 +30,27 @@ std::string device_name() {
   return properties.name;
 }
 
+/// Seconds of a launch, `launches` between two events.
+std::vector<double> seconds_between_events(const std::function<void()>& launch, int intervals, int launches) {
+  const cudaStream_t stream = current_stream();
+  std::vector<cudaEvent_t> events(static_cast<size_t>(intervals) + 1);
+  for (cudaEvent_t& event : events) check(cudaEventCreate(&event));
+  check(cudaEventRecord(events[0], stream));
+  for (size_t i = 1; i < events.size(); ++i) {
+    for (int k = 0; k < launches; ++k) launch();
+    check(cudaEventRecord(events[i], stream));
+  }
+  check(cudaStreamSynchronize(stream));
+  std::vector<double> seconds;
+  for (size_t i = 1; i < events.size(); ++i) {
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, events[i - 1], events[i]));
+    seconds.push_back(1e-3 * milliseconds / launches);
+  }
+  for (const cudaEvent_t event : events) check(cudaEventDestroy(event));
+  return seconds;
+}
+
 /// "12 %" of `whole`, or blanks.
 std::string share(double part, double whole) {
   return part > 0 ? fmt::format("{:3.0f} %", 100 * part / whole) : "     ";
@@ -42,24 +63,10 @@ Times::Times(std::vector<double> values) : seconds(std::move(values)) {
 }
 
 Times time_kernels(const std::function<void()>& launch, int repetitions) {
-  const cudaStream_t stream = current_stream();
-  std::vector<cudaEvent_t> events(static_cast<size_t>(repetitions) + 1);
-  for (cudaEvent_t& event : events) check(cudaEventCreate(&event));
-  for (int i = 0; i < 3; ++i) launch();
-  check(cudaEventRecord(events[0], stream));
-  for (size_t i = 1; i < events.size(); ++i) {
-    launch();
-    check(cudaEventRecord(events[i], stream));
-  }
-  check(cudaStreamSynchronize(stream));
-  std::vector<double> seconds;
-  for (size_t i = 1; i < events.size(); ++i) {
-    float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, events[i - 1], events[i]));
-    seconds.push_back(1e-3 * milliseconds);
-  }
-  for (const cudaEvent_t event : events) check(cudaEventDestroy(event));
-  return Times(seconds);
+  constexpr double kInterval = 2e-3;
+  const double once = seconds_between_events(launch, 3, 1).back();
+  const int launches = std::clamp(static_cast<int>(kInterval / once), 1, 20);
+  return Times(seconds_between_events(launch, repetitions, launches));
 }
 
 Times time_work(const std::function<void()>& work, int repetitions, int warm_up) {

@@ -21,7 +21,8 @@ struct Times {
   double most() const { return seconds.back(); }
 };
 
-/// Of kernels, between two events each; the queue is kept full.
+/// Of kernels, between two events that enclose as many launches as take a few milliseconds (an event between
+/// two launches costs as much as a short kernel's last tenth); the queue is kept full.
 Times time_kernels(const std::function<void()>& launch, int repetitions = 30);
 /// Of whatever ends with an idle GPU, by the clock.
 Times time_work(const std::function<void()>& work, int repetitions, int warm_up);

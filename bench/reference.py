@@ -40,16 +40,22 @@ def host_times(work, repetitions, warm_up):
 
 
 def kernel_times(work, repetitions=30, warm_up=3):
-    """Milliseconds of kernels, between two events each; the queue is kept full."""
+    """Milliseconds of a launch, several between two events as in gpu_bench; the queue is kept full."""
     for _ in range(warm_up):
         work()
-    events = [torch.cuda.Event(enable_timing=True) for _ in range(repetitions + 1)]
+    launches = min(max(int(2 / event_times(work, 3, 1)[-1]), 1), 20)
+    return event_times(work, repetitions, launches)
+
+
+def event_times(work, intervals, launches):
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(intervals + 1)]
     events[0].record()
     for event in events[1:]:
-        work()
+        for _ in range(launches):
+            work()
         event.record()
     torch.cuda.synchronize()
-    return [begin.elapsed_time(end) for begin, end in zip(events, events[1:])]
+    return [begin.elapsed_time(end) / launches for begin, end in zip(events, events[1:])]
 
 
 def add(name, times, **more):
