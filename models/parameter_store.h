@@ -41,6 +41,8 @@ class ParameterStore {
 
   at::Tensor flat(Decay group) const { return flat_[static_cast<int>(group)]; }
   at::Tensor flat_gradient(Decay group);
+  /// The copies of flat(group); undefined where products read the parameters themselves.
+  at::Tensor flat_compute(Decay group) const { return compute_[static_cast<int>(group)]; }
   /// Where parameter `name` begins in the buffers of its group, in elements.
   int64_t offset(const std::string& name) const { return place(name).offset; }
   /// A view of `buffer` (laid out like flat(spec.decay)) with the shape of parameter `name`: Adam moments,

@@ -2,57 +2,50 @@
 
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/logical_not.h>
-#include <ATen/ops/reciprocal.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "train/adamw_cuda.h"
 
 namespace exactmamba::train {
 
 using models::Decay;
 
-AdamW::AdamW(models::ParameterStore& store, AdamWOptions options) : store_(store), options_(options) {
+AdamW::AdamW(models::ParameterStore& store, AdamWOptions options) : store_(store) {
+  AdamWOptions without_decay = options;
+  without_decay.weight_decay = 0;
   for (Decay decay : {Decay::kYes, Decay::kNo}) {
     const at::Tensor flat = store.flat(decay);
     groups_[static_cast<int>(decay)] = {flat, at::zeros_like(flat), at::zeros_like(flat),
-                                        decay == Decay::kYes ? options.weight_decay : 0.0};
+                                        decay == Decay::kYes ? options : without_decay};
   }
 }
 
 bool AdamW::step(double learning_rate, const at::Tensor& factor, const at::Tensor& allowed) {
-  if (store_.placement().device.is_cpu()) {
-    if (!allowed.item<bool>()) return false;
-    multiply_gradients(factor.item<double>());
-    run(learning_rate, {}, {});
-  } else {
-    run(learning_rate, factor.reciprocal().to(at::kFloat), allowed.logical_not().to(at::kFloat));
-    store_.refresh_compute_copies();
-    if (!allowed.item<bool>()) return false;
+  const bool on_gpu = store_.placement().device.is_cuda();
+  if (!on_gpu && !allowed.item<bool>()) return false;
+  for (Decay decay : {Decay::kYes, Decay::kNo}) {
+    const Group& group = groups_[static_cast<int>(decay)];
+    const at::Tensor gradient = store_.flat_gradient(decay);
+    if (on_gpu)
+      adamw_cuda({group.parameters, group.exp_avg, group.exp_avg_sq, gradient, store_.flat_compute(decay)},
+                 group.options, steps_ + 1, learning_rate, factor, allowed);
+    else
+      step_cpu(group, gradient, learning_rate, factor.item<double>());
   }
+  if (!allowed.item<bool>()) return false;
   ++steps_;
   return true;
 }
 
-void AdamW::multiply_gradients(double factor) {
-  if (factor == 1) return;
-  for (Decay decay : {Decay::kYes, Decay::kNo}) store_.flat_gradient(decay).mul_(factor);
-}
-
-/// The kernel on a GPU divides the gradients by `grad_scale` (() float) and changes nothing where `found_inf`
-/// (() float) is 1.
-void AdamW::run(double learning_rate, const std::optional<at::Tensor>& grad_scale,
-                const std::optional<at::Tensor>& found_inf) {
-  const at::Tensor count = at::full({}, static_cast<double>(steps_ + 1),
-                                    at::TensorOptions().dtype(at::kFloat).device(store_.placement().device));
-  for (Decay decay : {Decay::kYes, Decay::kNo}) {
-    Group& group = groups_[static_cast<int>(decay)];
-    at::_fused_adamw_({group.parameters}, {store_.flat_gradient(decay)}, {group.exp_avg}, {group.exp_avg_sq},
-                      {}, {count}, learning_rate, options_.beta1, options_.beta2, group.weight_decay,
-                      options_.eps,
-                      /*amsgrad=*/false, /*maximize=*/false, grad_scale, found_inf);
-  }
+void AdamW::step_cpu(const Group& group, at::Tensor gradient, double learning_rate, double factor) const {
+  if (factor != 1) gradient.mul_(factor);
+  const at::Tensor count = at::full({}, static_cast<double>(steps_ + 1), at::kFloat);
+  const AdamWOptions& o = group.options;
+  at::_fused_adamw_({group.parameters}, {gradient}, {group.exp_avg}, {group.exp_avg_sq}, {}, {count},
+                    learning_rate, o.beta1, o.beta2, o.weight_decay, o.eps,
+                    /*amsgrad=*/false, /*maximize=*/false);
 }
 
 core::NamedTensors AdamW::moments() const {

@@ -1,10 +1,9 @@
-// AdamW (Loshchilov & Hutter 2019), as torch.optim.AdamW computes it: LibTorch's fused kernel on the two flat
-// buffers of a ParameterStore; weight decay applies to the decay group only. Moments mirror the layout of the
-// parameters, fp32 or fp64.
+// AdamW (Loshchilov & Hutter 2019), as torch.optim.AdamW computes it, on the two flat buffers of a
+// ParameterStore, by LibTorch's fused kernel on a CPU and by one of our own on a GPU; weight decay applies to
+// the decay group only. Moments mirror the layout of the parameters, fp32 or fp64.
 #pragma once
 
 #include <array>
-#include <optional>
 
 #include <ATen/core/Tensor.h>
 
@@ -22,9 +21,9 @@ class AdamW {
   /// `store` must outlive the optimizer.
   AdamW(models::ParameterStore& store, AdamWOptions options);
 
-  /// One update from the store's gradients times `factor` (() double), unless `allowed` (() bool) is false:
-  /// then nothing changes. Both are on the store's device; what is to be done there is under way before the
-  /// host waits for `allowed`, which is returned.
+  /// One update of parameters and compute copies from the store's gradients times `factor` (() double),
+  /// unless `allowed` (() bool) is false: then they stay. Both are on the store's device; what is to be done
+  /// there is under way before the host waits for `allowed`, which is returned.
   bool step(double learning_rate, const at::Tensor& factor, const at::Tensor& allowed);
   /// Updates made so far: what the bias correction counts.
   int64_t steps() const { return steps_; }
@@ -37,14 +36,11 @@ class AdamW {
  private:
   struct Group {
     at::Tensor parameters, exp_avg, exp_avg_sq;
-    double weight_decay;
+    AdamWOptions options;  // weight decay of this group
   };
-  void multiply_gradients(double factor);
-  void run(double learning_rate, const std::optional<at::Tensor>& grad_scale,
-           const std::optional<at::Tensor>& found_inf);
+  void step_cpu(const Group& group, at::Tensor gradient, double learning_rate, double factor) const;
 
   models::ParameterStore& store_;
-  AdamWOptions options_;
   std::array<Group, 2> groups_;  // [Decay]
   int64_t steps_ = 0;
 };
