@@ -125,9 +125,8 @@ void norms(Report& report) {
   const ops::RmsNormOutputs out = ops::rms_norm_forward(in);
   at::Tensor grad_weight = at::zeros_like(weight);
   add(report, "rms_norm + residual forward", traffic(6 * kModel), 0, [&] { ops::rms_norm_forward(in); });
-  add(report, "rms_norm + residual backward", traffic(8 * kModel), 0, [&] {
-    ops::rms_norm_backward({out.residual_out, out.rstd}, weight, x, residual, grad_weight);
-  });
+  add(report, "rms_norm + residual backward", traffic(7 * kModel), 0,
+      [&] { ops::rms_norm_backward(ops::rms_norm_saved(out), weight, x, residual, grad_weight); });
 
   const ops::GatedRmsNormInputs gated{activation(kInner), activation(kInner), parameter({kInner})};
   at::Tensor rstd;

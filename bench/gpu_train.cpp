@@ -44,12 +44,14 @@ struct Variant {
   models::ActivationKind activation = models::ActivationKind::kSilu;
   bool packed = false;
   std::string compute_dtype = "bfloat16", recompute = "none";
+  double keep_gib = 0;
 };
 
 std::string name_of(const ModelSize& size, const Variant& v) {
-  return fmt::format("train {} {} {}{}{}", size.name, v.compute_dtype, models::activation_name(v.activation),
-                     v.packed ? ", packed" : "",
-                     v.recompute == "none" ? "" : fmt::format(", recompute {}", v.recompute));
+  return fmt::format("train {} {} {}{}{}{}", size.name, v.compute_dtype,
+                     models::activation_name(v.activation), v.packed ? ", packed" : "",
+                     v.recompute == "none" ? "" : fmt::format(", recompute {}", v.recompute),
+                     v.keep_gib == 0 ? "" : fmt::format(", keep {:.0f} GiB", v.keep_gib));
 }
 
 void measure(Report& report, const ModelSize& size, const Variant& variant) {
@@ -57,6 +59,7 @@ void measure(Report& report, const ModelSize& size, const Variant& variant) {
   train::TrainOptions options;
   options.compute_dtype = variant.compute_dtype;
   options.recompute = variant.recompute;
+  options.keep_gib = variant.keep_gib;
   models::ModelConfig config = config_of(size);
   config.activation = {variant.activation, 1.0};
   models::MambaLM model = random_model(config, train::training_placement(options, at::Device(at::kCUDA, 0)));
@@ -149,9 +152,11 @@ void measure_training(Report& report) {
     measure(report, size, {models::ActivationKind::kIdentity});
     measure(report, size, {models::ActivationKind::kSilu, true});
   }
-  for (const ModelSize& size : {kModelSizes[1], kModelSizes[3]})
+  for (const ModelSize& size : {kModelSizes[1], kModelSizes[3]}) {
     for (const char* recompute : {"mixer", "block"})
       measure(report, size, {models::ActivationKind::kSilu, false, "bfloat16", recompute});
+    measure(report, size, {models::ActivationKind::kSilu, false, "bfloat16", "none", 50});
+  }
   for (const char* compute_dtype : {"tf32", "float32"})
     measure(report, kModelSizes[0], {models::ActivationKind::kSilu, false, compute_dtype});
 }

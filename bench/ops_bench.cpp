@@ -189,7 +189,7 @@ void rms_norm_backward(benchmark::State& state) {
   at::Tensor grad_weight = at::zeros_like(weight);
   for (auto _ : state)
     benchmark::DoNotOptimize(
-        ops::rms_norm_backward({outputs.residual_out, outputs.rstd}, weight, x, x, grad_weight).residual);
+        ops::rms_norm_backward(ops::rms_norm_saved(outputs), weight, x, x, grad_weight).residual);
 }
 BENCHMARK(rms_norm_backward)->Unit(benchmark::kMillisecond);
 

@@ -31,13 +31,16 @@ bool out_of_memory() {
   }
 }
 
+size_t total_memory(const at::Device& device) {
+  if (device.is_cpu())
+    return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).second;
+}
+
 std::string memory_of(const at::Device& device) {
-  if (device.is_cpu()) {
-    const auto pages = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)),
-               page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    return fmt::format("{:.1f} GiB of {}", gib(pages * page), device.str());
-  }
-  const auto [available, total] = c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index());
+  const size_t total = total_memory(device);
+  if (device.is_cpu()) return fmt::format("{:.1f} GiB of {}", gib(total), device.str());
+  const size_t available = c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).first;
   return fmt::format("{:.1f} of {:.1f} GiB of {} in use", gib(total - available), gib(total), device.str());
 }
 

@@ -22,7 +22,6 @@ struct BlockSaved {
   ops::RmsNormSaved norm;
   MixerSaved mixer;
 
-  /// What goes when this does.
   int64_t bytes() const;
 };
 
@@ -44,9 +43,6 @@ class Block {
   LayerTrace trace(const BlockSaved& saved, const Stream& stream) const;
 
  private:
-  /// Of two blocks only the first keeps the whole stream; the second the mixer output to be added to it.
-  ops::RmsNormSaved kept_norm(const Stream& stream, const ops::RmsNormOutputs& norm, Keep keep) const;
-
   int64_t layer_;
   double eps_;
   ParameterScope parameters_;

@@ -53,7 +53,7 @@ ops::SelectiveScanInputs Mamba1Mixer::scan_inputs(const MixerSaved& kept) const 
 }
 
 at::Tensor Mamba1Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) const {
-  kept.A = A();
+  if (!kept.A.defined()) kept.A = A();
   kept.dt_B_C = linear(kept.convolved, scan_weights_.x_proj);
   kept.delta = linear(dt_of(kept.dt_B_C), scan_weights_.dt_proj);
   ops::SelectiveScanInputs in = scan_inputs(kept);
@@ -67,19 +67,20 @@ at::Tensor Mamba1Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) con
 }
 
 void Mamba1Mixer::scan_again(MixerSaved& saved) const {
-  if (!saved.chunk_states.defined()) saved.inner = scan(saved, true, nullptr);
+  if (!saved.chunk_states.defined()) scan(saved, true, nullptr);
   if (!saved.delta.defined()) saved.delta = linear(dt_of(saved.dt_B_C), scan_weights_.dt_proj);
 }
 
-at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& saved) {
+at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& saved,
+                                      const at::Tensor& grad_projected) {
   const Weights gradient = gradients();
   at::Tensor grad_dt_B_C = at::empty_like(saved.dt_B_C);
   ops::SelectiveScanGradients grad;
   grad.u = at::empty_like(saved.convolved);
-  grad.delta = at::empty_like(saved.delta);
+  grad.delta = conv_channels(grad_projected);  // until the convolution's gradient takes the place
   grad.B = B_of(grad_dt_B_C);
   grad.C = C_of(grad_dt_B_C);
-  grad.z = gate(saved.grad_projected);
+  grad.z = gate(grad_projected);
   grad.A = at::zeros_like(scan_weights_.A_log);
   grad.D = gradient.D;
   grad.delta_bias = gradient.dt_bias;

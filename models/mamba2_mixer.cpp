@@ -60,7 +60,7 @@ ops::GatedRmsNormInputs Mamba2Mixer::norm_inputs(const at::Tensor& scanned,
 }
 
 void Mamba2Mixer::run_ssd(MixerSaved& kept, bool keep, LayerState* state) const {
-  kept.A = A();
+  if (!kept.A.defined()) kept.A = A();
   ops::SsdInputs in = scan_inputs(kept);
   if (state != nullptr) in.initial_state = state->ssm;
   ops::SsdSaved saved;
@@ -79,10 +79,11 @@ void Mamba2Mixer::scan_again(MixerSaved& saved) const {
   if (!saved.chunk_states.defined()) run_ssd(saved, true, nullptr);
 }
 
-at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& saved) {
+at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& saved,
+                                      const at::Tensor& grad_projected) {
   const Weights gradient = gradients();
   // Gradients take the place of what they are made from.
-  ops::GatedRmsNormGradients grad_norm{saved.scanned, gate(saved.grad_projected), gradient.norm};
+  ops::GatedRmsNormGradients grad_norm{saved.scanned, gate(grad_projected), gradient.norm};
   if (!saved.inner.defined()) grad_norm.out = saved.inner = grad_inner;
   ops::gated_rms_norm_backward(norm_inputs(saved.scanned, saved.projected), saved.rstd, grad_inner,
                                grad_norm);
@@ -91,7 +92,7 @@ at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& 
   const Pieces cut = pieces(grad_convolved);
   ops::SsdGradients grad;
   grad.x = cut.x;
-  grad.dt = raw_step(saved.grad_projected);
+  grad.dt = raw_step(grad_projected);
   grad.B = cut.B;
   grad.C = cut.C;
   grad.A = at::zeros_like(scan_weights_.A_log);

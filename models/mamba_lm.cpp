@@ -1,5 +1,8 @@
 #include "models/mamba_lm.h"
 
+#include <algorithm>
+#include <utility>
+
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
@@ -8,6 +11,7 @@
 
 #include "core/device.h"
 #include "core/error.h"
+#include "core/memory.h"
 #include "models/block.h"
 #include "models/linear.h"
 #include "models/ops/embedding_gradient/embedding_gradient.h"
@@ -21,6 +25,13 @@ namespace {
 const char* const kEmbedding = "backbone.embeddings.weight";
 const char* const kFinalNorm = "backbone.norm_f.weight";
 const char* const kHead = "lm_head.weight";
+
+/// Of the memory of a GPU.
+constexpr double kKeptShare = 0.245;
+
+/// Blocks that run again together with Keep::kBlockInput: their own inputs and those of the groups need the
+/// least memory together for 24 blocks, and nearly so for 48.
+constexpr size_t kGroup = 8;
 
 void check_ids(const at::Tensor& ids, int64_t rows) {
   core::require(ids.scalar_type() == at::kLong && ids.numel() > 0,
@@ -77,7 +88,8 @@ struct SingleRow {
 
 MambaLM::MambaLM(ModelConfig config, const Placement& placement) : config_(std::move(config)) {
   config_.check("model");
-  if (!placement.device.is_cpu()) set_keep_within(kKeptBytes);
+  if (!placement.device.is_cpu())
+    set_keep_within(static_cast<int64_t>(kKeptShare * core::total_memory(placement.device)));
   store_ = std::make_unique<ParameterStore>(parameter_specs(config_), placement);
   for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
     blocks_.push_back(std::make_unique<Block>(config_, *store_, layer));
@@ -126,52 +138,77 @@ at::Tensor MambaLM::head_weight() const {
 
 at::Tensor MambaLM::head(const at::Tensor& hidden) const { return linear(hidden, head_weight()); }
 
-Stream MambaLM::run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
-                            std::vector<BlockSaved>& saved) const {
-  saved.resize(blocks_.size());
+struct MambaLM::Kept {
+  std::vector<BlockSaved> blocks;
+  std::vector<Stream> groups;  // what enters each, with Keep::kBlockInput
+};
+
+Stream MambaLM::run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, Kept& kept) const {
+  kept.blocks.resize(blocks_.size());
   Stream stream = embed(input_ids);
-  int64_t kept = 0;
+  int64_t bytes = 0;
   struct {
     Keep level;
     size_t next;
-  } stages[] = {{Keep::kCostly, 0}, {Keep::kProjected, 0}};
+  } stages[] = {{Keep::kDelta, 0}, {Keep::kConvolved, 0}, {Keep::kCostly, 0}, {Keep::kProjected, 0}};
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    saved[i].mixer.keep = keep_;
-    blocks_[i]->forward(stream, cu_seqlens, &saved[i]);
-    kept += saved[i].bytes();
+    if (keep_ == Keep::kBlockInput) {
+      if (i % kGroup == 0) kept.groups.push_back(stream);
+      blocks_[i]->forward(stream, cu_seqlens);
+      continue;
+    }
+    kept.blocks[i].mixer.keep = keep_;
+    blocks_[i]->forward(stream, cu_seqlens, &kept.blocks[i]);
+    bytes += kept.blocks[i].bytes();
     for (auto& [level, next] : stages)
-      for (; kept > kept_bytes_ && next <= i; ++next) kept -= saved[next].mixer.drop(level);
+      for (; bytes > kept_bytes_ && next <= i; ++next) bytes -= kept.blocks[next].mixer.drop(level);
   }
   return stream;
+}
+
+/// Of the group's last block, whose backward pass is next, more stays than of the others.
+void MambaLM::run_group_again(size_t group, const at::Tensor& cu_seqlens, Kept& kept) const {
+  Stream stream = std::move(kept.groups[group]);
+  const size_t end = std::min((group + 1) * kGroup, blocks_.size());
+  for (size_t i = group * kGroup; i < end; ++i) {
+    kept.blocks[i].mixer.keep = i + 1 == end ? Keep::kDelta : Keep::kMixerInput;
+    blocks_[i]->forward(stream, cu_seqlens, &kept.blocks[i]);
+  }
+}
+
+LossOutputs MambaLM::top_forward_backward(Stream stream, const at::Tensor& targets, double scale,
+                                          ops::RmsNormGradient& grad) {
+  const at::Tensor norm_weight = store_->parameter(kFinalNorm);
+  ops::RmsNormOutputs top = norm_of(std::exchange(stream, {}), norm_weight, config_.norm_eps);
+  const ops::RmsNormSaved saved = ops::rms_norm_saved(top);
+  top.residual_out.reset();  // like the stream: the logits need the memory
+  at::Tensor grad_hidden = at::empty_like(top.out), grad_rows = as_rows(grad_hidden);
+  at::Tensor grad_head = store_->gradient(config_.tie_embeddings ? kEmbedding : kHead);
+  const ops::LinearCrossEntropyOutputs loss = ops::linear_cross_entropy_forward_backward(
+      {as_rows(top.out), head_weight(), targets.reshape({-1})}, scale, grad_rows, grad_head);
+  at::Tensor grad_norm_weight = store_->gradient(kFinalNorm);
+  grad = ops::rms_norm_backward(saved, norm_weight, grad_hidden, {}, grad_norm_weight);
+  return loss_outputs(loss, targets);
 }
 
 LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale, const GradientVisitor& visit) {
   const at::Tensor ids = ids_on_device(batch.input_ids),
                    boundaries = boundaries_of(batch.input_ids, batch.cu_seqlens, placement());
-  std::vector<BlockSaved> saved;
-  ops::RmsNormOutputs top =
-      norm_of(run_keeping(ids, boundaries, saved), store_->parameter(kFinalNorm), config_.norm_eps);
-
-  at::Tensor grad_hidden = at::empty_like(top.out), grad_rows = as_rows(grad_hidden);
-  at::Tensor grad_head = store_->gradient(config_.tie_embeddings ? kEmbedding : kHead);
-  const ops::LinearCrossEntropyOutputs loss = ops::linear_cross_entropy_forward_backward(
-      {as_rows(top.out), head_weight(), batch.targets.reshape({-1})}, scale, grad_rows, grad_head);
-
-  at::Tensor grad_norm_weight = store_->gradient(kFinalNorm);
-  ops::RmsNormGradient grad = ops::rms_norm_backward(
-      {top.residual_out, top.rstd}, store_->parameter(kFinalNorm), grad_hidden, {}, grad_norm_weight);
-  top = {};  // the blocks need the memory
-  grad_hidden.reset();
-  grad_rows.reset();
+  Kept kept;
+  ops::RmsNormGradient grad;
+  const LossOutputs loss =
+      top_forward_backward(run_keeping(ids, boundaries, kept), batch.targets, scale, grad);
   for (size_t i = blocks_.size(); i-- > 0;) {
-    grad = blocks_[i]->backward(grad, saved[i]);
-    saved[i] = {};
+    if (keep_ == Keep::kBlockInput && (i + 1 == blocks_.size() || (i + 1) % kGroup == 0))
+      run_group_again(i / kGroup, boundaries, kept);
+    grad = blocks_[i]->backward(grad, kept.blocks[i]);
+    kept.blocks[i] = {};
     if (visit) visit(static_cast<int64_t>(i));
   }
   at::Tensor grad_embedding = store_->gradient(kEmbedding);
   ops::add_embedding_gradient(ids.reshape({-1}), as_rows(grad.residual), grad_embedding);
   if (visit) visit(-1);
-  return loss_outputs(loss, batch.targets);
+  return loss;
 }
 
 LossOutputs MambaLM::loss(const data::Batch& batch) const {

@@ -17,6 +17,10 @@
 #include "models/mixer.h"
 #include "models/parameter_store.h"
 
+namespace exactmamba::ops {
+struct RmsNormGradient;
+}
+
 namespace exactmamba::models {
 
 /// Explicit state of generation, per layer: the last W-1 inputs of the convolution and the state of the scan.
@@ -36,9 +40,6 @@ class Block;
 struct BlockSaved;
 struct Stream;
 
-/// 19.25 GiB, a quarter of a large GPU; the rest is for weights, moments and what comes and goes.
-inline constexpr int64_t kKeptBytes = int64_t{77} << 28;
-
 class MambaLM {
  public:
   /// Parameters are zero: initialise (initialisation.h) or load (checkpoint.h). @throws InputError from
@@ -52,11 +53,11 @@ class MambaLM {
   const ParameterStore& parameters() const { return *store_; }
   /// Changes φ or its α, as annealing does at every step.
   void set_activation(const ConvActivation& activation);
-  /// What forward_backward keeps on the way, in every block. At first all on a CPU; on a GPU
-  /// set_keep_within(kKeptBytes).
+  /// What forward_backward keeps on the way, in every block. No choice changes a gradient but for Mamba-1's
+  /// on a GPU, which is rounded otherwise where out_proj's input is not kept. At first all on a CPU; on a GPU
+  /// set_keep_within() with 24.5 % of its memory: the rest is for weights, moments and what comes and goes.
   void set_keep(Keep keep) { keep_ = keep, kept_bytes_ = kNoLimit; }
-  /// Keep::kMost; beyond `bytes` in all, the first blocks let go: all down to Keep::kCostly, then as many as
-  /// it takes to Keep::kProjected.
+  /// Keep::kMost; beyond `bytes` in all, the first blocks let go, level by level down to Keep::kProjected.
   void set_keep_within(int64_t bytes) { keep_ = Keep::kMost, kept_bytes_ = bytes; }
   /// The true vocabulary, which the tokenizer knows and a Hugging Face config does not: ids below it may be
   /// predicted.
@@ -104,8 +105,13 @@ class MambaLM {
  private:
   at::Tensor ids_on_device(const at::Tensor& input_ids) const;
   Stream embed(const at::Tensor& input_ids) const;
-  Stream run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
-                     std::vector<BlockSaved>& saved) const;
+  /// What one forward pass leaves for backward.
+  struct Kept;
+  Stream run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, Kept& kept) const;
+  void run_group_again(size_t group, const at::Tensor& cu_seqlens, Kept& kept) const;
+  /// norm_f, head and loss. `grad` becomes the gradient of the stream behind the last block.
+  LossOutputs top_forward_backward(Stream stream, const at::Tensor& targets, double scale,
+                                   ops::RmsNormGradient& grad);
   Stream run_blocks(const at::Tensor& input_ids, const at::Tensor& cu_seqlens,
                     const BlockVisitor& visit) const;
   at::Tensor final_norm(const Stream& stream) const;

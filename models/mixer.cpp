@@ -23,11 +23,12 @@ int64_t MixerSaved::drop(Keep at_most) {
     if (at_most > level)
       for (at::Tensor* tensor : tensors) tensor->reset();
   };
-  beyond(Keep::kAll, {&delta, &inner});
-  beyond(Keep::kMost, {&convolved});
+  const bool mamba2 = scanned.defined();
+  beyond(mamba2 ? Keep::kAll : Keep::kMost, {&inner});
+  beyond(Keep::kDelta, {&delta});
+  beyond(Keep::kConvolved, {&convolved});
   beyond(Keep::kCostly, {&chunk_states, &scanned, &dt_B_C});
   beyond(Keep::kProjected, {&projected});
-  if (at_most != Keep::kAll && at_most != Keep::kMixerInput) input.reset();
   return before - bytes();
 }
 
@@ -93,7 +94,7 @@ at::Tensor Mixer::forward(const at::Tensor& input, const at::Tensor& cu_seqlens,
 }
 
 void Mixer::convolve_backward(const at::Tensor& grad_convolved, const MixerSaved& saved,
-                              const Projections& gradients, at::Tensor& grad_projected) const {
+                              const Projections& gradients, const at::Tensor& grad_projected) const {
   const ops::CausalConv1dInputs in{
       conv_channels(saved.projected), weights_.conv, weights_.conv_bias, activation_, saved.cu_seqlens, {}};
   ops::CausalConv1dGradients wanted{conv_channels(grad_projected), gradients.conv, gradients.conv_bias};
@@ -105,16 +106,13 @@ at::Tensor Mixer::backward(const at::Tensor& grad_output, MixerSaved& saved) {
   if (!saved.convolved.defined()) saved.convolved = convolve(saved, nullptr);
   scan_again(saved);
   const Projections gradient = gradients();
-  saved.grad_projected = at::empty_like(saved.projected);
-  const at::Tensor grad_convolved = scan_backward(linear_input_gradient(grad_output, weights_.out), saved);
+  const at::Tensor grad_projected = at::empty_like(saved.projected),
+                   grad_convolved =
+                       scan_backward(linear_input_gradient(grad_output, weights_.out), saved, grad_projected);
   add_linear_gradients(grad_output, saved.inner, gradient.out, gradient.out_bias);
-  convolve_backward(grad_convolved, saved, gradient, saved.grad_projected);
-  return linear_input_gradient(saved.grad_projected, weights_.in);
-}
-
-void Mixer::finish_backward(const MixerSaved& saved) {
-  const Projections gradient = gradients();
-  add_linear_gradients(saved.grad_projected, saved.input, gradient.in, gradient.in_bias);
+  convolve_backward(grad_convolved, saved, gradient, grad_projected);
+  add_linear_gradients(grad_projected, saved.input, gradient.in, gradient.in_bias);
+  return linear_input_gradient(grad_projected, weights_.in);
 }
 
 at::Tensor Mixer::step(const at::Tensor& input, LayerState& state) const {

@@ -19,15 +19,17 @@ struct LayerState {
   at::Tensor ssm;   // (S, D, N) Mamba-1, (S, H, P, N) Mamba-2
 };
 
-/// What a block's forward pass leaves for backward, which computes the rest again, from the least to the most
-/// work. A trace needs all.
+/// What forward leaves for backward, which computes the rest again. Each level also lets go what saves less
+/// time a byte than what it still keeps (docs/kernels.md has the times). A trace needs all.
 enum class Keep {
   kAll,
-  kMost,        // what backward does not get on the way
+  kMost,        // not Mamba-2's input of out_proj, which backward makes where its gradient lay
+  kDelta,       // nor Mamba-1's, which the scan's backward pass makes with little more work
+  kConvolved,   // nor Δ, a product of a few columns
   kCostly,      // nor the convolution's output, one pass over memory
-  kProjected,   // in_proj's output: the scan runs again
-  kMixerInput,  // the norm's output: everything in the mixer runs again
-  kBlockInput,  // nothing but the residual stream, which every choice keeps
+  kProjected,   // nor what the scan made, which runs again
+  kMixerInput,  // nor in_proj's output: everything in the mixer runs again
+  kBlockInput,  // what enters every eighth block: all blocks run again, their mixers twice
 };
 
 /// What backward and the trace need of one forward pass. What is undefined backward computes again.
@@ -45,8 +47,6 @@ struct MixerSaved {
   at::Tensor scanned;       // Mamba-2: (B, L, D) υ
   at::Tensor rstd;          // Mamba-2: (B, L, G) of the gated norm
 
-  at::Tensor grad_projected;  // between the two halves of backward
-
   /// Forgets what `at_most` does not keep. @return bytes
   int64_t drop(Keep at_most);
   int64_t bytes() const;
@@ -62,11 +62,8 @@ class Mixer {
   /// sequences continue from it and leave in it what follows their last token.
   at::Tensor forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
                      LayerState* state) const;
-  /// Gradient of y → gradient of û; parameter gradients are added to the store's. But for those of in_proj,
-  /// `saved` may be without û (unless nothing else was kept).
+  /// Gradient of y → gradient of û; parameter gradients are added to the store's.
   at::Tensor backward(const at::Tensor& grad_output, MixerSaved& saved);
-  /// Adds in_proj's gradients, after backward; `saved` has û now.
-  void finish_backward(const MixerSaved& saved);
   /// One token: (B, d) → (B, d).
   at::Tensor step(const at::Tensor& input, LayerState& state) const;
   /// Fills the fields of a trace that belong to the mixer, for one row.
@@ -82,9 +79,11 @@ class Mixer {
   virtual at::Tensor scan(MixerSaved& kept, bool keep, LayerState* state) const = 0;
   /// Restores what scan() made, as far as it is undefined and scan_backward() does not make it on the way.
   virtual void scan_again(MixerSaved& saved) const = 0;
-  /// Gradient of out_proj's input → of `convolved` (returned) and of the other channels of
-  /// saved.grad_projected. May write into both gradients and all of `saved`; afterwards saved.inner is there.
-  virtual at::Tensor scan_backward(const at::Tensor& grad_inner, MixerSaved& saved) = 0;
+  /// Gradient of out_proj's input → of `convolved` (returned) and of the other channels of `grad_projected`,
+  /// whose channels of the convolution may be used on the way. May write into all of `saved` and
+  /// `grad_inner`; afterwards saved.inner is there.
+  virtual at::Tensor scan_backward(const at::Tensor& grad_inner, MixerSaved& saved,
+                                   const at::Tensor& grad_projected) = 0;
   virtual at::Tensor scan_step(const at::Tensor& projected, const at::Tensor& convolved,
                                at::Tensor& ssm) const = 0;
   virtual void trace_scan(const MixerSaved& saved, LayerTrace& trace) const = 0;
@@ -96,16 +95,16 @@ class Mixer {
   struct Projections {
     at::Tensor in, in_bias, conv, conv_bias, out, out_bias;  // conv (C, W); biases [nullable]
   };
+  at::Tensor conv_channels(const at::Tensor& projected) const;
   ModelConfig config_;
   ParameterScope parameters_;
   Projections weights_;
 
  private:
   Projections gradients() const;
-  at::Tensor conv_channels(const at::Tensor& projected) const;
   at::Tensor convolve(const MixerSaved& kept, LayerState* state) const;
   void convolve_backward(const at::Tensor& grad_convolved, const MixerSaved& saved,
-                         const Projections& gradients, at::Tensor& grad_projected) const;
+                         const Projections& gradients, const at::Tensor& grad_projected) const;
 
   int64_t conv_begin_;
   ConvActivation activation_;

@@ -38,9 +38,17 @@ void bind_loop(core::Schema& schema, TrainOptions& o) {
       .cosmetic()
       .help(
           "What backward computes again instead of keeping it, with less memory and the same results (those "
-          "of Mamba-1 on a GPU but for rounding): each mixer, or each block from its norm on. With none a "
-          "CPU "
-          "keeps all, and a GPU what fits into 19.25 GiB.");
+          "of Mamba-1 on a GPU but for rounding): each mixer, or eight blocks at a time and their mixers "
+          "once "
+          "more. With none a CPU keeps all, and a GPU what fits into train.keep_gib.");
+  schema.option("train.keep_gib", &o.keep_gib)
+      .range(0, 1e6)
+      .unit("GiB")
+      .only_with("train.recompute", {"none"})
+      .cosmetic()
+      .help(
+          "What forward may leave for backward, in each process; the rest is computed again, with the same "
+          "results as train.recompute. 0 = 24.5 % of a GPU's memory, all on a CPU.");
   schema.option("train.max_bad_steps", &o.max_bad_steps)
       .range(1, kManySteps)
       .unit("updates")
@@ -146,6 +154,7 @@ models::Placement training_placement(const TrainOptions& options, at::Device dev
 }
 
 void set_recompute(const TrainOptions& options, models::MambaLM& model) {
+  if (options.keep_gib > 0) model.set_keep_within(static_cast<int64_t>(options.keep_gib * (1 << 30)));
   if (options.recompute == "mixer") model.set_keep(models::Keep::kMixerInput);
   if (options.recompute == "block") model.set_keep(models::Keep::kBlockInput);
 }

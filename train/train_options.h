@@ -25,6 +25,7 @@ struct TrainOptions {
   std::string dtype = "float32";
   std::string compute_dtype = "float32";
   std::string recompute = "none";
+  double keep_gib = 0;
 
   double lr = 1e-3;
   double min_lr_ratio = 0.1;
@@ -57,7 +58,7 @@ at::ScalarType training_dtype(const TrainOptions& options);
 /// Of a training on `device`; "tf32" lets float products on a GPU round their operands to it.
 /// @throws InputError when the device does not compute in what is asked for
 models::Placement training_placement(const TrainOptions& options, at::Device device);
-/// Tells the model what train.recompute lets it keep.
+/// Tells the model what train.recompute and train.keep_gib let it keep.
 void set_recompute(const TrainOptions& options, models::MambaLM& model);
 
 }  // namespace exactmamba::train

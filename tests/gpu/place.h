@@ -14,6 +14,7 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/max.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/sqrt.h>
 #include <ATen/ops/square.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/tensor.h>
@@ -46,16 +47,30 @@ inline at::Tensor random_exact(at::IntArrayRef shape, at::ScalarType dtype, doub
   return at::randn(shape, at::kDouble).mul_(scale).to(dtype).to(at::kDouble);
 }
 
-/// max|difference| / max|reference| of every result is below its bound.
-inline void expect_close(const Results& expected, const Results& found, double bound,
-                         const std::string& what) {
+/// Terms of results that are sums, (terms, …shape of the result).
+using Terms = std::map<std::string, at::Tensor>;
+
+/// max|reference|. A sum of terms with either sign may be small by chance, and its error is not: terms t that
+/// are off by independent errors, each of at most b·|t|, are together off by b·√(Σt²/3) in the root mean
+/// square. A sum whose terms are known is therefore measured against √Σt², the size it has where chance does
+/// not make it small.
+inline double size_of(const std::string& name, const at::Tensor& value, const Terms& terms) {
+  const double largest = value.abs().max().item<double>();
+  const auto found = terms.find(name);
+  if (found == terms.end()) return largest;
+  return std::max(largest, found->second.square().sum(0).max().sqrt().item<double>());
+}
+
+/// max|difference| / size of every result is below its bound.
+inline void expect_close(const Results& expected, const Results& found, double bound, const std::string& what,
+                         const Terms& terms = {}) {
   for (const auto& [name, value] : expected) {
     ASSERT_EQ(found.count(name), 1U) << name;
     const at::Tensor got = found.at(name).to(at::kCPU, at::kDouble), want = value.to(at::kDouble);
     ASSERT_EQ(got.sizes(), want.sizes()) << what << ": " << name;
-    const double largest = want.abs().max().item<double>();
-    const double error = (got - want).abs().max().item<double>() / std::max(largest, 1e-30);
-    EXPECT_LE(error, bound) << what << ": " << name << ", largest value " << largest;  // false for NaN too
+    const double size = size_of(name, want, terms);
+    const double error = (got - want).abs().max().item<double>() / std::max(size, 1e-30);
+    EXPECT_LE(error, bound) << what << ": " << name << ", size " << size;  // false for NaN too
   }
 }
 

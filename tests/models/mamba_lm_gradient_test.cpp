@@ -132,8 +132,8 @@ TEST_P(Threads, WhatIsKeptDoesNotChangeATrainingStep) {
     gradients.push_back(model.parameters().flat_gradient(Decay::kYes));
     gradients.push_back(model.parameters().flat_gradient(Decay::kNo));
   };
-  for (const Keep keep :
-       {Keep::kAll, Keep::kMost, Keep::kCostly, Keep::kProjected, Keep::kMixerInput, Keep::kBlockInput})
+  for (const Keep keep : {Keep::kAll, Keep::kMost, Keep::kDelta, Keep::kConvolved, Keep::kCostly,
+                          Keep::kProjected, Keep::kMixerInput, Keep::kBlockInput})
     train_with([&](MambaLM& model) { model.set_keep(keep); });
   for (const int64_t bytes : {0, 1'000'000, 2'000'000, 3'000'000})
     train_with([&](MambaLM& model) { model.set_keep_within(bytes); });

@@ -96,6 +96,10 @@ TEST(Trainer, TrainsTheSameModelWhateverIsRecomputed) {
     setup.options.recompute = recompute;
     weights.insert(train_tiny(setup));
   }
+  const TemporaryFolder folder;
+  TrainSetup setup = tiny_setup(folder.path());
+  setup.options.keep_gib = 1e-6;
+  weights.insert(train_tiny(setup));
   EXPECT_EQ(weights.size(), 1u);
 }
 

@@ -51,35 +51,26 @@ RmsNormOutputs rms_norm_forward(const RmsNormInputs& in) {
   return outputs;
 }
 
-at::Tensor rms_norm_again(const RmsNormSaved& saved, const at::Tensor& weight, double eps,
-                          at::ScalarType dtype) {
-  if (saved.x.defined()) return rms_norm_forward({saved.x, saved.residual_out, weight, eps}).out;
-  if (saved.residual_out.scalar_type() == dtype)
-    return rms_norm_forward({saved.residual_out, {}, weight, eps}).out;
-  return rms_norm_again_cuda(saved.residual_out, weight, eps, dtype);
+RmsNormSaved rms_norm_saved(const RmsNormOutputs& outputs) {
+  return {outputs.out.is_cpu() ? outputs.residual_out : outputs.out, outputs.rstd};
 }
 
 RmsNormGradient rms_norm_backward(const RmsNormSaved& saved, const at::Tensor& weight,
                                   const at::Tensor& grad_out, const at::Tensor& grad_residual_out,
-                                  at::Tensor& grad_weight, at::Tensor* out) {
+                                  at::Tensor& grad_weight) {
   const OperatorChecks checks("rms_norm", "grad_out", grad_out);
   const int64_t size = row_size(checks, "grad_out", grad_out);
-  checks.wide("saved.residual_out", saved.residual_out, grad_out.sizes());
+  checks.dense("saved.rows", saved.rows, grad_out.sizes());
   checks.wide("saved.rstd", saved.rstd, grad_out.sizes().slice(0, grad_out.dim() - 1));
-  checks.dense_or_undefined("saved.x", saved.x, grad_out.sizes());
   checks.wide("weight", weight, {size});
   checks.wide_or_undefined("grad_residual_out", grad_residual_out, grad_out.sizes());
   checks.wide_or_undefined("grad_weight", grad_weight, {size});
-  if (out) *out = at::empty_like(grad_out);
-  const at::Tensor again = out ? *out : at::Tensor();
   if (grad_out.is_cuda())
-    return rms_norm_backward_cuda(saved, weight, grad_out, grad_residual_out, grad_weight, again);
+    return rms_norm_backward_cuda(saved, weight, grad_out, grad_residual_out, grad_weight);
   at::Tensor grad_x = at::empty_like(grad_out);
   dispatch_floating(grad_out.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(grad_out, weight);
-    params.x = data_or_null<const T>(saved.x);
-    params.out = data_or_null<T>(again);
-    params.residual_out = data_or_null<const T>(saved.residual_out);
+    params.residual_out = data_or_null<const T>(saved.rows);
     params.saved_rstd = data_or_null<const T>(saved.rstd);
     params.grad_out = data_or_null<const T>(grad_out);
     params.grad_residual_out = data_or_null<const T>(grad_residual_out);

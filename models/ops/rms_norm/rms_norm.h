@@ -20,25 +20,22 @@ struct RmsNormOutputs {
 };
 RmsNormOutputs rms_norm_forward(const RmsNormInputs& in);
 
-/// What backward needs of forward.
+/// What backward needs of forward: on a CPU its residual_out; on a GPU its out, which has half the bytes and
+/// which what follows the norm keeps anyway. Backward divides the weight out of it, so that forward takes a
+/// weight nearer to 0 than 2^-60 (half: 2^-14) for that.
 struct RmsNormSaved {
-  at::Tensor residual_out;  // (…, d) of forward; or, where x is given, its residual
-  at::Tensor rstd;          // (…)
-  at::Tensor x = {};        // (…, d) still to be added to residual_out [nullable]
+  at::Tensor rows;  // (…, d)
+  at::Tensor rstd;  // (…)
 };
-
-/// Forward's `out`, bit by bit, in `dtype`.
-at::Tensor rms_norm_again(const RmsNormSaved& saved, const at::Tensor& weight, double eps,
-                          at::ScalarType dtype);
+RmsNormSaved rms_norm_saved(const RmsNormOutputs& outputs);
 
 struct RmsNormGradient {
   at::Tensor residual;  // (…, d) of x + residual: through out, plus `grad_residual_out`
   at::Tensor x;         // the same in x's dtype
 };
-/// `grad_residual_out` [nullable]. `grad_weight` (d) is ADDED to where defined. `out` [nullable]: becomes
-/// forward's, bit by bit.
+/// `grad_residual_out` [nullable]. `grad_weight` (d) is ADDED to where defined.
 RmsNormGradient rms_norm_backward(const RmsNormSaved& saved, const at::Tensor& weight,
                                   const at::Tensor& grad_out, const at::Tensor& grad_residual_out,
-                                  at::Tensor& grad_weight, at::Tensor* out = nullptr);
+                                  at::Tensor& grad_weight);
 
 }  // namespace exactmamba::ops

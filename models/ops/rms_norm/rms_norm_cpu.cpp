@@ -38,9 +38,7 @@ void backward_row(const RmsNormParams<T>& params, int64_t row, T* grad_weight) {
   const int64_t at = row * params.size;
   const T rstd = params.saved_rstd[row];
   const auto normed_at = [&](int64_t c, int64_t n) {
-    Pack<T> r = load(params.residual_out + at + c, n);
-    if (params.x) r += load(params.x + at + c, n);
-    return Pack<T>(r * rstd);
+    return Pack<T>(load(params.residual_out + at + c, n) * rstd);
   };
   Pack<T> products{};
   for_each_pack<T>(params.size, [&](int64_t c, int64_t n) {
@@ -54,7 +52,6 @@ void backward_row(const RmsNormParams<T>& params, int64_t row, T* grad_weight) {
     Pack<T> grad = rstd * (weight * load(params.grad_out + at + c, n) - normed * mean);
     if (params.grad_residual_out) grad += load(params.grad_residual_out + at + c, n);
     store(params.grad_x + at + c, grad, n);
-    if (params.out) store(params.out + at + c, weight * normed, n);
   });
 }
 

@@ -41,30 +41,15 @@ RmsNormOutputs rms_norm_forward_cuda(const RmsNormInputs& in) {
   return outputs;
 }
 
-at::Tensor rms_norm_again_cuda(const at::Tensor& residual_out, const at::Tensor& weight, double eps,
-                               at::ScalarType dtype) {
-  at::Tensor out = at::empty_like(residual_out, residual_out.options().dtype(dtype));
-  dispatch_cuda(dtype, [&]<class T>() {
-    auto params = params_of<T>(residual_out, weight);
-    params.eps = static_cast<float>(eps);
-    params.residual = device_data<const float>(residual_out);
-    params.out = device_data<T>(out);
-    check_launch(kOp, launch_rms_norm_forward(params));
-  });
-  return out;
-}
-
 RmsNormGradient rms_norm_backward_cuda(const RmsNormSaved& saved, const at::Tensor& weight,
                                        const at::Tensor& grad_out, const at::Tensor& grad_residual_out,
-                                       at::Tensor& grad_weight, const at::Tensor& out) {
+                                       at::Tensor& grad_weight) {
   RmsNormGradient gradient;
-  gradient.residual = at::empty_like(saved.residual_out);
+  gradient.residual = empty_float(grad_out, grad_out.sizes());
   gradient.x = grad_out.scalar_type() == at::kFloat ? gradient.residual : at::empty_like(grad_out);
   dispatch_cuda(grad_out.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(grad_out, weight);
-    params.x = device_data<const T>(saved.x);
-    params.out = device_data<T>(out);
-    params.residual_out = device_data<const float>(saved.residual_out);
+    params.normed = device_data<const T>(saved.rows);
     params.saved_rstd = device_data<const float>(saved.rstd);
     params.grad_out = device_data<const T>(grad_out);
     params.grad_residual_out = device_data<const float>(grad_residual_out);

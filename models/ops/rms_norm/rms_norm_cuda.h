@@ -6,10 +6,8 @@
 namespace exactmamba::ops {
 
 RmsNormOutputs rms_norm_forward_cuda(const RmsNormInputs& in);
-at::Tensor rms_norm_again_cuda(const at::Tensor& residual_out, const at::Tensor& weight, double eps,
-                               at::ScalarType dtype);
 RmsNormGradient rms_norm_backward_cuda(const RmsNormSaved& saved, const at::Tensor& weight,
                                        const at::Tensor& grad_out, const at::Tensor& grad_residual_out,
-                                       at::Tensor& grad_weight, const at::Tensor& out);
+                                       at::Tensor& grad_weight);
 
 }  // namespace exactmamba::ops

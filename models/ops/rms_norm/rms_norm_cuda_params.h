@@ -13,16 +13,16 @@ struct RmsNormCudaParams {
   int64_t rows = 0, size = 0;  // size: d, at most 8192
   float eps = 0;
   const float* weight = nullptr;  // (d)
-  const T* x = nullptr;           // backward: still to be added to residual_out [nullable]
-  T* out = nullptr;               // backward writes it too [there nullable]
 
   // forward
+  const T* x = nullptr;
+  T* out = nullptr;
   const float* residual = nullptr;  // [nullable]
   float* sum = nullptr;             // x + residual; x in fp32 without residual [nullable]; may be residual
   float* rstd = nullptr;            // (rows) [nullable]
 
   // backward
-  const float* residual_out = nullptr;
+  const T* normed = nullptr;  // forward's out
   const float* saved_rstd = nullptr;
   const T* grad_out = nullptr;
   const float* grad_residual_out = nullptr;  // [nullable]

@@ -5,11 +5,8 @@
 namespace exactmamba::ops {
 
 RmsNormOutputs rms_norm_forward_cuda(const RmsNormInputs&) { refuse_cuda("rms_norm"); }
-at::Tensor rms_norm_again_cuda(const at::Tensor&, const at::Tensor&, double, at::ScalarType) {
-  refuse_cuda("rms_norm");
-}
 RmsNormGradient rms_norm_backward_cuda(const RmsNormSaved&, const at::Tensor&, const at::Tensor&,
-                                       const at::Tensor&, at::Tensor&, const at::Tensor&) {
+                                       const at::Tensor&, at::Tensor&) {
   refuse_cuda("rms_norm");
 }
 

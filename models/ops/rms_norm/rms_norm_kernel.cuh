@@ -13,6 +13,13 @@ namespace {
 
 constexpr int kRmsNormPack = 4;
 
+/// What forward multiplies with: never so small that backward could not divide it out of a rounded product.
+template <class T>
+__device__ float usable_weight(float weight) {
+  constexpr float kLeast = std::is_same_v<T, __half> ? 0x1p-14f : 0x1p-60f;
+  return copysignf(fmaxf(fabsf(weight), kLeast), weight);
+}
+
 template <class T, class Team>
 __global__ void __launch_bounds__(Team::kThreads)
     rms_norm_forward_kernel(const __grid_constant__ RmsNormCudaParams<T> params) {
@@ -20,10 +27,9 @@ __global__ void __launch_bounds__(Team::kThreads)
   const int64_t row = int64_t(blockIdx.x) * Team::kTeams + Team::index(), at = row * params.size;
   const int size = static_cast<int>(params.size);
   if (row >= params.rows) return;  // a whole team
-  DevicePack<T, kVector> x[Team::kPacks] = {};
+  DevicePack<T, kVector> x[Team::kPacks];
   float stream[Team::kPacks][kVector] = {};
-  if (params.x)
-    Team::for_each_pack(size, [&](int k, int column) { x[k] = load_pack<kVector>(params.x + at + column); });
+  Team::for_each_pack(size, [&](int k, int column) { x[k] = load_pack<kVector>(params.x + at + column); });
   if (params.residual)
     Team::for_each_pack(size,
                         [&](int k, int column) { load_floats(params.residual + at + column, stream[k]); });
@@ -45,69 +51,66 @@ __global__ void __launch_bounds__(Team::kThreads)
     float weight[kVector], out[kVector];
     load_floats(params.weight + column, weight);
 #pragma unroll
-    for (int v = 0; v < kVector; ++v) out[v] = weight[v] * (stream[k][v] * rstd);
+    for (int v = 0; v < kVector; ++v) out[v] = usable_weight<T>(weight[v]) * (stream[k][v] * rstd);
     store_floats(params.out + at + column, out);
   });
 }
 
-/// With r̂ = r·rstd and ĝ = weight ⊙ grad_out: grad_x = rstd (ĝ − r̂ mean(ĝ ⊙ r̂)) + grad_residual_out.
+/// With r̂ = normed / weight and ĝ = weight ⊙ grad_out: grad_x = rstd (ĝ − r̂ mean(ĝ ⊙ r̂)) +
+/// grad_residual_out, and ĝ ⊙ r̂ = grad_out ⊙ normed.
 template <class T, class Team>
 __global__ void __launch_bounds__(Team::kThreads)
     rms_norm_backward_kernel(const __grid_constant__ RmsNormCudaParams<T> params) {
   constexpr int kVector = Team::kVector;
   allow_dependent_launch();
   const int size = static_cast<int>(params.size);
-  float grad_weight[Team::kElements] = {};
+  float grad_weight[Team::kElements] = {};  // times the weight
   typename Team::Sum team_sum;
   for (int64_t row = int64_t(blockIdx.x) * Team::kTeams + Team::index(); row < params.rows;
        row += int64_t(gridDim.x) * Team::kTeams) {
     const int64_t at = row * params.size;
     const float rstd = params.saved_rstd[row];
-    float normed[Team::kPacks][kVector], through[Team::kPacks][kVector] = {};
-    DevicePack<T, kVector> grad_out[Team::kPacks];
+    float through[Team::kPacks][kVector] = {};
+    DevicePack<T, kVector> normed[Team::kPacks], grad_out[Team::kPacks];
     Team::for_each_pack(size, [&](int k, int column) {
-      load_floats(params.residual_out + at + column, normed[k]);
+      normed[k] = load_pack<kVector>(params.normed + at + column);
       grad_out[k] = load_pack<kVector>(params.grad_out + at + column);
     });
     if (params.grad_residual_out)
       Team::for_each_pack(
           size, [&](int k, int column) { load_floats(params.grad_residual_out + at + column, through[k]); });
-    if (params.x)
-      Team::for_each_pack(size, [&](int k, int column) {
-        float added[kVector];
-        load_floats(params.x + at + column, added);
-#pragma unroll
-        for (int v = 0; v < kVector; ++v) normed[k][v] += added[v];
-      });
     float products = 0;
     Team::for_each_pack(size, [&](int k, int column) {
-      float grad[kVector], weight[kVector];
+      float grad[kVector], out[kVector];
       unpack(grad_out[k], grad);
-      load_floats(params.weight + column, weight);
+      unpack(normed[k], out);
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
-        normed[k][v] *= rstd;
-        const float product = grad[v] * normed[k][v];
-        grad_weight[k * kVector + v] += product;
-        products = fmaf(weight[v], product, products);
+        grad_weight[k * kVector + v] = fmaf(grad[v], out[v], grad_weight[k * kVector + v]);
+        products = fmaf(grad[v], out[v], products);
       }
     });
     const float mean = team_sum(products) / static_cast<float>(size);
     Team::for_each_pack(size, [&](int k, int column) {
-      float grad[kVector], weight[kVector], grad_x[kVector];
+      float grad[kVector], out[kVector], weight[kVector], grad_x[kVector];
       unpack(grad_out[k], grad);
+      unpack(normed[k], out);
       load_floats(params.weight + column, weight);
 #pragma unroll
-      for (int v = 0; v < kVector; ++v)
-        grad_x[v] = fmaf(rstd, fmaf(weight[v], grad[v], -normed[k][v] * mean), through[k][v]);
+      for (int v = 0; v < kVector; ++v) {
+        const float used = usable_weight<T>(weight[v]), along = __fdividef(out[v], used) * mean;
+        grad_x[v] = fmaf(rstd, fmaf(used, grad[v], -along), through[k][v]);
+      }
       store_floats(params.grad_x + at + column, grad_x);
       if (params.grad_x_rounded) store_floats(params.grad_x_rounded + at + column, grad_x);
-      if (!params.out) return;
-#pragma unroll
-      for (int v = 0; v < kVector; ++v) normed[k][v] *= weight[v];
-      store_floats(params.out + at + column, normed[k]);
     });
   }
+  Team::for_each_pack(size, [&](int k, int column) {
+    float weight[kVector];
+    load_floats(params.weight + column, weight);
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) grad_weight[k * kVector + v] /= usable_weight<T>(weight[v]);
+  });
   if (params.grad_weight)
     store_column_partials<Team>(grad_weight, size,
                                 static_cast<float*>(params.workspace) + int64_t(blockIdx.x) * size);
@@ -119,7 +122,7 @@ bool takes_packs(const RmsNormCudaParams<T>& params) {
   return params.size % kRmsNormPack == 0 && is_aligned(params.weight, kStream) &&
          is_aligned(params.x, kActivation) && is_aligned(params.residual, kStream) &&
          is_aligned(params.out, kActivation) && is_aligned(params.sum, kStream) &&
-         is_aligned(params.residual_out, kStream) && is_aligned(params.grad_out, kActivation) &&
+         is_aligned(params.normed, kActivation) && is_aligned(params.grad_out, kActivation) &&
          is_aligned(params.grad_residual_out, kStream) && is_aligned(params.grad_x, kStream) &&
          is_aligned(params.grad_x_rounded, kActivation);
 }

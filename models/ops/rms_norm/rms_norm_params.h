@@ -10,10 +10,10 @@ struct RmsNormParams {
   int64_t rows = 0, size = 0;  // size: d
   double eps = 0;
   const T* weight = nullptr;  // (d)
-  const T* x = nullptr;       // backward: still to be added to residual_out [there nullable]
-  T* out = nullptr;           // backward writes it too [there nullable]
 
   // forward
+  const T* x = nullptr;
+  T* out = nullptr;
   const T* residual = nullptr;  // [nullable]
   T* sum = nullptr;             // x + residual [nullable without residual]
   T* rstd = nullptr;            // (rows)

@@ -119,7 +119,7 @@ Operator norm(int64_t rows, int64_t size, at::ScalarType dtype) {
             const auto outputs = rms_norm_forward({t[0], {}, t[1]});
             at::Tensor grad_weight = at::zeros_like(t[1]);
             const at::Tensor grad_x =
-                rms_norm_backward({outputs.residual_out, outputs.rstd}, t[1], grad, {}, grad_weight).residual;
+                rms_norm_backward(rms_norm_saved(outputs), t[1], grad, {}, grad_weight).residual;
             return Tensors{grad_x, grad_weight};
           }};
 }
