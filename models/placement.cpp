@@ -37,4 +37,10 @@ Placement placement_from_names(at::ScalarType dtype, at::Device device, const st
   return placement;
 }
 
+std::string compute_name(const Placement& placement) {
+  const bool rounds = placement.device.is_cuda() && placement.compute_dtype == at::kFloat &&
+                      at::globalContext().allowTF32CuBLAS();
+  return rounds ? "tf32" : core::dtype_text(placement.compute_dtype);
+}
+
 }  // namespace exactmamba::models

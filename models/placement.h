@@ -37,4 +37,7 @@ inline constexpr core::Names<4> kGpuComputeNames = {"float32", "tf32", "bfloat16
 Placement placement_from_names(at::ScalarType dtype, at::Device device, const std::string& compute,
                                const std::string& dtype_option, const std::string& compute_option);
 
+/// What computes there, one of kGpuComputeNames or "float64": "tf32" as placement_from_names last allowed it.
+std::string compute_name(const Placement& placement);
+
 }  // namespace exactmamba::models

@@ -8,7 +8,6 @@
 #include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
-#include "core/dtype.h"
 #include "models/checkpoint.h"
 #include "models/stored_weights.h"
 
@@ -35,7 +34,7 @@ void forward(const ForwardArguments& arguments) {
   refuse_run_folder(in.model);
   const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
   const models::MambaLM model = load_model_on_device(in);
-  const std::string dtype = core::dtype_text(model.placement().compute_dtype);
+  const std::string dtype = models::compute_name(model.placement());
 
   core::NamedTensors blocks;
   const auto visit = [&](int64_t layer, const at::Tensor& r) {
