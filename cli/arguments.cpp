@@ -124,16 +124,6 @@ void add_model(CLI::App& command, ModelArguments& model) {
       ->check(CLI::IsMember(core::choices_of(models::kGpuComputeNames)));
 }
 
-/// Of commands that have no kernels for a GPU.
-void add_cpu(CLI::App& command) {
-  command
-      .add_option_function<std::string>(
-          "--device", [](const std::string&) {}, "cpu or auto: the CPU")
-      ->check([](const std::string& name) {
-        return name == "cpu" || name == "auto" ? "" : "this command computes on the CPU only";
-      });
-}
-
 /// A command that trains the models of a recipe in run.output.
 void add_training(Declaration& program, const std::string& name, const std::string& help,
                   const std::string& example, void (*function)(const TrainingArguments&)) {
@@ -166,8 +156,8 @@ void add_train(Declaration& program) {
 void add_decompose(Declaration& program) {
   const auto subcommand = add_command(
       program, "decompose",
-      "Split outputs over input tokens: of a recipe's trained models, or of one model folder for given "
-      "tokens",
+      "Split outputs over input tokens, on the CPU: of a recipe's trained models, or of one model folder for "
+      "given tokens",
       "exactmamba decompose recipe.toml\n  exactmamba decompose MODEL --ids 5,9,3 --output maps.safetensors "
       "--set 'decompose.methods=[\"alti\"]'\n"
       "  exactmamba decompose MODEL --ids 5,9,3 --full --set decompose.dtype=float64 --output "
@@ -179,7 +169,6 @@ void add_decompose(Declaration& program) {
   command.get_option("recipe")->description("Recipe in TOML, or a model folder");
   add_tokens(command, arguments.model.tokens);
   add_cu_seqlens(command, arguments.model.tokens);
-  add_cpu(command);
   command.add_option(
       "--targets", arguments.targets,
       "Whose logit alti_logit splits at each position: predicted (default), next, or token ids");
@@ -191,13 +180,12 @@ void add_decompose(Declaration& program) {
 void add_evaluate(Declaration& program) {
   const auto subcommand = add_command(
       program, "evaluate",
-      "Measure a recipe's trained models, or another model on the recipe's validation data",
+      "Measure a recipe's trained models, or another model on the recipe's validation data, on the CPU",
       "exactmamba evaluate recipe.toml\n  exactmamba evaluate recipe.toml --model MODEL --json", evaluate);
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_recipe(command, arguments.recipe, true);
   command.add_option("--model", arguments.model, "Model folder to measure instead");
-  add_cpu(command);
 }
 
 void add_report(Declaration& program) {
@@ -294,9 +282,8 @@ void declare(Declaration& program) {
   program.app.set_version_flag("--version", std::string(), "Versions of the program, LibTorch and CUDA");
   program.app.footer(
       "Example:\n  exactmamba run recipes/quickstart.toml\n\n"
-      "Exit codes: 0 ok, 1 input, 2 usage, 3 I/O, 4 numerical, 5 other process failed, 129/130/143 stopped "
-      "by "
-      "a signal");
+      "Exit codes: 0 ok, 1 input, 2 usage, 3 I/O, 4 numerical, 5 other process failed, 128 + signal "
+      "when one stopped it");
   for (auto* add : {add_run, add_train, add_decompose, add_evaluate, add_report, add_validate, add_inspect,
                     add_convert, add_generate, add_forward, add_completion}) {
     add(program);
