@@ -5,8 +5,11 @@
 #include <ATen/Parallel.h>
 
 #include "cli/model_origin.h"
+#include "core/device.h"
 #include "core/environment.h"
 #include "core/error.h"
+#include "core/log.h"
+#include "core/memory.h"
 #include "models/checkpoint.h"
 
 namespace exactmamba::cli {
@@ -88,6 +91,23 @@ Need need_of(const RecipeRun& run) {
                 bytes * (4.0 * static_cast<double>(need.parameters) +
                          micro_batch * static_cast<double>(activations_per_token(need.config))));
   return need;
+}
+
+std::string device_problem(const Recipe& recipe) {
+  try {
+    train::training_placement(recipe.train, core::planned_device(recipe.run.device));
+  } catch (const core::InputError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+std::string memory_problem(const Recipe& recipe, const Need& need) {
+  const auto there = static_cast<int64_t>(core::total_memory(at::kCPU));
+  if (need.memory_bytes <= there || core::planned_device(recipe.run.device).is_cuda()) return "";
+  return fmt::format("about {} of memory are needed to train, {} are there",
+                     core::human_bytes(static_cast<double>(need.memory_bytes)),
+                     core::human_bytes(static_cast<double>(there)));
 }
 
 RecipeFile checked_recipe(const RecipeArguments& arguments) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "cli/commands.h"
 #include "cli/recipe.h"
@@ -22,6 +23,13 @@ struct Need {
 /// Checks that the output can be a folder, and that the data files, the starting checkpoint and the sizes are
 /// there and fit. Opens no data. @throws IoError, InputError
 Need need_of(const RecipeRun& run);
+
+/// What keeps this machine from training the run: a device that is not there, or that does not compute in
+/// what is asked for; "" for nothing. Decomposing and evaluating may be possible all the same.
+std::string device_problem(const Recipe& recipe);
+/// "about 96.0 GiB of memory are needed to train, 24.0 GiB are there"; "" where a GPU trains, or
+/// the estimate fits.
+std::string memory_problem(const Recipe& recipe, const Need& need);
 
 /// The recipe with every run's need checked, so that nothing is refused after the first stage; run.threads is
 /// set unless the command line has --threads. @throws IoError, InputError

@@ -6,6 +6,7 @@
 #include <ATen/ops/full.h>
 #include <fmt/format.h>
 
+#include "cli/plan.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
@@ -158,6 +159,11 @@ void RunStages::require_trained() const {
   if (newest)
     train::require_not_diverged(train::load_train_state(*newest), run_.recipe.train, train_.folder());
   require_done(train_);
+}
+
+void RunStages::require_trainable() const {
+  const std::string problem = train_.done() ? "" : device_problem(run_.recipe);
+  core::require(problem.empty(), "{}", problem);
 }
 
 /// Named by the training and by its weights: the same training on another machine rounds differently.

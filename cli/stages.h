@@ -30,6 +30,8 @@ class RunStages {
   /// `run` must outlive this.
   RunStages(const RecipeRun& run, data::Datasets datasets);
 
+  /// @throws InputError when the training is not done and this machine cannot do it
+  void require_trainable() const;
   /// Every process of the job calls it; the first alone keeps the record.
   void train(core::Communicator& communicator);
   /// @throws InputError with what to do first; NumericalError when the training ended because it diverged

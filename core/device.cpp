@@ -23,15 +23,18 @@ void load_libtorch_cuda() {
 
 }  // namespace
 
-at::Device device_from_name(const std::string& name) {
+at::Device planned_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
   const Gpus gpus = find_gpus();
-  if (gpus.count == 0) {
-    require(name != "cuda", "device is \"cuda\", but {}; use device = \"cpu\"", gpus.reason);
-    return at::kCPU;
-  }
-  load_libtorch_cuda();
-  return {at::kCUDA, 0};
+  if (gpus.count > 0) return {at::kCUDA, 0};
+  require(name != "cuda", "device is \"cuda\", but {}; use device = \"cpu\"", gpus.reason);
+  return at::kCPU;
+}
+
+at::Device device_from_name(const std::string& name) {
+  const at::Device device = planned_device(name);
+  if (device.is_cuda()) load_libtorch_cuda();
+  return device;
 }
 
 /// From pinned memory, which LibTorch's allocator takes back when the copy is over.

@@ -12,6 +12,9 @@ namespace exactmamba::core {
 
 inline constexpr Names<3> kDeviceNames = {"auto", "cpu", "cuda"};
 
+/// Where device_from_name() will be, with nothing loaded. @throws InputError when "cuda" cannot be had
+at::Device planned_device(const std::string& name);
+
 /// "cpu"; "cuda": the first GPU; "auto": the first GPU if this build has CUDA kernels and there is one, else
 /// the CPU. In a job of several processes (distributed/job.h) the first is this process's own. @throws
 /// InputError when "cuda" cannot be had, or "auto" finds a GPU but not LibTorch's CUDA library

@@ -99,11 +99,21 @@ void write_trained(const Stages& stages, bool json) {
   json ? write_json_result(all) : write_result(text);
 }
 
+void warn_of_memory(const Stages& stages) {
+  for (const auto& run : stages) {
+    const std::string problem =
+        run->train_stage().done() ? "" : memory_problem(run->run().recipe, need_of(run->run()));
+    if (!problem.empty()) core::log_warning(fmt::format("{}: {}", run->label(), problem));
+  }
+}
+
 /// Trains all runs, together with the other processes of the job if there are any; a line about each run that
 /// diverged. What follows is the work of the first process: nothing for the others.
 std::optional<std::string> train_runs(const RecipeFile& file, Stages& stages, bool overwrite) {
+  for (const auto& run : stages) run->require_trainable();
   const auto communicator = join_job(file.first());
   const bool is_first = communicator->rank() == 0;
+  if (is_first) warn_of_memory(stages);
   require_agreement(stages, *communicator);
   if (is_first) prepare_output(file, overwrite);
   std::string diverged =

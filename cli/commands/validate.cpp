@@ -44,6 +44,7 @@ Json swept_json(const RecipeRun& run) {
 
 Json run_json(const RecipeRun& run) {
   const Need need = need_of(run);
+  const std::string device = device_problem(run.recipe);
   return {{"label", run.label},
           {"swept", swept_json(run)},
           {"model", sizes_json(need.config)},
@@ -51,7 +52,8 @@ Json run_json(const RecipeRun& run) {
           {"vocabulary", need.vocabulary},
           {"steps", need.steps},
           {"tokens", need.tokens},
-          {"memory_bytes", need.memory_bytes}};
+          {"memory_bytes", need.memory_bytes},
+          {"problem_here", device.empty() ? memory_problem(run.recipe, need) : device}};
 }
 
 /// "KEY = VALUE" or "KEY VALUE", with commas between.
@@ -66,13 +68,15 @@ std::string run_text(const Json& run) {
   Json sizes = run["model"];
   const std::string architecture = sizes["architecture"].get<std::string>();
   sizes.erase("architecture");
+  const std::string problem = run["problem_here"].get<std::string>();
   return fmt::format(
       "  {}{}{}{} with {}: {} parameters, {} token ids, {} steps of together at most {} tokens, about {} of "
-      "memory to train\n",
+      "memory to train\n{}",
       label, swept.empty() ? "" : fmt::format(" ({})", swept), label.empty() ? "" : ": ", architecture,
       members_text(sizes, " "), core::human_count(run["parameters"].get<double>()), run["vocabulary"].dump(),
       run["steps"].dump(), core::human_count(run["tokens"].get<double>()),
-      core::human_bytes(run["memory_bytes"].get<double>()));
+      core::human_bytes(run["memory_bytes"].get<double>()),
+      problem.empty() ? "" : fmt::format("    on this machine: {}\n", problem));
 }
 
 std::string as_text(const RecipeFile& file, const Json& runs) {

@@ -611,6 +611,23 @@ TEST_F(RunTest, AKeyOfOneArchitectureMayStandBesideASweepOverBoth) {
   // The listing is the first run's.
   EXPECT_EQ(result["options"]["model.dt_rank"]["applies"], true);
   EXPECT_EQ(result["options"]["model.headdim"]["applies"], false);
+TEST_F(RunTest, ValidateSaysWhatThisMachineCannotDo) {
+  write_recipe();
+  const auto problem = [&](const std::vector<std::string>& sets) {
+    std::vector<std::string> all = {"run.device=cpu"};
+    all.insert(all.end(), sets.begin(), sets.end());
+    const auto run = Json::parse(succeed({"validate", "r.toml", "--json"}, all))["runs"][0];
+    const std::string text = run["problem_here"];
+    EXPECT_EQ(succeed({"validate", "r.toml"}, all).find("    on this machine: " + text) != std::string::npos,
+              !text.empty());
+    return text;
+  };
+  EXPECT_EQ(problem({}), "");
+  EXPECT_CONTAINS(problem({"train.compute_dtype=bfloat16"}), "train.compute_dtype is bfloat16, but a CPU");
+  EXPECT_CONTAINS(problem({"train.batch_size=1000000", "data.context=1000000"}),
+                  "of memory are needed to train, ");
+}
+
 }
 
 TEST_F(RunTest, QuietSaysNothingOnStderr) {
