@@ -29,6 +29,7 @@ constexpr const char* kRecord = "run.json";  // of the last run, in the output f
 // Of recipe.toml, which is written after the record: what it will be, and what it was before if that differs.
 constexpr const char *kRecipeHash = "recipe_hash", *kReplacedHash = "replaced_recipe_hash";
 constexpr const char* kRecipeCopy = "recipe.toml";
+constexpr const char* kFailure = "failure.json";  // in a stage's folder: why it ended with a NumericalError
 
 // Versions of what the stages compute. To be raised with every change after which the same recipe and data
 // give other weights, maps or measures, rounding included, so that no old result is taken for a new one.
@@ -149,9 +150,39 @@ void RunStages::complete(const core::Stage& stage, const Work& work) const {
   core::stop_if_asked("between two stages");  // the signal that came too late for the work itself
 }
 
+template <class Work>
+void RunStages::complete_later(const core::Stage& stage, const Work& work) const {
+  complete(stage, [&] {
+    const fs::path failure = stage.folder() / kFailure;
+    fs::remove(failure);
+    try {
+      return work();
+    } catch (const core::NumericalError& error) {
+      core::write_json(failure, {{"message", error.what()}});
+      throw;
+    }
+  });
+}
+
 void RunStages::require_done(const core::Stage& stage) const {
-  core::require(stage.done(), "{}: there is no finished stage {}; run exactmamba run with this recipe first",
-                label(), stage.folder().string());
+  if (stage.done()) return;
+  const fs::path failure = stage.folder() / kFailure;
+  if (fs::exists(failure))
+    throw core::NumericalError(core::read_json(failure).at("message").get<std::string>());
+  throw core::InputError(
+      fmt::format("{}: there is no finished stage {}; run exactmamba run with this recipe first", label(),
+                  stage.folder().string()));
+}
+
+void RunStages::require_finished() const {
+  require_trained();
+  require_done(decompose_stage());
+  require_done(evaluate_stage());
+}
+
+void RunStages::require_trainable() const {
+  const std::string problem = train_.done() ? "" : device_problem(run_.recipe);
+  core::require(problem.empty(), "{}", problem);
 }
 
 void RunStages::require_trained() const {
@@ -159,11 +190,6 @@ void RunStages::require_trained() const {
   if (newest)
     train::require_not_diverged(train::load_train_state(*newest), run_.recipe.train, train_.folder());
   require_done(train_);
-}
-
-void RunStages::require_trainable() const {
-  const std::string problem = train_.done() ? "" : device_problem(run_.recipe);
-  core::require(problem.empty(), "{}", problem);
 }
 
 /// Named by the training and by its weights: the same training on another machine rounds differently.
@@ -223,11 +249,11 @@ void RunStages::train(core::Communicator& communicator) {
 
 void RunStages::decompose() {
   const core::Stage stage = decompose_stage();
-  complete(stage, [this, &stage] { return run_decomposition(stage); });
+  complete_later(stage, [this, &stage] { return run_decomposition(stage); });
 }
 
 void RunStages::evaluate() {
-  complete(evaluate_stage(), [this] { return run_evaluation(); });
+  complete_later(evaluate_stage(), [this] { return run_evaluation(); });
 }
 
 Json RunStages::run_decomposition(const core::Stage& stage) const {

@@ -39,8 +39,9 @@ class RunStages {
   void decompose();  // needs the trained model
   void evaluate();   // needs the trained model
 
-  /// @throws InputError with what to do first, unless the stage is done
-  void require_done(const core::Stage& stage) const;
+  /// @throws InputError with what to do first, unless all stages are done; NumericalError when one of them
+  /// ended with numbers that are not finite
+  void require_finished() const;
 
   const RecipeRun& run() const { return run_; }
   const data::Datasets& datasets() const { return datasets_; }
@@ -65,6 +66,11 @@ class RunStages {
   /// stage's result. @throws Interrupted
   template <class Work>
   void complete(const core::Stage& stage, const Work& work) const;
+  /// The same, and a failure that running again cannot mend is kept for require_done().
+  template <class Work>
+  void complete_later(const core::Stage& stage, const Work& work) const;
+  /// @throws InputError with what to do first, unless the stage is done; NumericalError when it cannot be
+  void require_done(const core::Stage& stage) const;
   core::Stage later_stage(const std::string& kind, int algorithm) const;
   /// @throws InputError, IoError, saying what to delete, when its files are damaged
   models::MambaLM trained_model(at::ScalarType dtype) const;

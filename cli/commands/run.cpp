@@ -162,7 +162,7 @@ void report(const RecipeArguments& arguments) {
   eval::refuse_newer_report(file.first().run.output);
   Stages stages = stages_of(file);
   require_validation_data(stages);
-  const std::string diverged = without_diverged(stages, [](RunStages& run) { run.require_trained(); });
+  const std::string diverged = without_diverged(stages, [](RunStages& run) { run.require_finished(); });
   if (!stages.empty()) write_report(file, stages, arguments.common.json);
   throw_if_diverged(diverged);
 }

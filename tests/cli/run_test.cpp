@@ -17,6 +17,7 @@
 #include "tests/cli/tiny_recipe.h"
 #include "tests/support/program.h"
 #include "tests/support/tensors.h"
+#include "tests/support/weights.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -455,6 +456,25 @@ TEST_F(RunTest, ADivergedRunOfASweepDoesNotBlockTheOthers) {
 
 TEST_F(RunTest, DoesNotReplaceTheReportOfANewerProgram) {
   write_recipe();
+TEST_F(RunTest, ReportsARunWhoseDecompositionOverflowedAsWhatItIs) {
+  const TemporaryFolder model;
+  fs::copy(testing::golden("models/mamba2-hf"), model.path());
+  core::NamedTensors weights = testing::weights_of(model.path());
+  for (auto& [name, values] : weights)  // finite in float64, in which it is trained
+    if (name == "backbone.layers.0.mixer.out_proj.weight") values.fill_(1e38);
+  core::write_safetensors(model / "model.safetensors", weights);
+  testing::put_file(
+      folder_ / "r.toml",
+      "model.from = \"" + model.path().string() +
+          "\"\nrun.output = \"out\"\ntrain.lr = 0\ntrain.dtype = \"float64\"\ntrain.steps = 1\n");
+  const ProgramOutcome run = program({"run", "r.toml"});
+  EXPECT_EQ(run.code, 4);
+  EXPECT_CONTAINS(run.err, "row 0, layer 0: ");
+  const ProgramOutcome report = program({"report", "r.toml"});
+  EXPECT_EQ(report.code, 4);
+  EXPECT_EQ(report.err, run.err.substr(run.err.find("exactmamba: error: ")));
+}
+
   succeed({"run", "r.toml"});
   const std::string newer = R"({"format_version": 1000, "plots": []})";
   testing::put_file(folder_ / "out/report.json", newer);
