@@ -44,9 +44,13 @@ void bind_run(Schema& schema, RunOptions& o) {
       .help("How long a process of several waits for the others before it gives up.");
 }
 
-/// The first layer of `layers` that a new model does not have, as a problem.
+/// A layer that `layers` has twice, or the first that a new model does not have, as a problem.
 std::string layer_problem(const std::string& key, const std::vector<int64_t>& layers,
                           const models::ModelOptions& model) {
+  for (auto layer = layers.begin(); layer != layers.end(); ++layer) {
+    if (std::find(layers.begin(), layer, *layer) != layer)
+      return fmt::format("{} has layer {} twice; leave one out", key, *layer);
+  }
   if (!model.from.empty()) return "";
   for (const int64_t layer : layers) {
     if (layer >= model.n_layer)

@@ -45,13 +45,14 @@ std::vector<int64_t> read_ids(const TokenArguments& arguments) {
   return read_integers(arguments.ids == "-" ? read_input("-") : arguments.ids, "--ids");
 }
 
-void check_ids(const std::vector<int64_t>& ids, const models::ModelConfig& config,
+/// Rows of padding are no tokens.
+void check_ids(const std::vector<int64_t>& ids, const models::ModelConfig& config, const std::string& what,
                const std::string& hint = "") {
   core::require(!ids.empty(), "there are no token ids; give at least one");
   for (size_t i = 0; i < ids.size(); ++i) {
-    core::require(ids[i] < config.vocab_rows,
-                  "token {} has id {}, but the model's vocabulary has {} entries (ids 0 to {}){}", i, ids[i],
-                  config.vocab_rows, config.vocab_rows - 1, hint);
+    core::require(ids[i] < config.vocab_size,
+                  "{} {} has id {}, but the model's vocabulary has {} entries (ids 0 to {}){}", what, i,
+                  ids[i], config.vocab_size, config.vocab_size - 1, hint);
   }
 }
 
@@ -72,7 +73,7 @@ Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& c
   const std::vector<int64_t> ids = read_ids(arguments);
   const bool bytes_for_others = arguments.ids.empty() && arguments.tokenizer == "byte" &&
                                 config.vocab_size < data::ByteTokenizer().vocab_size();
-  check_ids(ids, config,
+  check_ids(ids, config, "token",
             bytes_for_others
                 ? "; bytes are not its tokens: give --tokenizer copy for a model of the copy task, or "
                   "--ids"
@@ -87,7 +88,7 @@ at::Tensor read_targets(const std::string& text, int64_t length, const models::M
   const auto count = static_cast<int64_t>(ids.size());
   core::require<core::UsageError>(
       count == length, "--targets has {} ids, but there are {} tokens; give one for each", count, length);
-  check_ids(ids, config);
+  check_ids(ids, config, "--targets: target");
   return at::tensor(ids, at::kLong);
 }
 

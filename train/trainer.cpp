@@ -150,12 +150,15 @@ std::string names_of(const core::Json& measures) {
 }  // namespace
 
 void require_not_diverged(const TrainState& state, const TrainOptions& options, const fs::path& folder) {
+  const std::string clipping = options.max_grad_norm == 0
+                                   ? "set train.max_grad_norm, which is 0 and clips nothing"
+                                   : fmt::format("train.max_grad_norm = {}", options.max_grad_norm);
   core::require<core::NumericalError>(
       state.bad_updates_in_row < options.max_bad_steps,
       "loss or gradient was not finite in {} updates in a row, the last of them {}; {} has the weights "
-      "before them. Lower train.lr = {} or train.max_grad_norm = {}, or raise train.max_bad_steps",
+      "before them. Lower train.lr = {} or {}, or raise train.max_bad_steps",
       state.bad_updates_in_row, state.step, checkpoint_path(folder, state.step).string(), options.lr,
-      options.max_grad_norm);
+      clipping);
 }
 
 Trainer::Trainer(TrainSetup setup, core::Communicator& communicator)

@@ -6,6 +6,7 @@
 #include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/tokens.h"
+#include "core/error.h"
 #include "core/json.h"
 #include "models/checkpoint.h"
 #include "models/generation.h"
@@ -15,7 +16,12 @@ namespace {
 
 int64_t stop_token(const GenerateArguments& arguments, const data::Tokenizer* tokenizer,
                    const models::ModelConfig& config) {
-  if (arguments.stop) return *arguments.stop;
+  const int64_t given = arguments.stop.value_or(-1);
+  core::require(
+      given < config.vocab_size,
+      "--stop: {} is no token of the model, which has ids 0 to {}; give one of them, or -1 for none", given,
+      config.vocab_size - 1);
+  if (arguments.stop) return given;
   return tokenizer != nullptr ? tokenizer->eos_id() : config.eos_token_id;
 }
 

@@ -438,6 +438,8 @@ TEST_F(RunTest, ADivergedRunOfASweepDoesNotBlockTheOthers) {
               {"train.steps=60", "train.max_grad_norm=0", "train.weight_decay=10", "train.max_bad_steps=1"});
   EXPECT_EQ(outcome.code, 4);
   EXPECT_CONTAINS(outcome.err, "exactmamba: error: lr=10: loss or gradient was not finite");
+  EXPECT_CONTAINS(outcome.err,
+                  "Lower train.lr = 10 or set train.max_grad_norm, which is 0 and clips nothing");
   EXPECT_CONTAINS(outcome.out, "lr=0.001");
   const Json report = core::read_json(folder_ / "out/report.json");
   EXPECT_EQ(report["rows"].size(), 1u);
@@ -454,8 +456,6 @@ TEST_F(RunTest, ADivergedRunOfASweepDoesNotBlockTheOthers) {
   EXPECT_EQ(core::read_json(folder_ / "out/report.json"), report);
 }
 
-TEST_F(RunTest, DoesNotReplaceTheReportOfANewerProgram) {
-  write_recipe();
 TEST_F(RunTest, ReportsARunWhoseDecompositionOverflowedAsWhatItIs) {
   const TemporaryFolder model;
   fs::copy(testing::golden("models/mamba2-hf"), model.path());
@@ -475,6 +475,8 @@ TEST_F(RunTest, ReportsARunWhoseDecompositionOverflowedAsWhatItIs) {
   EXPECT_EQ(report.err, run.err.substr(run.err.find("exactmamba: error: ")));
 }
 
+TEST_F(RunTest, DoesNotReplaceTheReportOfANewerProgram) {
+  write_recipe();
   succeed({"run", "r.toml"});
   const std::string newer = R"({"format_version": 1000, "plots": []})";
   testing::put_file(folder_ / "out/report.json", newer);
@@ -610,6 +612,23 @@ TEST_F(RunTest, ValidateShowsTheSizesOfTheModelToContinueFrom) {
   EXPECT_CONTAINS(succeed({"validate", "r.toml"}), fmt::format("d_model {}", config["hidden_size"].dump()));
 }
 
+TEST_F(RunTest, ValidateSaysWhatThisMachineCannotDo) {
+  write_recipe();
+  const auto problem = [&](const std::vector<std::string>& sets) {
+    std::vector<std::string> all = {"run.device=cpu"};
+    all.insert(all.end(), sets.begin(), sets.end());
+    const auto run = Json::parse(succeed({"validate", "r.toml", "--json"}, all))["runs"][0];
+    const std::string text = run["problem_here"];
+    EXPECT_EQ(succeed({"validate", "r.toml"}, all).find("    on this machine: " + text) != std::string::npos,
+              !text.empty());
+    return text;
+  };
+  EXPECT_EQ(problem({}), "");
+  EXPECT_CONTAINS(problem({"train.compute_dtype=bfloat16"}), "train.compute_dtype is bfloat16, but a CPU");
+  EXPECT_CONTAINS(problem({"train.batch_size=1000000", "data.context=1000000"}),
+                  "of memory are needed to train, ");
+}
+
 TEST_F(RunTest, ListsTheProblemsOfABadSweepAndOfTheRest) {
   write_recipe(
       "[report]\ntitel = \"x\"\n[sweep]\nrun.seed = 1\ntrain.lr = [11]\ntrain.steps = [1]\n"
@@ -631,23 +650,6 @@ TEST_F(RunTest, AKeyOfOneArchitectureMayStandBesideASweepOverBoth) {
   // The listing is the first run's.
   EXPECT_EQ(result["options"]["model.dt_rank"]["applies"], true);
   EXPECT_EQ(result["options"]["model.headdim"]["applies"], false);
-TEST_F(RunTest, ValidateSaysWhatThisMachineCannotDo) {
-  write_recipe();
-  const auto problem = [&](const std::vector<std::string>& sets) {
-    std::vector<std::string> all = {"run.device=cpu"};
-    all.insert(all.end(), sets.begin(), sets.end());
-    const auto run = Json::parse(succeed({"validate", "r.toml", "--json"}, all))["runs"][0];
-    const std::string text = run["problem_here"];
-    EXPECT_EQ(succeed({"validate", "r.toml"}, all).find("    on this machine: " + text) != std::string::npos,
-              !text.empty());
-    return text;
-  };
-  EXPECT_EQ(problem({}), "");
-  EXPECT_CONTAINS(problem({"train.compute_dtype=bfloat16"}), "train.compute_dtype is bfloat16, but a CPU");
-  EXPECT_CONTAINS(problem({"train.batch_size=1000000", "data.context=1000000"}),
-                  "of memory are needed to train, ");
-}
-
 }
 
 TEST_F(RunTest, QuietSaysNothingOnStderr) {
