@@ -63,14 +63,14 @@ void dispatch_floating(at::ScalarType dtype, Body&& body) {
     std::forward<Body>(body).template operator()<double>();
 }
 
-/// Null for an undefined tensor.
+/// The data of a tensor whose dtype has been checked; null for an undefined tensor.
 template <class T>
 T* data_or_null(const at::Tensor& tensor) {
   if (!tensor.defined()) return nullptr;
   if constexpr (std::is_const_v<T>)
-    return tensor.const_data_ptr<std::remove_const_t<T>>();
+    return static_cast<T*>(tensor.const_data_ptr());
   else
-    return tensor.mutable_data_ptr<T>();
+    return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
 /// The tokens of a (B, L, …) tensor.
@@ -78,6 +78,17 @@ template <class T>
 Rows<T> rows_of(const at::Tensor& tensor) {
   if (!tensor.defined()) return {};
   return {data_or_null<T>(tensor), tensor.size(1), tensor.stride(0), tensor.stride(1)};
+}
+
+/// A field of a params struct becomes the tensor, in the field's type. The structs of an operator's CPU and
+/// CUDA implementations name their fields alike, so that one function fills both.
+template <class T>
+void set(T*& field, const at::Tensor& tensor) {
+  field = data_or_null<T>(tensor);
+}
+template <class T>
+void set(Rows<T>& field, const at::Tensor& tensor) {
+  field = rows_of<T>(tensor);
 }
 
 /// What the stub twins of the CUDA kernels do. @throws InputError

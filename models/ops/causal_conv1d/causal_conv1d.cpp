@@ -37,10 +37,10 @@ CausalConv1dParams<T> params_of(const CausalConv1dInputs& in, const std::vector<
   params.activation = in.activation;
   params.sequences = sequences.data();
   params.sequence_count = sequences.size();
-  params.x = rows_of<const T>(in.x);
-  params.weight = data_or_null<const T>(in.weight);
-  params.bias = data_or_null<const T>(in.bias);
-  params.initial_states = data_or_null<const T>(in.initial_states);
+  set(params.x, in.x);
+  set(params.weight, in.weight);
+  set(params.bias, in.bias);
+  set(params.initial_states, in.initial_states);
   return params;
 }
 
@@ -55,8 +55,8 @@ at::Tensor causal_conv1d_forward(const CausalConv1dInputs& in, at::Tensor* final
     *final_states = at::empty({int64_t(sequences.size()), channels, width - 1}, in.x.options());
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, sequences);
-    params.out = rows_of<T>(out);
-    if (final_states) params.final_states = data_or_null<T>(*final_states);
+    set(params.out, out);
+    if (final_states) set(params.final_states, *final_states);
     causal_conv1d_forward_cpu(params);
   });
   return out;
@@ -73,10 +73,10 @@ void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad
   if (in.x.is_cuda()) return causal_conv1d_backward_cuda(in, grad_out, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, sequences);
-    params.grad_out = rows_of<const T>(grad_out);
-    params.grad_x = rows_of<T>(gradients.x);
-    params.grad_weight = data_or_null<T>(gradients.weight);
-    params.grad_bias = data_or_null<T>(gradients.bias);
+    set(params.grad_out, grad_out);
+    set(params.grad_x, gradients.x);
+    set(params.grad_weight, gradients.weight);
+    set(params.grad_bias, gradients.bias);
     causal_conv1d_backward_cpu(params);
   });
 }
@@ -96,8 +96,8 @@ at::Tensor causal_conv1d_step(const at::Tensor& x, at::Tensor& state, const at::
   at::Tensor out = at::empty(in.x.sizes(), x.options());
   dispatch_floating(x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, sequences);
-    params.out = rows_of<T>(out);
-    params.final_states = data_or_null<T>(state);
+    set(params.out, out);
+    set(params.final_states, state);
     causal_conv1d_forward_cpu(params);
   });
   return out.squeeze(1);

@@ -19,12 +19,12 @@ CausalConv1dCudaParams<T> params_of(const CausalConv1dInputs& in, const at::Tens
   params.channels = in.x.size(2);
   params.width = in.weight.size(1);
   params.activation = in.activation;
-  params.cu_seqlens = device_data<const int32_t>(cu_seqlens);
+  set(params.cu_seqlens, cu_seqlens);
   params.sequence_count = sequence_count(cu_seqlens, in.x.size(0));
-  params.x = device_rows<const T>(in.x);
-  params.weight = device_data<const float>(in.weight);
-  params.bias = device_data<const float>(in.bias);
-  params.initial_states = device_data<const float>(in.initial_states);
+  set(params.x, in.x);
+  set(params.weight, in.weight);
+  set(params.bias, in.bias);
+  set(params.initial_states, in.initial_states);
   params.stream = stream_of(in.x);
   return params;
 }
@@ -42,12 +42,12 @@ at::Tensor step(const CausalConv1dInputs& in, at::Tensor& state) {
     params.channels = in.x.size(2);
     params.width = in.weight.size(1);
     params.activation = in.activation;
-    params.x = device_data<const T>(in.x);
+    set(params.x, in.x);
     params.x_stride = in.x.stride(0);
-    params.weight = device_data<const float>(in.weight);
-    params.bias = device_data<const float>(in.bias);
-    params.state = device_data<float>(state);
-    params.out = device_data<T>(out);
+    set(params.weight, in.weight);
+    set(params.bias, in.bias);
+    set(params.state, state);
+    set(params.out, out);
     params.out_stride = out.stride(0);
     params.stream = stream_of(in.x);
     check_launch(kOp, launch_causal_conv1d_step(params));
@@ -67,8 +67,8 @@ at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs& in, at::Tensor* 
   if (final_states) last = empty_float(in.x, {sequences, in.x.size(2), in.weight.size(1) - 1});
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, cu_seqlens);
-    params.out = device_rows<T>(out);
-    params.final_states = device_data<float>(last);
+    set(params.out, out);
+    set(params.final_states, last);
     check_launch(kOp, launch_causal_conv1d_forward(params));
   });
   if (in_place)
@@ -83,10 +83,10 @@ void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor&
   const at::Tensor cu_seqlens = boundaries(in);
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, cu_seqlens);
-    params.grad_out = device_rows<const T>(grad_out);
-    params.grad_x = device_rows<T>(gradients.x);
-    params.grad_weight = device_data<float>(gradients.weight);
-    params.grad_bias = device_data<float>(gradients.bias);
+    set(params.grad_out, grad_out);
+    set(params.grad_x, gradients.x);
+    set(params.grad_weight, gradients.weight);
+    set(params.grad_bias, gradients.bias);
     const at::Tensor workspace = workspace_of(in.x, causal_conv1d_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
     check_launch(kOp, launch_causal_conv1d_backward(params));

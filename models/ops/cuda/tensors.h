@@ -25,21 +25,10 @@ void dispatch_cuda(at::ScalarType dtype, Body&& body) {
     std::forward<Body>(body).template operator()<__half>();
 }
 
-/// The data of a tensor whose dtype is that of T; null for an undefined tensor.
+/// data_or_null() where the dtype is that of a kernel's T.
 template <class T>
 T* device_data(const at::Tensor& tensor) {
-  if (!tensor.defined()) return nullptr;
-  if constexpr (std::is_const_v<T>)
-    return static_cast<T*>(tensor.const_data_ptr());
-  else
-    return static_cast<T*>(tensor.mutable_data_ptr());
-}
-
-/// The tokens of a (B, L, …) tensor.
-template <class T>
-Rows<T> device_rows(const at::Tensor& tensor) {
-  if (!tensor.defined()) return {};
-  return {device_data<T>(tensor), tensor.size(1), tensor.stride(0), tensor.stride(1)};
+  return data_or_null<T>(tensor);
 }
 
 /// LibTorch's current stream on the tensor's device.

@@ -12,9 +12,9 @@ void add_embedding_gradient_cuda(const at::Tensor& ids, const at::Tensor& grad_r
   params.count = tokens.size(0);
   params.vocabulary = grad_weight.size(0);
   params.size = grad_weight.size(1);
-  params.tokens = device_data<const int64_t>(tokens);
-  params.grad_out = device_data<const float>(grad_rows);
-  params.grad_weight = device_data<float>(grad_weight);
+  set(params.tokens, tokens);
+  set(params.grad_out, grad_rows);
+  set(params.grad_weight, grad_weight);
   params.stream = stream_of(grad_rows);
   const at::Tensor workspace = workspace_of(grad_rows, embedding_gradient_workspace(params));
   params.workspace = workspace.mutable_data_ptr();

@@ -26,9 +26,9 @@ GatedRmsNormParams<T> params_of(const GatedRmsNormInputs& in) {
   params.channels = in.x.size(2);
   params.groups = in.groups;
   params.eps = in.eps;
-  params.x = rows_of<const T>(in.x);
-  params.z = rows_of<const T>(in.z);
-  params.weight = data_or_null<const T>(in.weight);
+  set(params.x, in.x);
+  set(params.z, in.z);
+  set(params.weight, in.weight);
   return params;
 }
 
@@ -41,8 +41,8 @@ at::Tensor gated_rms_norm_forward(const GatedRmsNormInputs& in, at::Tensor* rstd
   if (rstd) *rstd = at::empty({in.x.size(0), in.x.size(1), in.groups}, in.x.options());
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
-    params.out = rows_of<T>(out);
-    if (rstd) params.rstd = data_or_null<T>(*rstd);
+    set(params.out, out);
+    if (rstd) set(params.rstd, *rstd);
     gated_rms_norm_forward_cpu(params);
   });
   return out;
@@ -61,12 +61,12 @@ void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rst
   if (in.x.is_cuda()) return gated_rms_norm_backward_cuda(in, rstd, grad_out, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
-    params.saved_rstd = data_or_null<const T>(rstd);
-    params.grad_out = rows_of<const T>(grad_out);
-    params.grad_x = rows_of<T>(gradients.x);
-    params.grad_z = rows_of<T>(gradients.z);
-    params.out = rows_of<T>(gradients.out);
-    params.grad_weight = data_or_null<T>(gradients.weight);
+    set(params.saved_rstd, rstd);
+    set(params.grad_out, grad_out);
+    set(params.grad_x, gradients.x);
+    set(params.grad_z, gradients.z);
+    set(params.out, gradients.out);
+    set(params.grad_weight, gradients.weight);
     gated_rms_norm_backward_cpu(params);
   });
 }

@@ -17,9 +17,9 @@ GatedRmsNormCudaParams<T> params_of(const GatedRmsNormInputs& in) {
   params.channels = in.x.size(2);
   params.groups = in.groups;
   params.eps = static_cast<float>(in.eps);
-  params.x = device_rows<const T>(in.x);
-  params.z = device_rows<const T>(in.z);
-  params.weight = device_data<const float>(in.weight);
+  set(params.x, in.x);
+  set(params.z, in.z);
+  set(params.weight, in.weight);
   params.stream = stream_of(in.x);
   return params;
 }
@@ -31,8 +31,8 @@ at::Tensor gated_rms_norm_forward_cuda(const GatedRmsNormInputs& in, at::Tensor*
   if (rstd) *rstd = empty_float(in.x, {in.x.size(0), in.x.size(1), in.groups});
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
-    params.out = device_rows<T>(out);
-    if (rstd) params.rstd = device_data<float>(*rstd);
+    set(params.out, out);
+    if (rstd) set(params.rstd, *rstd);
     check_launch(kOp, launch_gated_rms_norm_forward(params));
   });
   return out;
@@ -42,12 +42,12 @@ void gated_rms_norm_backward_cuda(const GatedRmsNormInputs& in, const at::Tensor
                                   const at::Tensor& grad_out, GatedRmsNormGradients& gradients) {
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
-    params.saved_rstd = device_data<const float>(rstd);
-    params.grad_out = device_rows<const T>(grad_out);
-    params.grad_x = device_rows<T>(gradients.x);
-    params.grad_z = device_rows<T>(gradients.z);
-    params.out = device_rows<T>(gradients.out);
-    params.grad_weight = device_data<float>(gradients.weight);
+    set(params.saved_rstd, rstd);
+    set(params.grad_out, grad_out);
+    set(params.grad_x, gradients.x);
+    set(params.grad_z, gradients.z);
+    set(params.out, gradients.out);
+    set(params.grad_weight, gradients.weight);
     const at::Tensor workspace = workspace_of(in.x, gated_rms_norm_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
     check_launch(kOp, launch_gated_rms_norm_backward(params));

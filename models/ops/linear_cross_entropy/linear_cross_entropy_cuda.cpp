@@ -11,10 +11,10 @@ void cross_entropy_rows_cuda(const LossRows& rows) {
     params.rows = rows.logits.size(0);
     params.vocabulary = rows.logits.size(1);
     params.row_stride = rows.logits.stride(0);
-    params.logits = device_data<T>(rows.logits);
-    params.targets = device_data<const int64_t>(rows.targets);
-    params.losses = device_data<float>(rows.losses);
-    params.predictions = device_data<int64_t>(rows.predictions);
+    set(params.logits, rows.logits);
+    set(params.targets, rows.targets);
+    set(params.losses, rows.losses);
+    set(params.predictions, rows.predictions);
     params.true_vocab = rows.true_vocab;
     params.write_gradient = rows.scale.has_value();
     params.scale = static_cast<float>(rows.scale.value_or(0));

@@ -4,6 +4,7 @@
 
 #include "models/ops/checks.h"
 #include "models/ops/selective_scan/selective_scan_cuda.h"
+#include "models/ops/selective_scan/selective_scan_fields.h"
 #include "models/ops/selective_scan/selective_scan_params.h"
 #include "models/ops/sequences.h"
 
@@ -62,21 +63,9 @@ template <class T>
 SelectiveScanParams<T> params_of(const SelectiveScanInputs& in, const Call& call) {
   SelectiveScanParams<T> params;
   params.tokens = call.batch * call.length;
-  params.channels = call.channels;
-  params.states = call.states;
-  params.groups = call.groups;
-  params.delta_softplus = in.delta_softplus;
   params.sequences = call.sequences.data();
   params.sequence_count = call.sequence_count;
-  params.u = rows_of<const T>(in.u);
-  params.delta = rows_of<const T>(in.delta);
-  params.z = rows_of<const T>(in.z);
-  params.B = rows_of<const T>(in.B);
-  params.C = rows_of<const T>(in.C);
-  params.A = data_or_null<const T>(in.A);
-  params.D = data_or_null<const T>(in.D);
-  params.delta_bias = data_or_null<const T>(in.delta_bias);
-  params.initial_state = data_or_null<const T>(in.initial_state);
+  set_inputs(params, in);
   return params;
 }
 
@@ -86,9 +75,9 @@ at::Tensor run_forward(const SelectiveScanInputs& in, const Call& call, const at
   at::Tensor out = at::empty(in.u.sizes(), in.u.options());
   dispatch_floating(in.u.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, call);
-    params.out = rows_of<T>(out);
-    params.chunk_states = data_or_null<T>(chunk_states);
-    params.last_state = data_or_null<T>(last_state);
+    set(params.out, out);
+    set(params.chunk_states, chunk_states);
+    set(params.last_state, last_state);
     selective_scan_forward_cpu(params);
   });
   return out;
@@ -137,18 +126,7 @@ void selective_scan_backward(const SelectiveScanInputs& in, const SelectiveScanS
   if (in.u.is_cuda()) return selective_scan_backward_cuda(in, saved, grad_out, grad_last_state, gradients);
   dispatch_floating(in.u.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, call);
-    params.saved_states = data_or_null<const T>(saved.chunk_states);
-    params.grad_out = rows_of<const T>(grad_out);
-    params.grad_last_state = data_or_null<const T>(grad_last_state);
-    params.grad_u = rows_of<T>(gradients.u);
-    params.grad_delta = rows_of<T>(gradients.delta);
-    params.grad_B = rows_of<T>(gradients.B);
-    params.grad_C = rows_of<T>(gradients.C);
-    params.grad_z = rows_of<T>(gradients.z);
-    params.out = rows_of<T>(gradients.out);
-    params.grad_A = data_or_null<T>(gradients.A);
-    params.grad_D = data_or_null<T>(gradients.D);
-    params.grad_delta_bias = data_or_null<T>(gradients.delta_bias);
+    set_gradients(params, saved, grad_out, grad_last_state, gradients);
     selective_scan_backward_cpu(params);
   });
 }

@@ -4,6 +4,7 @@
 
 #include "models/ops/cuda/tensors.h"
 #include "models/ops/selective_scan/selective_scan_cuda_params.h"
+#include "models/ops/selective_scan/selective_scan_fields.h"
 
 namespace exactmamba::ops {
 namespace {
@@ -15,21 +16,9 @@ SelectiveScanCudaParams<T> params_of(const SelectiveScanInputs& in, const at::Te
   SelectiveScanCudaParams<T> params;
   params.batch = in.u.size(0);
   params.length = in.u.size(1);
-  params.channels = in.u.size(2);
-  params.states = in.A.size(1);
-  params.groups = in.B.dim() == 4 ? in.B.size(2) : 1;
-  params.delta_softplus = in.delta_softplus;
-  params.cu_seqlens = device_data<const int32_t>(cu_seqlens);
+  set(params.cu_seqlens, cu_seqlens);
   params.sequence_count = sequence_count(cu_seqlens, in.u.size(0));
-  params.u = device_rows<const T>(in.u);
-  params.delta = device_rows<const T>(in.delta);
-  params.z = device_rows<const T>(in.z);
-  params.B = device_rows<const T>(in.B);
-  params.C = device_rows<const T>(in.C);
-  params.A = device_data<const float>(in.A);
-  params.D = device_data<const float>(in.D);
-  params.delta_bias = device_data<const float>(in.delta_bias);
-  params.initial_state = device_data<const float>(in.initial_state);
+  set_inputs(params, in);
   params.stream = stream_of(in.u);
   return params;
 }
@@ -58,9 +47,9 @@ at::Tensor selective_scan_forward_cuda(const SelectiveScanInputs& in, SelectiveS
     *last_state = empty_float(in.u, {sequence_count(cu_seqlens, in.u.size(0)), in.u.size(2), in.A.size(1)});
   dispatch_cuda(in.u.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, cu_seqlens);
-    params.out = device_rows<T>(out);
-    if (saved) params.chunk_states = device_data<T>(saved->chunk_states);
-    if (last_state) params.last_state = device_data<float>(*last_state);
+    set(params.out, out);
+    if (saved) set(params.chunk_states, saved->chunk_states);
+    if (last_state) set(params.last_state, *last_state);
     if (is_step(in, last_state) && !saved) return check_launch(kOp, launch_selective_scan_step(params));
     const at::Tensor workspace = workspace_of(in.u, selective_scan_forward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
@@ -76,18 +65,7 @@ void selective_scan_backward_cuda(const SelectiveScanInputs& in, const Selective
   const at::Tensor cu_seqlens = boundaries(in);
   dispatch_cuda(in.u.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, cu_seqlens);
-    params.saved_states = device_data<const T>(saved.chunk_states);
-    params.grad_out = device_rows<const T>(grad_out);
-    params.grad_last_state = device_data<const float>(grad_last_state);
-    params.grad_u = device_rows<T>(gradients.u);
-    params.grad_delta = device_rows<T>(gradients.delta);
-    params.grad_B = device_rows<T>(gradients.B);
-    params.grad_C = device_rows<T>(gradients.C);
-    params.grad_z = device_rows<T>(gradients.z);
-    params.out = device_rows<T>(gradients.out);
-    params.grad_A = device_data<float>(gradients.A);
-    params.grad_D = device_data<float>(gradients.D);
-    params.grad_delta_bias = device_data<float>(gradients.delta_bias);
+    set_gradients(params, saved, grad_out, grad_last_state, gradients);
     const at::Tensor workspace = workspace_of(in.u, selective_scan_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
     check_launch(kOp, launch_selective_scan_backward(params));

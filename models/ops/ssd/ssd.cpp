@@ -5,6 +5,7 @@
 #include "models/ops/checks.h"
 #include "models/ops/sequences.h"
 #include "models/ops/ssd/ssd_cuda.h"
+#include "models/ops/ssd/ssd_fields.h"
 #include "models/ops/ssd/ssd_params.h"
 
 namespace exactmamba::ops {
@@ -64,23 +65,11 @@ template <class T>
 SsdParams<T> params_of(const SsdInputs& in, const Call& call) {
   SsdParams<T> params;
   params.tokens = call.batch * call.length;
-  params.heads = call.heads;
-  params.head_size = call.head_size;
-  params.states = call.states;
-  params.groups = call.groups;
-  params.dt_min = in.dt_min;
-  params.dt_max = in.dt_max;
   params.chunk_size = in.chunk_size;
   params.sequences = call.sequences.data();
   params.sequence_count = call.sequence_count;
-  params.x = rows_of<const T>(in.x);
-  params.dt = rows_of<const T>(in.dt);
-  params.B = rows_of<const T>(in.B);
-  params.C = rows_of<const T>(in.C);
-  params.A = data_or_null<const T>(in.A);
-  params.D = data_or_null<const T>(in.D);
-  params.dt_bias = data_or_null<const T>(in.dt_bias);
-  params.initial_state = data_or_null<const T>(in.initial_state);
+  set_inputs(params, in);
+  set(params.initial_state, in.initial_state);
   return params;
 }
 
@@ -90,9 +79,9 @@ at::Tensor run_forward(const SsdInputs& in, const Call& call, const at::Tensor& 
   at::Tensor out = at::empty(in.x.sizes(), in.x.options());
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, call);
-    params.out = rows_of<T>(out);
-    params.chunk_states = data_or_null<T>(chunk_states);
-    params.last_state = data_or_null<T>(last_state);
+    set(params.out, out);
+    set(params.chunk_states, chunk_states);
+    set(params.last_state, last_state);
     ssd_forward_cpu(params);
   });
   return out;
@@ -132,17 +121,8 @@ void ssd_backward(const SsdInputs& in, const SsdSaved& saved, const at::Tensor& 
   if (in.x.is_cuda()) return ssd_backward_cuda(in, saved, grad_out, grad_last_state, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, call);
-    params.saved_states = data_or_null<const T>(saved.chunk_states);
-    params.grad_out = rows_of<const T>(grad_out);
-    params.grad_last_state = data_or_null<const T>(grad_last_state);
-    params.grad_x = rows_of<T>(gradients.x);
-    params.grad_dt = rows_of<T>(gradients.dt);
-    params.grad_B = rows_of<T>(gradients.B);
-    params.grad_C = rows_of<T>(gradients.C);
-    params.grad_initial_state = data_or_null<T>(gradients.initial_state);
-    params.grad_A = data_or_null<T>(gradients.A);
-    params.grad_D = data_or_null<T>(gradients.D);
-    params.grad_dt_bias = data_or_null<T>(gradients.dt_bias);
+    set(params.saved_states, saved.chunk_states);
+    set_gradients(params, grad_out, grad_last_state, gradients);
     ssd_backward_cpu(params);
   });
 }
