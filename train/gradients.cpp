@@ -7,9 +7,9 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/clamp_max.h>
 #include <ATen/ops/full_like.h>
-#include <ATen/ops/norm.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/sqrt.h>
@@ -49,7 +49,7 @@ double parallel_sum_of_squares(const T* values, int64_t count) {
 }
 
 at::Tensor squared_norm(const at::Tensor& flat) {
-  if (flat.is_cuda()) return flat.norm().to(at::kDouble).square();
+  if (flat.is_cuda()) return at::_foreach_norm(flat, 2, at::kDouble)[0].square();  // no copy in double
   const double sum = AT_DISPATCH_FLOATING_TYPES(flat.scalar_type(), "gradient_norm", [&] {
     return parallel_sum_of_squares(flat.const_data_ptr<scalar_t>(), flat.numel());
   });

@@ -6,8 +6,8 @@
 
 namespace exactmamba::train {
 
-/// ℓ2 norm over all parameters, in an order that does not depend on the number of threads; summed in double
-/// on a CPU, in float on a GPU. Not finite when a gradient is not, and on a GPU from a norm of 1.8e19 on.
+/// ℓ2 norm over all parameters, summed in double, in an order that does not depend on the number of threads.
+/// Not finite when a gradient is not.
 at::Tensor gradient_norm(models::ParameterStore& store);
 
 /// As torch.nn.utils.clip_grad_norm_: what the gradients are to be multiplied by, min(1, max_norm / (norm +

@@ -6,6 +6,7 @@
 #include <ATen/ops/abs.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/max.h>
+#include <ATen/ops/normal.h>
 #include <fmt/format.h>
 
 #include "core/distributed/communicator.h"
@@ -14,6 +15,7 @@
 #include "tests/support/files.h"
 #include "tests/support/random_model.h"
 #include "tests/train/tiny_training.h"
+#include "train/gradients.h"
 #include "train/training_checkpoint.h"
 #include "train/update.h"
 
@@ -174,6 +176,21 @@ TEST(GpuTrainer, ContinuesInFloat16BitByBit) {
   ASSERT_TRUE(straight.loss_scale && lost.loss_scale);
   EXPECT_EQ(lost.loss_scale->value, straight.loss_scale->value);
   EXPECT_EQ(lost.loss_scale->finite_updates, straight.loss_scale->finite_updates);
+}
+
+TEST(GpuModel, TheNormOfGradientsIsSummedInDouble) {
+  const models::ModelConfig config = config_of(kCases[0].architecture, kCases[0].activation);
+  MambaLM reference = testing::random_model(config, at::kFloat, 0.05, 3),
+          model = reference.to(on_gpu(at::kBFloat16));
+  for (const double size : {1e-25, 1.0, 1e25}) {  // the squares of the first and the last are no floats
+    for (const models::ParameterSpec& spec : reference.parameters().specs()) {
+      const at::Tensor gradient = reference.parameters().gradient(spec.name);
+      gradient.normal_(0, size);
+      model.parameters().gradient(spec.name).copy_(gradient);
+    }
+    const auto expected = train::gradient_norm(reference.parameters()).item<double>();
+    EXPECT_NEAR(train::gradient_norm(model.parameters()).item<double>(), expected, 1e-12 * expected);
+  }
 }
 
 TEST(GpuTrainer, SaysWhichBatchNoGpuHolds) {
