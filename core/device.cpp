@@ -2,13 +2,16 @@
 
 #include <dlfcn.h>
 
+#include <ATen/Context.h>
+
 #include "core/error.h"
 #include "core/gpu.h"
 
 namespace exactmamba::core {
 namespace {
 
-/// Its constructors register the CUDA side of every operator of LibTorch.
+/// Its constructors register the CUDA side of every operator of LibTorch. cuBLAS is told to sum the parts of
+/// a 16-bit product in float, as everything here does.
 void load_libtorch_cuda() {
   static const bool loaded = [] {
     require(
@@ -16,6 +19,8 @@ void load_libtorch_cuda() {
         "there is a GPU, but LibTorch's CUDA library cannot be loaded: {}; run CUDA=1 cmake/setup.sh, which "
         "fetches what it needs, or use device = \"cpu\"",
         dlerror());
+    at::globalContext().setAllowFP16ReductionCuBLAS(false);
+    at::globalContext().setAllowBF16ReductionCuBLAS(false);
     return true;
   }();
   static_cast<void>(loaded);

@@ -5,12 +5,18 @@
 
 #include <ATen/Context.h>
 #include <ATen/ops/abs.h>
+#include <ATen/ops/all.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/eq.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ge.h>
 #include <ATen/ops/le.h>
 #include <ATen/ops/logical_and.h>
 #include <ATen/ops/max.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/neg.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/sigmoid.h>
@@ -423,6 +429,21 @@ TEST(GpuOps, LinearCrossEntropy) {
     check_loss(1, 7, 3, dtype);
     check_loss(151, 32, 129, dtype);
     check_loss(372, 64, 50280, dtype);
+  }
+}
+
+/// cuBLAS cuts long sums into parts; these are of integers that cancel, up to some thousands on the way.
+TEST(GpuOps, ProductsOf16BitsAreSummedInFloat) {
+  constexpr int64_t kHalf = 1 << 15;
+  for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+    for (const int64_t size : {8, 64, 200}) {
+      const at::Tensor up = at::randint(-64, 65, {kHalf, size}, dtype),
+                       one = at::ones({size, 2 * kHalf}, dtype);
+      at::Tensor values = at::cat({up, up.neg()});
+      values[17] += 3;
+      const at::Tensor sums = one.to(at::kCUDA).mm(values.to(at::kCUDA));
+      EXPECT_TRUE(sums.eq(3).all().item<bool>()) << core::dtype_name(dtype) << " " << size;
+    }
   }
 }
 
