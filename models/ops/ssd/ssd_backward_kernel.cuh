@@ -11,330 +11,9 @@
 // fixed order.
 #pragma once
 
-#include "models/ops/ssd/ssd_kernel.cuh"
+#include "models/ops/ssd/ssd_grad_x_wide.cuh"
 
 namespace exactmamba::ops {
-
-template <class T>
-struct SsdBackwardArguments {
-  Rows<const T> x, B, C, grad_out;
-  Rows<T> grad_x, grad_B, grad_C;  // [nullable]
-  const float* D;                  // (H) [nullable]
-  const T *states, *grad_states;   // (slots, H, P, N): entering; gradient of the leaving one
-  bool has_initial_state, has_grad_last_state;
-  SsdTables<float> tables;
-  SsdGradientParts parts;
-  float* grad_products;          // (splits, slots, G, Q, Q): transposed, ∂(CBᵀ)_ij at [j][i], i ≥ j
-  float *partial_B, *partial_C;  // (splits, B·L, G·N), only with several splits
-  int heads, groups, splits;
-  int64_t slots, tokens;
-};
-
-/// Stages of a block's pipeline over heads. One where an architecture has too little shared memory for two.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-inline constexpr int kSsdStages = 1;
-#else
-inline constexpr int kSsdStages = 2;
-#endif
-
-template <class T, int N>
-struct SsdGradXTile {
-  static constexpr int kB = kSsdChunk * N * 2, kState = 64 * N * 2, kX = kSsdChunk * 64 * 2,
-                       kRow = kSsdChunk * 4;
-  static constexpr int kStage = kState + 2 * kX + 3 * kRow;  // ∂s, x, ∂out; cumulative, delta, to_tile
-  static constexpr int kExchange = 16 * 16 * 32 * 4;
-  static constexpr int kSums = 12 * kRow + 16 * 4;  // 8 tiles' rows, 2 columns, 2 direct; 16 warps' skip
-  static constexpr int bytes(int stages) { return kB + stages * kStage + kExchange + 2 * kSums; }
-  static_assert(kSsdChunk * N * 2 <= kExchange);
-};
-
-/// Grid: (slots, groups, splits of a group's heads). A block makes a chunk's gradients of x for its heads.
-/// Two warps share 16 tokens j: each takes every other tile of later tokens i and half of the states; then
-/// they add up, and each finishes half of P. The products stay in registers as in the forward pass.
-template <class T, int N>
-__global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArguments<T> a) {
-  using Tile = SsdGradXTile<T, N>;
-  extern __shared__ __align__(128) unsigned char shared[];
-  const int slot = blockIdx.x, group = blockIdx.y, split = blockIdx.z;
-  const SsdChunk chunk = a.tables.chunks[slot];
-  if (chunk.size == 0) return;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, quad = lane % 4;
-  const int row_tile = warp / 2, part = warp % 2, row0 = row_tile * 16 + lane / 4;
-  const int tiles = (chunk.size + 15) / 16, rows = tiles * 16;
-  const bool is_used = row_tile < tiles;
-  const SsdHeads heads = heads_of_block(a.heads, a.groups, a.splits);
-  const bool has_grad_state = chunk.last < 0 || a.has_grad_last_state;
-  const uint32_t tile_B = shared_address(shared), stages = tile_B + Tile::kB,
-                 exchange = stages + kSsdStages * Tile::kStage;
-  float4* const exchanged = reinterpret_cast<float4*>(shared + (exchange - tile_B));
-  float* const all_sums = reinterpret_cast<float*>(shared + (exchange - tile_B) + Tile::kExchange);
-
-  uint32_t products[4][4] = {};  // [tile i = row_tile + part + 2·index] B_j·C_i, 0 where j does not reach i
-  int stop[2] = {kSsdChunk, kSsdChunk};
-  if (chunk.tail > 0)
-    for (int r = 0; r < 2; ++r) stop[r] = a.tables.stop[slot * kSsdChunk + row0 + 8 * r];
-  const auto reaches = [&](int r, int i) {
-    const int j = row0 + 8 * r;
-    return static_cast<unsigned>(i - j) < static_cast<unsigned>(stop[r] - j);
-  };
-  load_keys<T, N, 512>(tile_B, a.B, chunk);
-  load_keys<T, N, 512>(exchange, a.C, chunk);
-  commit_copies();
-  wait_copies<0>();
-  __syncthreads();
-#pragma unroll
-  for (int m = 0; m < 4; ++m) {
-    const int i = row_tile + part + 2 * m;
-    if (i >= tiles) break;
-    float sums[2][4] = {};
-    add_inner_products<T, N>(sums, tile_B, row_tile * 16, exchange, i * 16, lane);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const int r = k % 2, column = i * 16 + k / 2 * 8 + quad * 2;
-      products[m][k] = pack_pair<T>(reaches(r, column) ? sums[k / 2][2 * r] / kProductScale<T> : 0.f,
-                                    reaches(r, column + 1) ? sums[k / 2][2 * r + 1] / kProductScale<T> : 0.f);
-    }
-  }
-  __syncthreads();
-
-  const T *x = row_at(a.x, chunk.begin), *grad_out = row_at(a.grad_out, chunk.begin);
-  T* grad_x = a.grad_x.data ? row_at(a.grad_x, chunk.begin) : nullptr;
-  const auto issue = [&](int head, int parity) {
-    const uint32_t stage = stages + parity % kSsdStages * Tile::kStage, tile_x = stage + Tile::kState,
-                   vectors = tile_x + 2 * Tile::kX;
-    const int64_t row = static_cast<int64_t>(slot) * a.heads + head;
-    if (has_grad_state) load_tile<T, 64, N, 512>(stage, a.grad_states + row * (64 * N), N, 64);
-    load_tile<T, kSsdChunk, 64, 512>(tile_x, x + head * 64, a.x.token_stride, chunk.size);
-    load_tile<T, kSsdChunk, 64, 512>(tile_x + Tile::kX, grad_out + head * 64, a.grad_out.token_stride,
-                                     chunk.size);
-    const float* const tables[3] = {a.tables.cumulative, a.tables.delta, a.tables.to_tile};
-#pragma unroll
-    for (int k = 0; k < 3; ++k)
-      load_floats<512>(vectors + k * Tile::kRow, tables[k] + row * kSsdChunk, kSsdChunk, k * 32);
-  };
-  // The sums of a head are kept twice, so that they can be added up while the next head's are made.
-  const auto write_sums = [&](int head, int parity) {
-    const float* sums = all_sums + parity * (Tile::kSums / 4);
-    const int64_t row = static_cast<int64_t>(slot) * a.heads + head;
-    const int t = threadIdx.x % kSsdChunk;
-    if (threadIdx.x < kSsdChunk) {
-      float total = 0;
-      for (int tile = 0; tile <= t / 16; ++tile) total += sums[tile * kSsdChunk + t];
-      if (t < rows) a.parts.rows[row * kSsdChunk + t] = total;
-    } else if (threadIdx.x < 3 * kSsdChunk) {
-      const bool of_direct = threadIdx.x >= 2 * kSsdChunk;
-      const float* from = sums + (of_direct ? 10 : 8) * kSsdChunk + t;
-      if (t < rows)
-        (of_direct ? a.parts.direct : a.parts.columns)[row * kSsdChunk + t] = from[0] + from[kSsdChunk];
-    } else if (threadIdx.x < 3 * kSsdChunk + 32) {
-      const float total = sum_warp(t < 2 * tiles ? sums[12 * kSsdChunk + t] : 0.f);
-      if (t == 0) a.parts.skip[row] = total;
-    }
-  };
-
-  float grad_products[4][8] =
-      {};  // [as products][4 · 8 columns + 2 · 8 rows + column]; anything where masked
-  const auto run_head = [&](int head, int parity) {
-    const unsigned char* stage = shared + Tile::kB + parity % kSsdStages * Tile::kStage;
-    const uint32_t tile_state = shared_address(stage), tile_x = tile_state + Tile::kState,
-                   tile_grad = tile_x + Tile::kX;
-    const float* cumulative = reinterpret_cast<const float*>(stage + Tile::kState + 2 * Tile::kX);
-    const float *delta = cumulative + kSsdChunk, *to_tile = delta + kSsdChunk;
-    float* row_sums = all_sums + parity * (Tile::kSums / 4) + row_tile * kSsdChunk;
-
-    float sums[8][4] = {};
-    if (has_grad_state) {
-#pragma unroll
-      for (int k = 0; k < N / 32; ++k) {
-        const int k0 = part * (N / 2) + k * 16;
-        uint32_t left[4];
-        load_left<N>(left, tile_B, row_tile * 16, k0, lane);
-#pragma unroll
-        for (int n = 0; n < 8; n += 2) {
-          uint32_t right[4];
-          load_right<N>(right, tile_state, n * 8, k0, lane);
-          multiply_add<T>(sums[n], left, right[0], right[1]);
-          multiply_add<T>(sums[n + 1], left, right[2], right[3]);
-        }
-      }
-    }
-
-    // The decay from j to a later tile's i: to the end of j's tile, and on from there. What both the later
-    // tiles and the leaving state have in common, the former, is multiplied once.
-    const float tile_end = cumulative[row_tile * 16 + 15],
-                onward_end = exp2_fast(cumulative[kSsdChunk - 1] - tile_end);
-    const float exponent[2] = {cumulative[row0], cumulative[row0 + 8]},
-                step[2] = {delta[row0], delta[row0 + 8]}, step_to_end[2] = {to_tile[row0], to_tile[row0 + 8]};
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float leave = row0 + 8 * r >= chunk.tail ? onward_end : 0.f;
-#pragma unroll
-      for (int n = 0; n < 8; ++n) sums[n][2 * r] *= leave, sums[n][2 * r + 1] *= leave;
-    }
-
-    float columns[2] = {0, 0};
-    const auto add_tile = [&](auto is_diagonal, int m) {
-      const int i = row_tile + part + 2 * m;
-      float pairs[2][4] = {};  // x_j·∂out_i
-      add_inner_products<T, 64>(pairs, tile_x, row_tile * 16, tile_grad, i * 16, lane);
-      uint32_t left[4];
-      float of_rows[2][2] = {};  // [8 columns][column]
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const int column = i * 16 + c * 8 + quad * 2;
-        const float2 later = reinterpret_cast<const float2&>(cumulative[column]);
-        const float onward[2] = {exp2_fast(later.x - tile_end), exp2_fast(later.y - tile_end)};
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          keep_packed(products[m][2 * c + r]);
-          const float2 both = unpack_pair<T>(products[m][2 * c + r]);
-          float mixed[2];
-#pragma unroll
-          for (int k = 0; k < 2; ++k) {
-            const float product = (k ? both.y : both.x) * kProductScale<T>, pair = pairs[c][2 * r + k];
-            float& grad_product = grad_products[m][4 * c + 2 * r + k];
-            if constexpr (decltype(is_diagonal)::value) {
-              // Before j the product is 0, and the decay must not be infinite.
-              const float decay = exp2_fast(fminf((k ? later.y : later.x) - exponent[r], 0.f));
-              const float grad = pair * (decay * step[r]);
-              grad_product += grad;
-              // The exponent of a token's own decay is always 0.
-              const float of_exponent = column + k == row0 + 8 * r ? 0.f : grad * product;
-              columns[r] += of_exponent;
-              of_rows[c][k] += of_exponent;
-              mixed[k] = product * decay;
-            } else {
-              mixed[k] = product * onward[k];
-              grad_product += pair * (onward[k] * step_to_end[r]);
-              const float of_exponent = pair * mixed[k];
-              columns[r] += of_exponent;
-              of_rows[c][k] += of_exponent * step_to_end[r];
-            }
-          }
-          left[2 * c + r] = pack_pair<T>(mixed[0], mixed[1]);
-        }
-      }
-#pragma unroll
-      for (int n = 0; n < 8; n += 2) {
-        uint32_t right[4];
-        load_right_transposed<64>(right, tile_grad, n * 8, i * 16, lane);
-        multiply_add<T>(sums[n], left, right[0], right[1]);
-        multiply_add<T>(sums[n + 1], left, right[2], right[3]);
-      }
-      // Sums over the 16 tokens j: each exchange halves the columns that a lane keeps.
-      const bool upper = lane & 16, odd = lane & 8;
-      float kept[2];
-#pragma unroll
-      for (int k = 0; k < 2; ++k)
-        kept[k] = (upper ? of_rows[1][k] : of_rows[0][k]) +
-                  __shfl_xor_sync(~0u, upper ? of_rows[0][k] : of_rows[1][k], 16);
-      float total = (odd ? kept[1] : kept[0]) + __shfl_xor_sync(~0u, odd ? kept[0] : kept[1], 8);
-      total += __shfl_xor_sync(~0u, total, 4);
-      if ((lane & 4) == 0) row_sums[i * 16 + upper * 8 + quad * 2 + odd] = total;
-    };
-#pragma unroll
-    for (int m = 0; m < 4; ++m) {
-      if (m == 0 && part == 0) continue;
-      if (row_tile + part + 2 * m >= tiles) break;
-      add_tile(std::false_type{}, m);
-    }
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float to_end = exp2_fast(tile_end - exponent[r]);
-      columns[r] *= step_to_end[r];
-#pragma unroll
-      for (int n = 0; n < 8; ++n) sums[n][2 * r] *= to_end, sums[n][2 * r + 1] *= to_end;
-    }
-    if (part == 0) add_tile(std::true_type{}, 0);
-
-    // The other warp's half of P goes to it.
-    const float skip = a.D ? a.D[head] : 0.f;
-    float direct[2] = {0, 0}, of_skip = 0;
-    uint32_t packed[2][4];
-    const auto give = [&](auto high_half) {
-      constexpr int kOther = decltype(high_half)::value ? 0 : 4;
-#pragma unroll
-      for (int n = 0; n < 4; ++n)
-        exchanged[(warp * 4 + n) * 32 + lane] =
-            make_float4(sums[kOther + n][0], sums[kOther + n][1], sums[kOther + n][2], sums[kOther + n][3]);
-    };
-    const auto finish = [&](auto high_half) {
-      constexpr int kMine = decltype(high_half)::value ? 4 : 0;
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        const float4 taken = exchanged[((warp ^ 1) * 4 + n) * 32 + lane];
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          const int row = row0 + 8 * r;
-          const float low = sums[kMine + n][2 * r] + (r ? taken.z : taken.x),
-                      high = sums[kMine + n][2 * r + 1] + (r ? taken.w : taken.y);
-          const float2 own = load_pair<T, 64>(tile_x, row, kMine + n, quad),
-                       grad = load_pair<T, 64>(tile_grad, row, kMine + n, quad);
-          direct[r] += low * own.x + high * own.y;
-          of_skip += grad.x * own.x + grad.y * own.y;
-          packed[r][n] = pack_pair<T>(step[r] * low + skip * grad.x, step[r] * high + skip * grad.y);
-        }
-      }
-    };
-    part ? give(std::true_type{}) : give(std::false_type{});
-    __syncthreads();
-    part ? finish(std::true_type{}) : finish(std::false_type{});
-    float* const column_sums = all_sums + parity * (Tile::kSums / 4) + (8 + part) * kSsdChunk;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int row = row0 + 8 * r;
-      const uint4 v = transpose_quad(packed[r][0], packed[r][1], packed[r][2], packed[r][3], lane);
-      if (grad_x && row < chunk.size)
-        reinterpret_cast<uint4&>(grad_x[row * a.grad_x.token_stride + head * 64 + part * 32 + quad * 8]) = v;
-      direct[r] = sum_quad(direct[r]);
-      columns[r] = sum_quad(columns[r]);
-      if (quad == 0) {
-        column_sums[row] = columns[r];
-        column_sums[2 * kSsdChunk + row] = direct[r];
-      }
-    }
-    of_skip = sum_warp(of_skip);
-    if (lane == 0) all_sums[parity * (Tile::kSums / 4) + 12 * kSsdChunk + warp] = of_skip;
-  };
-
-  issue(heads.begin, 0);
-  commit_copies();
-  for (int head = heads.begin; head < heads.end; ++head) {
-    const int parity = (head - heads.begin) % 2;
-    wait_copies<0>();
-    __syncthreads();
-    if (head > heads.begin) write_sums(head - 1, parity ^ 1);
-    if (kSsdStages == 2 && head + 1 < heads.end) issue(head + 1, parity ^ 1);
-    commit_copies();
-    if (is_used)
-      run_head(head, parity);
-    else
-      __syncthreads();  // that of run_head
-    if (kSsdStages == 1) {
-      __syncthreads();
-      if (head + 1 < heads.end) issue(head + 1, parity ^ 1);
-      commit_copies();
-    }
-  }
-  __syncthreads();
-  write_sums(heads.end - 1, (heads.end - 1 - heads.begin) % 2);
-
-  float* to = a.grad_products + ((split * a.slots + slot) * a.groups + group) * kSsdChunk * kSsdChunk;
-#pragma unroll
-  for (int m = 0; m < 4; ++m) {
-    const int i = row_tile + part + 2 * m;
-    if (i >= tiles) break;
-#pragma unroll
-    for (int c = 0; c < 2; ++c)
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const int column = i * 16 + c * 8 + quad * 2;
-        reinterpret_cast<float2&>(to[(row0 + 8 * r) * kSsdChunk + column]) = {
-            reaches(r, column) ? grad_products[m][4 * c + 2 * r] : 0.f,
-            reaches(r, column + 1) ? grad_products[m][4 * c + 2 * r + 1] : 0.f};
-      }
-  }
-}
 
 template <class T, int N>
 struct SsdGradKeyTile {
@@ -350,17 +29,19 @@ struct SsdGradKeyTile {
 template <class T, int N>
 __global__ __launch_bounds__(512, 1) void ssd_grad_key_kernel(const SsdBackwardArguments<T> a) {
   using Tile = SsdGradKeyTile<T, N>;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(1024) unsigned char shared[];
   const int slot = blockIdx.x, group = blockIdx.y, split = blockIdx.z;
   const SsdChunk chunk = a.tables.chunks[slot];
   if (chunk.size == 0) return;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, quad = lane % 4;
+  const int warp = warp_index(), lane = threadIdx.x % 32, quad = lane % 4;
   const bool of_B = warp >= 8;
   const int row_tile = warp % 8, row0 = row_tile * 16 + lane / 4, tiles = (chunk.size + 15) / 16;
   const SsdHeads heads = heads_of_block(a.heads, a.groups, a.splits);
   const bool has_state = chunk.first < 0 || a.has_initial_state,
              has_grad_state = chunk.last < 0 || a.has_grad_last_state;
-  const bool is_used = row_tile < tiles, reads_state = is_used && (of_B ? has_grad_state : has_state);
+  // Warpgroups multiply as a whole.
+  const bool is_used = kHasWarpgroups ? row_tile / 4 * 64 < chunk.size : row_tile < tiles,
+             reads_state = is_used && (of_B ? has_grad_state : has_state);
   const uint32_t tile_C = shared_address(shared), tile_B = tile_C + Tile::kKeys,
                  stages = tile_B + Tile::kKeys, own_keys = of_B ? tile_B : tile_C;
   const T *x = row_at(a.x, chunk.begin), *grad_out = row_at(a.grad_out, chunk.begin);
@@ -371,12 +52,12 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_key_kernel(const SsdBackwardA
     const int64_t row = table_row(head);
     if (has_state) {
       load_tile<T, kSsdChunk, 64, 512>(stage, grad_out + head * 64, a.grad_out.token_stride, chunk.size);
-      load_tile<T, 64, N, 512>(states, a.states + row * (64 * N), N, 64);
+      load_state<T, N, 512>(states, a.states + row * (64 * N));
       load_floats<512>(vectors, a.tables.enter + row * kSsdChunk, kSsdChunk);
     }
     if (has_grad_state) {
       load_tile<T, kSsdChunk, 64, 512>(stage + Tile::kValues, x + head * 64, a.x.token_stride, chunk.size);
-      load_tile<T, 64, N, 512>(states + Tile::kState, a.grad_states + row * (64 * N), N, 64);
+      load_state<T, N, 512>(states + Tile::kState, a.grad_states + row * (64 * N));
       load_floats<512>(vectors + kSsdChunk * 4, a.tables.write + row * kSsdChunk, kSsdChunk, 32);
     }
   };
@@ -384,14 +65,11 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_key_kernel(const SsdBackwardA
   load_keys<T, N, 512>(tile_C, a.C, chunk);
   load_keys<T, N, 512>(tile_B, a.B, chunk);
   issue(heads.begin, 0);
-  commit_copies();
   float sums[N / 8][4] = {};
   for (int head = heads.begin; head < heads.end; ++head) {
     const int parity = (head - heads.begin) % 2;
-    wait_copies<0>();
-    __syncthreads();
+    await_copies();
     if (kSsdStages == 2 && head + 1 < heads.end) issue(head + 1, parity ^ 1);
-    commit_copies();
     const unsigned char* states =
         shared + 2 * Tile::kKeys + parity % kSsdStages * Tile::kStage + 2 * Tile::kValues;
     if (reads_state) {
@@ -399,30 +77,50 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_key_kernel(const SsdBackwardA
                      tile_state = shared_address(states) + (of_B ? Tile::kState : 0);
       const float* weight =
           reinterpret_cast<const float*>(states + 2 * Tile::kState) + (of_B ? kSsdChunk : 0);
-      uint32_t left[4][4];
-#pragma unroll
-      for (int k = 0; k < 4; ++k) load_left<64>(left[k], tile_values, row_tile * 16, k * 16, lane);
       const float weights_of_rows[2] = {weight[row0], weight[row0 + 8]};
       float of_exponent[2] = {0, 0};
+      const auto add = [&](int n, const float(&own)[4]) {
 #pragma unroll
-      for (int n = 0; n < N / 8; n += 2) {
-        float own[2][4] = {};
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          uint32_t right[4];
-          load_right_transposed<N>(right, tile_state, n * 8, k * 16, lane);
-          multiply_add<T>(own[0], left[k], right[0], right[1]);
-          multiply_add<T>(own[1], left[k], right[2], right[3]);
+        for (int r = 0; r < 2; ++r) {
+          const float2 key = load_pair<T, N>(own_keys, row0 + 8 * r, n, quad);
+          of_exponent[r] += own[2 * r] * key.x + own[2 * r + 1] * key.y;
+          sums[n][2 * r] += weights_of_rows[r] * own[2 * r];
+          sums[n][2 * r + 1] += weights_of_rows[r] * own[2 * r + 1];
         }
+      };
+      if constexpr (kHasWarpgroups) {
+        const uint32_t wide_values = wide_tile(tile_values + row_tile / 4 * 8192),
+                       wide_state = wide_tile(tile_state);
 #pragma unroll
-        for (int c = 0; c < 2; ++c)
+        for (int columns = 0; columns < N / 64; ++columns) {
+          float own[8][4];
+          begin_products();
 #pragma unroll
-          for (int r = 0; r < 2; ++r) {
-            const float2 key = load_pair<T, N>(own_keys, row0 + 8 * r, n + c, quad);
-            of_exponent[r] += own[c][2 * r] * key.x + own[c][2 * r + 1] * key.y;
-            sums[n + c][2 * r] += weights_of_rows[r] * own[c][2 * r];
-            sums[n + c][2 * r + 1] += weights_of_rows[r] * own[c][2 * r + 1];
+          for (int k = 0; k < 4; ++k)
+            multiply_wide<T, true>(own, wide_values + wide_offset(k * 32),
+                                   wide_state + wide_offset(columns * 8192 + k * 2048), k > 0);
+          end_products();
+          take_sums(own);
+#pragma unroll
+          for (int n = 0; n < 8; ++n) add(columns * 8 + n, own[n]);
+        }
+      } else {
+        uint32_t left[4][4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) load_left<64>(left[k], tile_values, row_tile * 16, k * 16, lane);
+#pragma unroll
+        for (int n = 0; n < N / 8; n += 2) {
+          float own[2][4] = {};
+#pragma unroll
+          for (int k = 0; k < 4; ++k) {
+            uint32_t right[4];
+            load_right_transposed<N>(right, tile_state, n * 8, k * 16, lane);
+            multiply_add<T>(own[0], left[k], right[0], right[1]);
+            multiply_add<T>(own[1], left[k], right[2], right[3]);
           }
+          add(n, own[0]);
+          add(n + 1, own[1]);
+        }
       }
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
@@ -451,7 +149,6 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_key_kernel(const SsdBackwardA
     if (kSsdStages == 1) {
       __syncthreads();
       if (head + 1 < heads.end) issue(head + 1, parity ^ 1);
-      commit_copies();
     }
   }
   __syncthreads();
@@ -486,13 +183,7 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_key_kernel(const SsdBackwardA
         load_left<kSsdChunk>(left, stages, row_tile * 16, k * 16, lane);
       else
         load_left_transposed<kSsdChunk>(left, stages, row_tile * 16, k * 16, lane);
-#pragma unroll
-      for (int n = 0; n < N / 8; n += 2) {
-        uint32_t right[4];
-        load_right_transposed<N>(right, other_keys, n * 8, k * 16, lane);
-        multiply_add<T>(sums[n], left, right[0], right[1]);
-        multiply_add<T>(sums[n + 1], left, right[2], right[3]);
-      }
+      add_products<T, N>(sums, left, other_keys, k * 16, lane);
     }
   }
 
@@ -539,10 +230,10 @@ __global__ __launch_bounds__(128) void ssd_add_splits_kernel(const float* partia
 /// Grid: (slots, ⌈H / 8⌉). One warp per head, 4 tokens a lane: gradients of dt, and the chunk's part (3, H,
 /// slots) of those of A, D and dt_bias.
 template <class T, class Cumulative>
-__global__ __launch_bounds__(256) void ssd_grad_dt_kernel(const SsdCudaParams<T> p,
-                                                          const SsdTables<Cumulative> t,
-                                                          const SsdGradientParts parts, float* sums,
-                                                          int slots) {
+__global__ __launch_bounds__(256, 6) void ssd_grad_dt_kernel(const SsdCudaParams<T> p,
+                                                             const SsdTables<Cumulative> t,
+                                                             const SsdGradientParts parts, float* sums,
+                                                             int slots) {
   __shared__ double suffixes[8][kSsdChunk + 1];
   __shared__ float steps[8][kSsdChunk + 4];  // dt + dt_bias, then the gradient
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -710,32 +401,10 @@ struct SsdBackwardSpace {
   }
 };
 
-template <class T>
-SsdStateArguments<T> backward_state_arguments(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
-                                              const SsdChunk* chunks, const float* enter, const float* across,
-                                              T* grad_states) {
-  return {p.grad_out,
-          p.C,
-          enter,
-          across,
-          chunks,
-          sizes.layout,
-          grad_states,
-          p.grad_last_state,
-          p.grad_initial_state,
-          static_cast<int>(p.heads),
-          static_cast<int>(p.groups),
-          static_cast<int>(p.head_size),
-          static_cast<int>(sizes.state_size)};
-}
-
 template <class T, int N>
 cudaError_t ssd_fast_backward(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
                               const SsdBackwardSpace<T>& space) {
-  const auto states = backward_state_arguments(p, sizes, space.fast.chunks, space.fast.enter,
-                                               space.fast.across, space.grad_states);
-  if (const cudaError_t error =
-          launch_ssd_states<T, N, true>(states, sizes.slots, sizes.walks, walks_in_one_block(p), p.stream))
+  if (const cudaError_t error = launch_ssd_states<T, N, true>(p, sizes, space.fast, space.grad_states))
     return error;
   const SsdBackwardArguments<T> a{p.x,
                                   p.B,
@@ -760,11 +429,17 @@ cudaError_t ssd_fast_backward(const SsdCudaParams<T>& p, const SsdSizes<T>& size
                                   sizes.slots,
                                   p.batch * p.length};
   const int stages = ssd_backward_stages<T>();
-  const int of_x = SsdGradXTile<T, N>::bytes(stages), of_keys = SsdGradKeyTile<T, N>::bytes(stages);
-  if (const cudaError_t error = allow_shared(ssd_grad_x_kernel<T, N>, of_x)) return error;
-  ssd_grad_x_kernel<T, N><<<dim3(sizes.slots, p.groups, space.splits), 512, of_x, p.stream>>>(a);
-  if (const cudaError_t error = allow_shared(ssd_grad_key_kernel<T, N>, of_keys)) return error;
-  ssd_grad_key_kernel<T, N><<<dim3(sizes.slots, p.groups, space.splits), 512, of_keys, p.stream>>>(a);
+  const auto run = [&](auto kernel, int threads, int bytes) {
+    if (const cudaError_t error = allow_shared(kernel, bytes)) return error;
+    kernel<<<dim3(sizes.slots, p.groups, space.splits), threads, bytes, p.stream>>>(a);
+    return cudaGetLastError();
+  };
+  const cudaError_t of_x = runs_wide(ssd_grad_x_wide_kernel<T, N>)
+                               ? run(ssd_grad_x_wide_kernel<T, N>, 384, SsdGradXWideTile<T, N>::kBytes)
+                               : run(ssd_grad_x_kernel<T, N>, 512, SsdGradXTile<T, N>::bytes(stages));
+  if (of_x) return of_x;
+  if (const cudaError_t error = run(ssd_grad_key_kernel<T, N>, 512, SsdGradKeyTile<T, N>::bytes(stages)))
+    return error;
   if (space.splits > 1) {
     const int width = static_cast<int>(p.groups * p.states);
     if (p.grad_B)
@@ -815,8 +490,7 @@ cudaError_t launch_ssd_backward(const SsdCudaParams<T>& p) {
                                        space.written,
                                        space.grad_scaled_x,
                                        space.parts};
-  const auto states = backward_state_arguments(p, sizes, space.generic.chunks, space.generic.enter,
-                                               space.generic.across, space.grad_states);
+  const auto states = state_arguments<true>(p, sizes, space.generic, space.grad_states);
   if (const cudaError_t error = ssd_generic_backward(backward, states, sizes)) return error;
   return ssd_finish_backward(p, sizes, space.generic, space);
 }

@@ -9,7 +9,7 @@
 
 #include "models/ops/cuda/launch.h"
 #include "models/ops/ssd/ssd_cuda_params.h"
-#include "models/ops/ssd/ssd_mma.cuh"
+#include "models/ops/ssd/ssd_wgmma.cuh"
 
 namespace exactmamba::ops {
 
@@ -91,7 +91,7 @@ struct SsdTables {
   int *start, *stop;       // (slots, Q) [nullable]: where each token's sequence starts and stops in the chunk
   float* delta;            // (slots, H, Q); 0 behind the chunk's end
   Cumulative* cumulative;  // (slots, H, Q) exponent of the decay from the chunk's start up to each token
-  float *enter, *leave;    // (slots, H, Q) decay from the entering state; to the leaving state
+  float *enter, *leave;    // (slots, H, Q) decay from the entering state; to the leaving state [nullable]
   float* write;            // (slots, H, Q) Δ · leave
   float* to_tile;          // (slots, H, Q) Δ · decay to the end of the token's tile of 16
   float* across;           // (slots, H) decay over the whole chunk
@@ -113,6 +113,22 @@ template <class T, int N, int kThreads>
 __device__ __forceinline__ void load_keys(uint32_t tile, const Rows<const T>& keys, const SsdChunk& chunk) {
   load_tile<T, kSsdChunk, N, kThreads>(tile, row_at(keys, chunk.begin) + static_cast<int>(blockIdx.y) * N,
                                        keys.token_stride, chunk.size);
+}
+/// The same as tiles of 64 columns, by 128 threads.
+template <class T, int N, bool kMirrored>
+__device__ __forceinline__ void load_key_tiles(uint32_t tiles, const Rows<const T>& keys,
+                                               const SsdChunk& chunk) {
+  load_tiles<T, kSsdChunk, N, 128, kMirrored>(
+      tiles, row_at(keys, chunk.begin) + static_cast<int>(blockIdx.y) * N, keys.token_stride, chunk.size);
+}
+
+/// Starts copying a state (64, N): as one tile, or as tiles of 64 columns for warpgroups.
+template <class T, int N, int kThreads>
+__device__ __forceinline__ void load_state(uint32_t tile, const T* state) {
+  if constexpr (kHasWarpgroups)
+    load_tiles<T, 64, N, kThreads>(tile, state, N, 64);
+  else
+    load_tile<T, 64, N, kThreads>(tile, state, N, 64);
 }
 
 /// Hands out pieces of a workspace; with a null base it only counts.
@@ -159,7 +175,7 @@ struct SsdSizes {
     t.delta = arena.take<float>(rows);
     t.cumulative = arena.take<Cumulative>(rows);
     t.enter = arena.take<float>(rows);
-    t.leave = arena.take<float>(rows);
+    t.leave = std::is_same_v<Cumulative, double> ? arena.take<float>(rows) : nullptr;
     t.write = arena.take<float>(rows);
     t.to_tile = arena.take<float>(rows);
     t.across = arena.take<float>(slots * p.heads);
@@ -220,8 +236,8 @@ __device__ void load_biased_steps(const SsdCudaParams<T>& p, const SsdChunk& chu
 
 /// Grid: (slots, ⌈H / 8⌉). One warp per head, 4 tokens a lane.
 template <class T, class Cumulative>
-__global__ __launch_bounds__(256) void ssd_prepare_kernel(const SsdCudaParams<T> p, const SsdLayout layout,
-                                                          const SsdTables<Cumulative> t) {
+__global__ __launch_bounds__(256, 6) void ssd_prepare_kernel(const SsdCudaParams<T> p, const SsdLayout layout,
+                                                             const SsdTables<Cumulative> t) {
   __shared__ int starts[kSsdChunk];
   __shared__ float biased[8][kSsdChunk + 4];
   const int slot = blockIdx.x, lane = threadIdx.x % 32;
@@ -270,8 +286,12 @@ __global__ __launch_bounds__(256) void ssd_prepare_kernel(const SsdCudaParams<T>
       leave[k] = i >= chunk.tail ? exp2f(static_cast<float>(total - exponent)) : 0.f;
     }
     const int64_t row = static_cast<int64_t>(slot) * p.heads + head, at = row * kSsdChunk + lane * 4;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) t.cumulative[at + k] = static_cast<Cumulative>(exponents[k]);
+    struct alignas(4 * sizeof(float)) Four {
+      Cumulative v[4];
+    };
+    reinterpret_cast<Four&>(t.cumulative[at]) = {
+        static_cast<Cumulative>(exponents[0]), static_cast<Cumulative>(exponents[1]),
+        static_cast<Cumulative>(exponents[2]), static_cast<Cumulative>(exponents[3])};
     reinterpret_cast<float4&>(t.delta[at]) = {delta[0], delta[1], delta[2], delta[3]};
     // The tile's last token is the last one of every fourth lane.
     const double tile_end = __shfl_sync(~0u, sum * rate, lane | 3);
@@ -281,7 +301,7 @@ __global__ __launch_bounds__(256) void ssd_prepare_kernel(const SsdCudaParams<T>
         delta[2] * exp2f(static_cast<float>(tile_end - exponents[2])),
         delta[3] * exp2f(static_cast<float>(tile_end - exponents[3]))};
     reinterpret_cast<float4&>(t.enter[at]) = {enter[0], enter[1], enter[2], enter[3]};
-    reinterpret_cast<float4&>(t.leave[at]) = {leave[0], leave[1], leave[2], leave[3]};
+    if (t.leave) reinterpret_cast<float4&>(t.leave[at]) = {leave[0], leave[1], leave[2], leave[3]};
     reinterpret_cast<float4&>(t.write[at]) = {delta[0] * leave[0], delta[1] * leave[1], delta[2] * leave[2],
                                               delta[3] * leave[3]};
     if (lane == 0) t.across[row] = chunk.tail > 0 ? 0.f : exp2f(static_cast<float>(total));
@@ -301,6 +321,25 @@ struct SsdStateArguments {
   float* border_out;       // (S, H, P, N) [nullable]
   int heads, groups, head_size, state_size;
 };
+
+/// Of the forward pass, or of the gradients of its states.
+template <bool kReverse, class T, class Cumulative>
+SsdStateArguments<T> state_arguments(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
+                                     const SsdTables<Cumulative>& tables, T* states) {
+  return {kReverse ? p.grad_out : p.x,
+          kReverse ? p.C : p.B,
+          kReverse ? tables.enter : tables.write,
+          tables.across,
+          tables.chunks,
+          sizes.layout,
+          states,
+          kReverse ? p.grad_last_state : p.initial_state,
+          kReverse ? p.grad_initial_state : p.last_state,
+          static_cast<int>(p.heads),
+          static_cast<int>(p.groups),
+          static_cast<int>(p.head_size),
+          static_cast<int>(sizes.state_size)};
+}
 
 /// `kWidth` elements of the state per thread. Turns each chunk's own sum into the state before it.
 template <class T, bool kReverse, int kWidth>
@@ -347,18 +386,21 @@ __global__ __launch_bounds__(128) void ssd_pass_kernel(const SsdStateArguments<T
 
 template <class T, int N, int kBlocks>
 struct SsdStateTile {
-  static constexpr int kValues = 64 * 64 * 2, kKeys = 64 * N * 2, kStage = kValues + kKeys + 64 * 4,
+  static constexpr int kValues = 64 * 64 * 2, kKeys = 64 * N * 2, kStage = kValues + kKeys, kWeights = 64 * 4,
                        kAhead = kBlocks > 3 ? 1 : 2, kStages = kAhead + 1;
-  static constexpr int kBytes = kStage * kStages;
+  static constexpr int kBytes = (kStage + kWeights) * kStages;
 };
 
-/// Grid: (walks, or slots when `kLocal`; heads). 8 warps: 4 of 16 rows of P, 2 halves of N. `kLocal` writes
-/// each chunk's own sum, for ssd_pass_kernel. `kBlocks`: of a multiprocessor.
-template <class T, int N, bool kReverse, bool kLocal, int kBlocks>
-__global__ __launch_bounds__(256, kBlocks) void ssd_state_kernel(const SsdStateArguments<T> a) {
+/// Grid: (walks, or slots when `kLocal`; heads). 8 warps: 4 of 16 rows of P, 2 halves of N; `kWide`: one
+/// warpgroup (sm_90a). `kLocal` writes each chunk's own sum, for ssd_pass_kernel. `kBlocks`: of a
+/// multiprocessor.
+template <class T, int N, bool kReverse, bool kLocal, int kBlocks, bool kWide>
+__global__ __launch_bounds__(kWide ? wide_threads(128) : 256,
+                             kBlocks) void ssd_state_kernel(const SsdStateArguments<T> a) {
   using Tile = SsdStateTile<T, N, kBlocks>;
-  constexpr int kTiles = N / 16;  // columns of 8 of a warp
-  extern __shared__ __align__(128) unsigned char shared[];
+  constexpr int kThreads = kWide ? 128 : 256, kTiles = kWide ? N / 8 : N / 16;  // columns of 8 of a warp
+  if constexpr (kWide != kHasWarpgroups) return;
+  extern __shared__ __align__(1024) unsigned char shared[];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, quad = lane % 4;
   const int head = blockIdx.y, row0 = warp % 4 * 16 + lane / 4, column0 = warp / 4 * (N / 2);
   SsdWalk walk;
@@ -372,19 +414,26 @@ __global__ __launch_bounds__(256, kBlocks) void ssd_state_kernel(const SsdStateA
   const int count = (walk.end - walk.begin + kSsdChunk - 1) / kSsdChunk;
   const T* values = row_at(a.values, walk.begin) + head * 64;
   const T* keys = row_at(a.keys, walk.begin) + head / (a.heads / a.groups) * N;
+  const float* const all_weights = reinterpret_cast<const float*>(shared + Tile::kStages * Tile::kStage);
   const auto chunk_of_step = [&](int step) { return kReverse ? count - 1 - step / 2 : step / 2; };
   const auto issue = [&](int step) {
     if (step < 2 * count) {
-      const uint32_t stage = shared_address(shared) + step % Tile::kStages * Tile::kStage;
+      const uint32_t stage = shared_address(shared) + step % Tile::kStages * Tile::kStage,
+                     weights = shared_address(all_weights) + step % Tile::kStages * Tile::kWeights;
       const int c = chunk_of_step(step), from = c * kSsdChunk + step % 2 * 64;
       const int valid = walk.end - walk.begin - from;
-      load_tile<T, 64, 64, 256>(stage, values + from * a.values.token_stride, a.values.token_stride, valid);
-      load_tile<T, 64, N, 256>(stage + Tile::kValues, keys + from * a.keys.token_stride, a.keys.token_stride,
-                               valid);
-      load_floats<256>(stage + Tile::kValues + Tile::kKeys,
-                       a.weights + (static_cast<int64_t>(walk.first_slot + c) * a.heads + head) * kSsdChunk +
-                           step % 2 * 64,
-                       64);
+      const T* of_step = keys + from * a.keys.token_stride;
+      load_tile<T, 64, 64, kThreads>(stage, values + from * a.values.token_stride, a.values.token_stride,
+                                     valid);
+      if constexpr (kWide)
+        load_tiles<T, 64, N, kThreads>(stage + Tile::kValues, of_step, a.keys.token_stride, valid);
+      else
+        load_tile<T, 64, N, kThreads>(stage + Tile::kValues, of_step, a.keys.token_stride, valid);
+      load_floats<kThreads>(weights,
+                            a.weights +
+                                (static_cast<int64_t>(walk.first_slot + c) * a.heads + head) * kSsdChunk +
+                                step % 2 * 64,
+                            64);
     }
     commit_copies();
   };
@@ -423,6 +472,7 @@ __global__ __launch_bounds__(256, kBlocks) void ssd_state_kernel(const SsdStateA
   for (int step = 0; step < 2 * count; ++step) {
     const int slot = walk.first_slot + chunk_of_step(step);
     wait_copies<Tile::kAhead - 1>();
+    publish_copies();
     __syncthreads();
     if (!kLocal && step % 2 == 0) {
       const float across = next_across;
@@ -448,10 +498,8 @@ __global__ __launch_bounds__(256, kBlocks) void ssd_state_kernel(const SsdStateA
     issue(step + Tile::kAhead);
     const unsigned char* stage = shared + step % Tile::kStages * Tile::kStage;
     const uint32_t value_tile = shared_address(stage), key_tile = value_tile + Tile::kValues;
-    const float* weights = reinterpret_cast<const float*>(stage + Tile::kValues + Tile::kKeys);
-#pragma unroll
-    for (int k0 = 0; k0 < 64; k0 += 16) {
-      uint32_t left[4];
+    const float* weights = all_weights + step % Tile::kStages * (Tile::kWeights / 4);
+    const auto load_weighted = [&](uint32_t(&left)[4], int k0) {
       load_left_transposed<64>(left, value_tile, warp % 4 * 16, k0, lane);
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
@@ -459,12 +507,24 @@ __global__ __launch_bounds__(256, kBlocks) void ssd_state_kernel(const SsdStateA
                      v = unpack_pair<T>(left[k]);
         left[k] = pack_pair<T>(v.x * w.x, v.y * w.y);
       }
+    };
+    if constexpr (kWide) {
+      uint32_t left[4][4];
 #pragma unroll
-      for (int n = 0; n < kTiles; n += 2) {
-        uint32_t right[4];
-        load_right_transposed<N>(right, key_tile, column0 + n * 8, k0, lane);
-        multiply_add<T>(state[n], left, right[0], right[1]);
-        multiply_add<T>(state[n + 1], left, right[2], right[3]);
+      for (int k = 0; k < 4; ++k) load_weighted(left[k], k * 16);
+      multiply_wide_columns<T, N>(state, left, wide_tile(key_tile));
+    } else {
+#pragma unroll
+      for (int k0 = 0; k0 < 64; k0 += 16) {
+        uint32_t left[4];
+        load_weighted(left, k0);
+#pragma unroll
+        for (int n = 0; n < kTiles; n += 2) {
+          uint32_t right[4];
+          load_right_transposed<N>(right, key_tile, column0 + n * 8, k0, lane);
+          multiply_add<T>(state[n], left, right[0], right[1]);
+          multiply_add<T>(state[n + 1], left, right[2], right[3]);
+        }
       }
     }
     if (kLocal && step % 2 == 1) save(slot);
@@ -505,23 +565,27 @@ cudaError_t launch_ssd_prepare(const SsdCudaParams<T>& p, const SsdSizes<T>& siz
 }
 
 template <class T, int N, bool kReverse>
-cudaError_t launch_ssd_states(const SsdStateArguments<T>& a, int64_t slots, int64_t walks, bool in_one_block,
-                              cudaStream_t stream) {
-  const auto run = [&](auto kernel, int bytes, int64_t columns) {
-    if (const cudaError_t error = allow_shared(kernel, bytes)) return error;
-    kernel<<<dim3(columns, a.heads), 256, bytes, stream>>>(a);
+cudaError_t launch_ssd_states(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
+                              const SsdTables<float>& tables, T* states) {
+  const auto a = state_arguments<kReverse>(p, sizes, tables, states);
+  const auto run = [&]<int kBlocks, bool kLocal, bool kWide>() {
+    constexpr auto kernel = ssd_state_kernel<T, N, kReverse, kLocal, kBlocks, kWide>;
+    constexpr int kBytes = SsdStateTile<T, N, kBlocks>::kBytes;
+    if (const cudaError_t error = allow_shared(kernel, kBytes)) return error;
+    kernel<<<dim3(kLocal ? sizes.slots : sizes.walks, a.heads), kWide ? 128 : 256, kBytes, p.stream>>>(a);
     return cudaGetLastError();
   };
-  constexpr int kBytes = SsdStateTile<T, N, 3>::kBytes;
-  if (!in_one_block) {
-    const cudaError_t error = run(ssd_state_kernel<T, N, kReverse, true, 3>, kBytes, slots);
-    return error ? error : launch_ssd_pass<T, kReverse>(a, walks, stream);
+  const bool wide = runs_wide(ssd_state_kernel<T, N, kReverse, false, 4, true>);
+  if (!walks_in_one_block(p)) {
+    const cudaError_t error =
+        wide ? run.template operator()<4, true, true>() : run.template operator()<3, true, false>();
+    return error ? error : launch_ssd_pass<T, kReverse>(a, sizes.walks, p.stream);
   }
+  if (wide) return run.template operator()<4, false, true>();
   // Blocks with fewer registers and stages are slower, but less so than a second wave.
-  const int64_t blocks = walks * a.heads, places = multiprocessors();
-  if (blocks > 3 * places && blocks <= 4 * places)
-    return run(ssd_state_kernel<T, N, kReverse, false, 4>, SsdStateTile<T, N, 4>::kBytes, walks);
-  return run(ssd_state_kernel<T, N, kReverse, false, 3>, kBytes, walks);
+  const int64_t blocks = sizes.walks * a.heads, places = multiprocessors();
+  return blocks > 3 * places && blocks <= 4 * places ? run.template operator()<4, false, false>()
+                                                     : run.template operator()<3, false, false>();
 }
 
 }  // namespace exactmamba::ops

@@ -162,20 +162,8 @@ cudaError_t ssd_generic_forward(const SsdCudaParams<T>& p, const SsdSizes<T>& si
   const int Q = generic_tiles(kSsdChunk);
   ssd_generic_products_kernel<<<dim3(slots * p.groups, Q, Q), 256, 0, p.stream>>>(a);
   if (const cudaError_t error = cudaGetLastError()) return error;
-  const SsdStateArguments<T> state_arguments{p.x,
-                                             p.B,
-                                             tables.write,
-                                             tables.across,
-                                             tables.chunks,
-                                             sizes.layout,
-                                             states,
-                                             p.initial_state,
-                                             p.last_state,
-                                             heads,
-                                             static_cast<int>(p.groups),
-                                             static_cast<int>(p.head_size),
-                                             static_cast<int>(sizes.state_size)};
-  if (const cudaError_t error = ssd_generic_states<T, false>(state_arguments, sizes, p.stream)) return error;
+  const auto of_states = state_arguments<false>(p, sizes, tables, states);
+  if (const cudaError_t error = ssd_generic_states<T, false>(of_states, sizes, p.stream)) return error;
   ssd_generic_output_kernel<<<dim3(slots * heads, Q, generic_tiles(p.head_size)), 256, 0, p.stream>>>(a);
   return cudaGetLastError();
 }
@@ -342,13 +330,13 @@ __global__ __launch_bounds__(256) void ssd_generic_grad_key_kernel(const SsdGene
 
 /// All but the step sizes' and parameters' gradients, given the prepared tables.
 template <class T>
-cudaError_t ssd_generic_backward(const SsdGenericBackward<T>& b, const SsdStateArguments<T>& state_arguments,
+cudaError_t ssd_generic_backward(const SsdGenericBackward<T>& b, const SsdStateArguments<T>& of_states,
                                  const SsdSizes<T>& sizes) {
   const auto& p = b.forward.p;
   const int slots = static_cast<int>(sizes.slots), of_heads = slots * static_cast<int>(p.heads),
             of_groups = slots * static_cast<int>(p.groups), Q = generic_tiles(kSsdChunk);
   const dim3 by_x(of_heads, Q, generic_tiles(p.head_size)), by_key(of_groups, Q, generic_tiles(p.states));
-  if (const cudaError_t error = ssd_generic_states<T, true>(state_arguments, sizes, p.stream)) return error;
+  if (const cudaError_t error = ssd_generic_states<T, true>(of_states, sizes, p.stream)) return error;
   ssd_generic_products_kernel<<<dim3(of_groups, Q, Q), 256, 0, p.stream>>>(b.forward);
   ssd_generic_pairs_kernel<<<dim3(of_heads, Q, Q), 256, 0, p.stream>>>(b);
   ssd_generic_grad_products_kernel<<<dim3(of_groups, kSsdChunk), kSsdChunk, 0, p.stream>>>(b);

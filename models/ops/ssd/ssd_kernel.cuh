@@ -34,17 +34,18 @@ struct SsdOutputTile {
 /// Grid: (slots, groups, splits of a group's heads). A block makes a chunk's output for its heads; 8 warps of
 /// 16 tokens, each keeping its row of products C·Bᵀ in registers. With L the decays:
 ///   out = e ∘ (C stateᵀ) + (CBᵀ ∘ L ∘ Δ) x + D x
+/// Where warpgroups multiply, C lies mirrored.
 template <class T, int N>
 __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArguments<T> a) {
   using Tile = SsdOutputTile<T, N>;
-  extern __shared__ __align__(128) unsigned char shared[];
+  extern __shared__ __align__(1024) unsigned char shared[];
   const int slot = blockIdx.x;
   const SsdChunk chunk = a.tables.chunks[slot];
   if (chunk.size == 0) return;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, quad = lane % 4;
+  const int warp = warp_index(), lane = threadIdx.x % 32, quad = lane % 4;
   // Later tokens have more work: each scheduler (warp % 4) gets an early and a late tile.
-  const int row_tile = warp < 4 ? warp : 11 - warp, row0 = row_tile * 16 + lane / 4;
-  const bool is_used = row_tile * 16 < chunk.size;
+  const int half = warp / 4, row_tile = half ? 11 - warp : warp, row0 = row_tile * 16 + lane / 4;
+  const bool is_used = (kHasWarpgroups ? half * 64 : row_tile * 16) < chunk.size;
   const SsdHeads heads = heads_of_block(a.heads, a.groups, a.splits);
   const bool has_state = chunk.first < 0 || a.has_initial_state;
   const uint32_t tile_C = shared_address(shared), stages = tile_C + Tile::kC;
@@ -53,16 +54,8 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
   int start[2] = {0, 0};
   if (chunk.tail > 0)
     for (int r = 0; r < 2; ++r) start[r] = a.tables.start[slot * kSsdChunk + row0 + 8 * r];
-  load_keys<T, N, 256>(tile_C, a.C, chunk);
-  load_keys<T, N, 256>(stages, a.B, chunk);
-  commit_copies();
-  wait_copies<0>();
-  __syncthreads();
-#pragma unroll
-  for (int j = 0; j < 8; ++j) {
-    if (j > row_tile || !is_used) break;
-    float sums[2][4] = {};
-    add_inner_products<T, N>(sums, tile_C, row_tile * 16, stages, j * 16, lane);
+  // `sums`: C_i·B_j of 16 tokens j
+  const auto keep_products = [&](int j, const float(*sums)[4]) {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const int r = k % 2, column = j * 16 + k / 2 * 8 + quad * 2;
@@ -72,6 +65,38 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
       if (static_cast<unsigned>(column + 1 - start[r]) > reach) high = 0;
       products[j][k] = pack_pair<T>(low, high);
     }
+  };
+  if constexpr (kHasWarpgroups) {
+    if (half == 0)
+      load_key_tiles<T, N, true>(tile_C, a.C, chunk);
+    else
+      load_key_tiles<T, N, false>(stages, a.B, chunk);
+  } else {
+    load_keys<T, N, 256>(tile_C, a.C, chunk);
+    load_keys<T, N, 256>(stages, a.B, chunk);
+  }
+  await_copies();
+  if constexpr (kHasWarpgroups) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (h > half || !is_used) break;
+      float sums[8][4];
+      begin_products();
+      multiply_wide_rows<T, N, kSsdChunk, kSsdChunk>(sums, wide_tile(tile_C + half * 8192),
+                                                     wide_tile(stages + h * 8192), false);
+      end_products();
+      take_sums(sums);
+#pragma unroll
+      for (int m = 0; m < 4; ++m) keep_products(4 * h + m, sums + 2 * m);
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      if (j > row_tile || !is_used) break;
+      float sums[2][4] = {};
+      add_inner_products<T, N>(sums, tile_C, row_tile * 16, stages, j * 16, lane);
+      keep_products(j, sums);
+    }
   }
   __syncthreads();
 
@@ -80,7 +105,7 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
   const auto issue = [&](int head, int parity) {
     const uint32_t stage = stages + parity * Tile::kStage, vectors = stage + Tile::kX + Tile::kState;
     const int64_t row = static_cast<int64_t>(slot) * a.heads + head;
-    if (has_state) load_tile<T, 64, N, 256>(stage + Tile::kX, a.states + row * (64 * N), N, 64);
+    if (has_state) load_state<T, N, 256>(stage + Tile::kX, a.states + row * (64 * N));
     load_tile<T, kSsdChunk, 64, 256>(stage, x + head * 64, a.x.token_stride, chunk.size);
     const float* const tables[4] = {a.tables.cumulative, a.tables.delta, a.tables.enter, a.tables.to_tile};
 #pragma unroll
@@ -89,13 +114,10 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
   };
 
   issue(heads.begin, 0);
-  commit_copies();
   for (int head = heads.begin; head < heads.end; ++head) {
     const int parity = (head - heads.begin) % 2;
-    wait_copies<0>();
-    __syncthreads();
+    await_copies();
     if (head + 1 < heads.end) issue(head + 1, parity ^ 1);
-    commit_copies();
     if (!is_used) continue;
     const unsigned char* stage = shared + Tile::kC + parity * Tile::kStage;
     const uint32_t tile_x = shared_address(stage), tile_state = tile_x + Tile::kX;
@@ -104,17 +126,14 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
 
     float sums[8][4] = {};
     if (has_state) {
-#pragma unroll
-      for (int k = 0; k < N / 16; ++k) {
-        uint32_t left[4];
-        load_left<N>(left, tile_C, row_tile * 16, k * 16, lane);
-#pragma unroll
-        for (int n = 0; n < 8; n += 2) {
-          uint32_t right[4];
-          load_right<N>(right, tile_state, n * 8, k * 16, lane);
-          multiply_add<T>(sums[n], left, right[0], right[1]);
-          multiply_add<T>(sums[n + 1], left, right[2], right[3]);
-        }
+      if constexpr (kHasWarpgroups) {
+        begin_products();
+        multiply_wide_rows<T, N, kSsdChunk, 64>(sums, wide_tile(tile_C + half * 8192), wide_tile(tile_state),
+                                                false);
+        end_products();
+        take_sums(sums);
+      } else {
+        add_row_products<T, N, N>(sums, tile_C, row_tile * 16, tile_state, 0, lane);
       }
       const float enter0 = enter[row0], enter1 = enter[row0 + 8];
 #pragma unroll
@@ -123,10 +142,8 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
     }
 
     const float exponent[2] = {cumulative[row0], cumulative[row0 + 8]};
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      if (j > row_tile) break;
-      uint32_t left[4];
+    // (CBᵀ ∘ L ∘ Δ) of 16 tokens j
+    const auto weigh = [&](uint32_t(&left)[4], int j) {
       if (j < row_tile) {
         // Decay from j to i: to the end of j's tile, and on from there.
         const float tile_end = cumulative[j * 16 + 15];
@@ -161,12 +178,34 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
           }
         }
       }
+    };
+    if constexpr (kHasWarpgroups) {
+      take_sums(sums);
 #pragma unroll
-      for (int n = 0; n < 8; n += 2) {
-        uint32_t right[4];
-        load_right_transposed<64>(right, tile_x, n * 8, j * 16, lane);
-        multiply_add<T>(sums[n], left, right[0], right[1]);
-        multiply_add<T>(sums[n + 1], left, right[2], right[3]);
+      for (int h = 0; h < 2; ++h) {
+        if (h > half) break;
+        uint32_t left[4][4] = {};
+#pragma unroll
+        for (int m = 0; m < 4; ++m) {
+          if (4 * h + m <= row_tile) weigh(left[m], 4 * h + m);
+#pragma unroll
+          for (int k = 0; k < 4; ++k) keep_packed(left[m][k]);
+        }
+        begin_products();
+#pragma unroll
+        for (int m = 0; m < 4; ++m)
+          multiply_wide<T>(sums, left[m], wide_tile(tile_x) + wide_offset((4 * h + m) * 2048), true);
+        commit_products();
+      }
+      wait_products<0>();
+      take_sums(sums);
+    } else {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        if (j > row_tile) break;
+        uint32_t left[4];
+        weigh(left, j);
+        add_products<T, 64>(sums, left, tile_x, j * 16, lane);
       }
     }
 
@@ -200,34 +239,11 @@ inline int ssd_splits(int64_t blocks, int64_t heads_per_group, int64_t wanted) {
                                               std::max<int64_t>(heads_per_group, 1)));
 }
 
-template <class T>
-SsdStateArguments<T> forward_state_arguments(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
-                                             const SsdChunk* chunks, const float* write, const float* across,
-                                             T* states) {
-  return {p.x,
-          p.B,
-          write,
-          across,
-          chunks,
-          sizes.layout,
-          states,
-          p.initial_state,
-          p.last_state,
-          static_cast<int>(p.heads),
-          static_cast<int>(p.groups),
-          static_cast<int>(p.head_size),
-          static_cast<int>(sizes.state_size)};
-}
-
 template <class T, int N>
 cudaError_t ssd_fast_forward(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
                              const SsdTables<float>& tables, T* states) {
   if (const cudaError_t error = launch_ssd_prepare(p, sizes, tables)) return error;
-  const auto arguments =
-      forward_state_arguments(p, sizes, tables.chunks, tables.write, tables.across, states);
-  if (const cudaError_t error = launch_ssd_states<T, N, false>(arguments, sizes.slots, sizes.walks,
-                                                               walks_in_one_block(p), p.stream))
-    return error;
+  if (const cudaError_t error = launch_ssd_states<T, N, false>(p, sizes, tables, states)) return error;
   const int splits = ssd_splits(sizes.slots * p.groups, p.heads / p.groups, 512);
   const SsdOutputArguments<T> output{p.x,
                                      p.B,

@@ -69,29 +69,42 @@ __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+/// Waits for all copies of this thread.
+__device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
 template <int kCols>
 __device__ __forceinline__ uint32_t tile_address(uint32_t tile, int row, int piece) {
   return tile + row * (kCols * 2) + ((piece ^ (row & 7)) << 4);
 }
 
-/// `kRows` rows of a strided matrix into a tile; rows from `valid` on become 0.
-template <class T, int kRows, int kCols, int kThreads>
+/// `kRows` rows of a strided matrix into a tile, by kThreads threads from a multiple of kThreads on; rows
+/// from `valid` on become 0. `kMirrored`: the tiles of 16 rows from row 64 on lie in reverse order.
+template <class T, int kRows, int kCols, int kThreads, bool kMirrored = false>
 __device__ __forceinline__ void load_tile(uint32_t tile, const T* from, int64_t stride, int valid) {
   constexpr int kPieces = kCols / 8, kStep = kThreads / kPieces;
   static_assert(kStep % 8 == 0 && kRows % kStep == 0, "the swizzle repeats after 8 rows");
-  const int row = threadIdx.x / kPieces, piece = threadIdx.x % kPieces;
+  static_assert(!kMirrored || (kRows == 128 && kStep <= 16), "whole steps are mirrored");
+  const int thread = threadIdx.x % kThreads, row = thread / kPieces, piece = thread % kPieces;
   const uint32_t to = tile_address<kCols>(tile, row, piece);
   const T* piece_of_row = from + row * stride + piece * 8;
   const int64_t step = kStep * stride;
+  const auto place = [&](int r) { return to + (kMirrored && r >= 64 ? r ^ 48 : r) * (kCols * 2); };
   if (valid >= kRows) {
 #pragma unroll
-    for (int r = 0; r < kRows; r += kStep, piece_of_row += step)
-      copy_async(to + r * (kCols * 2), piece_of_row);
+    for (int r = 0; r < kRows; r += kStep, piece_of_row += step) copy_async(place(r), piece_of_row);
   } else {
 #pragma unroll
     for (int r = 0; r < kRows; r += kStep, piece_of_row += step)
-      copy_async_or_zero(to + r * (kCols * 2), row + r < valid ? piece_of_row : from, row + r < valid);
+      copy_async_or_zero(place(r), row + r < valid ? piece_of_row : from, row + r < valid);
   }
+}
+
+/// A matrix of kCols columns as tiles of 64 columns, one behind the other.
+template <class T, int kRows, int kCols, int kThreads, bool kMirrored = false>
+__device__ __forceinline__ void load_tiles(uint32_t tiles, const T* from, int64_t stride, int valid) {
+#pragma unroll
+  for (int n = 0; n < kCols; n += 64)
+    load_tile<T, kRows, 64, kThreads, kMirrored>(tiles + n * (kRows * 2), from + n, stride, valid);
 }
 
 /// `count` floats, a multiple of 4 and at most 4 · kThreads.
@@ -150,6 +163,37 @@ __device__ __forceinline__ void add_inner_products(float (&sums)[2][4], uint32_t
     load_right<kSize>(right, right_tile, right_row, k * 16, lane);
     multiply_add<T>(sums[0], left, right[0], right[1]);
     multiply_add<T>(sums[1], left, right[2], right[3]);
+  }
+}
+
+/// sums += 16 rows of `left` · (64 rows of `right`)ᵀ, over kSize columns from k0 on.
+template <class T, int kCols, int kSize>
+__device__ __forceinline__ void add_row_products(float (&sums)[8][4], uint32_t left_tile, int left_row,
+                                                 uint32_t right_tile, int k0, int lane) {
+#pragma unroll
+  for (int k = 0; k < kSize; k += 16) {
+    uint32_t left[4];
+    load_left<kCols>(left, left_tile, left_row, k0 + k, lane);
+#pragma unroll
+    for (int n = 0; n < 8; n += 2) {
+      uint32_t right[4];
+      load_right<kCols>(right, right_tile, n * 8, k0 + k, lane);
+      multiply_add<T>(sums[n], left, right[0], right[1]);
+      multiply_add<T>(sums[n + 1], left, right[2], right[3]);
+    }
+  }
+}
+
+/// sums += left · 16 rows of a tile, from row k0 on.
+template <class T, int kCols>
+__device__ __forceinline__ void add_products(float (&sums)[kCols / 8][4], const uint32_t (&left)[4],
+                                             uint32_t tile, int k0, int lane) {
+#pragma unroll
+  for (int n = 0; n < kCols / 8; n += 2) {
+    uint32_t right[4];
+    load_right_transposed<kCols>(right, tile, n * 8, k0, lane);
+    multiply_add<T>(sums[n], left, right[0], right[1]);
+    multiply_add<T>(sums[n + 1], left, right[2], right[3]);
   }
 }
 
