@@ -1,6 +1,9 @@
 #include "core/utf8.h"
 
 #include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
 
 namespace exactmamba::core {
 namespace {
@@ -26,24 +29,105 @@ Form form_of(unsigned char lead) {
   return {-1, 0, 0};
 }
 
-bool well_formed(std::string_view rest, const Form& form) {
-  if (form.following < 0 || rest.size() <= static_cast<size_t>(form.following)) return false;
-  for (int k = 1; k <= form.following; ++k) {
+/// How many bytes of `rest` (not empty) fit `form`: all of 1 + form.following where a character begins.
+size_t fitting_bytes(std::string_view rest, const Form& form) {
+  if (form.following < 0) return 0;
+  const size_t wanted = std::min(rest.size(), size_t{1} + static_cast<size_t>(form.following));
+  size_t k = 1;
+  for (; k < wanted; ++k) {
     const auto byte = static_cast<unsigned char>(rest[k]);
-    if (byte < (k == 1 ? form.low : 0x80) || byte > (k == 1 ? form.high : 0xBF)) return false;
+    if (byte < (k == 1 ? form.low : 0x80) || byte > (k == 1 ? form.high : 0xBF)) break;
   }
-  return true;
+  return k;
+}
+
+/// The first place from `at` on where no character begins, with how many bytes would have fitted.
+struct Invalid {
+  size_t at, fitting;
+};
+std::optional<Invalid> find_invalid(std::string_view text, size_t at) {
+  while ((at = find_beyond_ascii(text, at)) < text.size()) {
+    const Form form = form_of(static_cast<unsigned char>(text[at]));
+    const size_t fitting = fitting_bytes(text.substr(at), form);
+    if (fitting != static_cast<size_t>(form.following + 1) || fitting == 0) return Invalid{at, fitting};
+    at += fitting;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
 
 std::optional<size_t> find_invalid_utf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const Form form = form_of(static_cast<unsigned char>(text[i]));
-    if (!well_formed(text.substr(i), form)) return i;
-    i += 1 + static_cast<size_t>(form.following);
+  const std::optional<Invalid> invalid = find_invalid(text, 0);
+  return invalid ? std::optional(invalid->at) : std::nullopt;
+}
+
+void require_utf8(std::string_view text) {
+  const std::optional<Invalid> invalid = find_invalid(text, 0);
+  if (!invalid) return;
+  throw InputError(fmt::format("byte {} of the text is 0x{:02x}: this is not UTF-8", invalid->at,
+                               static_cast<unsigned char>(text[invalid->at])));
+}
+
+std::string replace_invalid_utf8(std::string_view text) {
+  std::string valid;
+  size_t begin = 0;
+  while (const std::optional<Invalid> invalid = find_invalid(text, begin)) {
+    valid.append(text.substr(begin, invalid->at - begin)).append("\uFFFD");
+    begin = invalid->at + std::max<size_t>(1, invalid->fitting);
   }
-  return std::nullopt;
+  return valid.append(text.substr(begin));
+}
+
+size_t find_beyond_ascii(std::string_view text, size_t at) {
+  for (uint64_t eight = 0; at + sizeof eight <= text.size(); at += sizeof eight) {
+    std::memcpy(&eight, text.data() + at, sizeof eight);
+    if ((eight & 0x8080808080808080u) != 0) break;
+  }
+  while (at < text.size() && static_cast<unsigned char>(text[at]) < 0x80) ++at;
+  return at;
+}
+
+size_t unfinished_bytes(std::string_view text) {
+  for (size_t size = 1; size <= std::min<size_t>(3, text.size()); ++size) {
+    const std::string_view rest = text.substr(text.size() - size);
+    if (!starts_character(rest.front())) continue;
+    const Form form = form_of(static_cast<unsigned char>(rest.front()));
+    const bool unfinished = form.following >= static_cast<int>(size) && fitting_bytes(rest, form) == size;
+    return unfinished ? size : 0;
+  }
+  return 0;
+}
+
+char32_t next_code_point(std::string_view text, size_t& at) {
+  const auto lead = static_cast<unsigned char>(text[at]);
+  const size_t length = utf8_length(text[at]);
+  char32_t code_point = length == 1 ? lead : lead & (0x7Fu >> length);
+  for (size_t k = 1; k < length; ++k)
+    code_point = (code_point << 6) | (static_cast<unsigned char>(text[at + k]) & 0x3F);
+  at += length;
+  return code_point;
+}
+
+void append_utf8(std::string& text, char32_t code_point) {
+  const auto continuation = [&](int shift) {
+    text.push_back(static_cast<char>(0x80 | ((code_point >> shift) & 0x3F)));
+  };
+  if (code_point < 0x80) {
+    text.push_back(static_cast<char>(code_point));
+  } else if (code_point < 0x800) {
+    text.push_back(static_cast<char>(0xC0 | (code_point >> 6)));
+    continuation(0);
+  } else if (code_point < 0x10000) {
+    text.push_back(static_cast<char>(0xE0 | (code_point >> 12)));
+    continuation(6);
+    continuation(0);
+  } else {
+    text.push_back(static_cast<char>(0xF0 | (code_point >> 18)));
+    continuation(12);
+    continuation(6);
+    continuation(0);
+  }
 }
 
 size_t count_characters(std::string_view text) {

@@ -42,6 +42,42 @@ TEST(Utf8, NamesTheFirstWrongByte) {
   EXPECT_EQ(find_invalid_utf8("\xC0\x80"), 0u);           // overlong
 }
 
+TEST(Utf8, ReplacesMaximalParts) {  // as Python's bytes.decode("utf-8", "replace")
+  EXPECT_EQ(replace_invalid_utf8("a\u00e9"), "a\u00e9");
+  EXPECT_EQ(replace_invalid_utf8("\xC3"), "\uFFFD");
+  EXPECT_EQ(replace_invalid_utf8("\xE7\x9A"
+                                 "a"),
+            "\uFFFDa");
+  EXPECT_EQ(replace_invalid_utf8("\xED\xA0\x80"), "\uFFFD\uFFFD\uFFFD");
+  EXPECT_EQ(replace_invalid_utf8("\xF0\x80\x80\x80"), "\uFFFD\uFFFD\uFFFD\uFFFD");
+  EXPECT_EQ(replace_invalid_utf8("\xE7\xE7\x9A\x84"), "\uFFFD\u7684");
+  EXPECT_EQ(replace_invalid_utf8("x\xF0\x9F\x98"), "x\uFFFD");
+}
+
+TEST(Utf8, KnowsAnUnfinishedCharacter) {
+  const std::string whole = "\u00e9\u7684\U0001F600";
+  const size_t unfinished[] = {0, 1, 0, 1, 2, 0, 1, 2, 3, 0};  // [bytes of whole]
+  for (size_t size = 0; size <= whole.size(); ++size)
+    EXPECT_EQ(unfinished_bytes(std::string_view(whole).substr(0, size)), unfinished[size]) << size;
+  EXPECT_EQ(unfinished_bytes("\xF4\x90"), 0u);  // nothing can make it whole
+  EXPECT_EQ(unfinished_bytes("a\x80\x80\x80\x80"), 0u);
+}
+
+TEST(Utf8, ReadsAndWritesCodePoints) {
+  for (const char32_t code_point :
+       {0x0u, 0x7Fu, 0x80u, 0x7FFu, 0x800u, 0xD7FFu, 0xFFFFu, 0x10000u, 0x10FFFFu}) {
+    std::string text;
+    append_utf8(text, code_point);
+    EXPECT_EQ(find_invalid_utf8(text), std::nullopt);
+    EXPECT_EQ(utf8_length(text[0]), text.size());
+    size_t at = 0;
+    EXPECT_EQ(next_code_point(text, at), code_point);
+    EXPECT_EQ(at, text.size());
+  }
+  EXPECT_EQ(find_beyond_ascii("0123456789ab\u00e9", 0), 12u);
+  EXPECT_EQ(find_beyond_ascii("0123456789", 3), 10u);
+}
+
 TEST(Utf8, CountsAndCutsWholeCharacters) {
   EXPECT_EQ(count_characters(""), 0u);
   EXPECT_EQ(count_characters("a· ü€😀"), 6u);
