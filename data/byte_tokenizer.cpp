@@ -1,6 +1,8 @@
 #include "data/byte_tokenizer.h"
 
 #include "core/error.h"
+#include "core/utf8.h"
+#include "data/token_label.h"
 
 namespace exactmamba::data {
 
@@ -11,7 +13,19 @@ std::vector<int64_t> ByteTokenizer::encode(std::string_view text) const {
   return ids;
 }
 
-std::string ByteTokenizer::decode(const std::vector<int64_t>& ids) const {
+Encoding ByteTokenizer::encode_with_offsets(std::string_view text) const {
+  core::require_utf8(text);
+  Encoding encoding{encode(text), {}};
+  int64_t character = 0;
+  for (size_t at = 0; at < text.size(); ++character) {
+    const size_t length = core::utf8_length(text[at]);
+    encoding.offsets.insert(encoding.offsets.end(), length, {character, character + 1});
+    at += length;
+  }
+  return encoding;
+}
+
+std::string ByteTokenizer::decode(const std::vector<int64_t>& ids, SpecialTokens) const {
   std::string text;
   for (const int64_t id : ids) {
     core::require(id >= 0 && id < vocab_size(), "token id {} is outside the byte vocabulary of {} ids", id,
@@ -24,11 +38,7 @@ std::string ByteTokenizer::decode(const std::vector<int64_t>& ids) const {
 std::string ByteTokenizer::token_text(int64_t id) const {
   if (id < 0 || id >= vocab_size()) return "";
   if (id == kEndOfDocument) return "<eos>";
-  if (id == ' ') return "␣";
-  if (id == '\n') return "\\n";
-  if (id == '\t') return "\\t";
-  if (id > ' ' && id < 0x7f) return std::string(1, static_cast<char>(id));
-  return fmt::format("<0x{:02X}>", id);
+  return token_label(std::string(1, static_cast<char>(id)));
 }
 
 }  // namespace exactmamba::data

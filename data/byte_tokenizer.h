@@ -11,8 +11,10 @@ class ByteTokenizer final : public Tokenizer {
 
   std::string name() const override { return "byte"; }
   std::vector<int64_t> encode(std::string_view text) const override;
+  Encoding encode_with_offsets(std::string_view text) const override;
   /// The bytes as they are: generated ones need not be valid UTF-8. The end of a document has no sign.
-  std::string decode(const std::vector<int64_t>& ids) const override;
+  using Tokenizer::decode;
+  std::string decode(const std::vector<int64_t>& ids, SpecialTokens special) const override;
   /// Printable ASCII as it is, otherwise "␣", "\n", "\t", "<0xE9>", "<eos>".
   std::string token_text(int64_t id) const override;
   int64_t vocab_size() const override { return kEndOfDocument + 1; }

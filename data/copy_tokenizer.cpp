@@ -24,7 +24,13 @@ std::vector<int64_t> CopyTokenizer::encode(std::string_view text) const {
   return ids;
 }
 
-std::string CopyTokenizer::decode(const std::vector<int64_t>& ids) const {
+Encoding CopyTokenizer::encode_with_offsets(std::string_view text) const {
+  Encoding encoding{encode(text), {}};  // a character each
+  for (int64_t i = 0; i < static_cast<int64_t>(text.size()); ++i) encoding.offsets.push_back({i, i + 1});
+  return encoding;
+}
+
+std::string CopyTokenizer::decode(const std::vector<int64_t>& ids, SpecialTokens) const {
   std::string text;
   for (const int64_t id : ids) {
     core::require(id >= 0 && id < vocab_size(),

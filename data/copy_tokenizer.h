@@ -16,7 +16,10 @@ class CopyTokenizer final : public Tokenizer {
 
   std::string name() const override;
   std::vector<int64_t> encode(std::string_view text) const override;
-  std::string decode(const std::vector<int64_t>& ids) const override;  // every token has its sign
+  Encoding encode_with_offsets(std::string_view text) const override;
+  using Tokenizer::decode;
+  std::string decode(const std::vector<int64_t>& ids,
+                     SpecialTokens special) const override;  // every token has its sign
   std::string token_text(int64_t id) const override;
   int64_t vocab_size() const override { return static_cast<int64_t>(signs_.size()); }
   int64_t eos_id() const override { return kEnd; }

@@ -1,0 +1,44 @@
+// Trains byte-level BPE (Sennrich et al. 2016): the most frequent pair of neighbours becomes a token, again
+// and again. The same merges as Hugging Face's BpeTrainer with the whole byte alphabet; they do not depend on
+// the order of the texts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/tokenizers/bpe_spec.h"
+#include "data/tokenizers/word_map.h"
+#include "data/tokenizers/word_pattern.h"
+
+namespace exactmamba::data {
+
+struct BpeTrainingOptions {
+  int64_t vocab_size = 8000;                     // special tokens and the 256 bytes included
+  int64_t min_frequency = 0;                     // of a pair that becomes a token
+  std::vector<std::string> special_tokens = {};  // ids from 0
+  bool nfc = false;
+};
+
+class BpeTrainer {
+ public:
+  /// @throws InputError when the vocabulary does not hold the special tokens and the bytes; for special
+  /// tokens that are empty, given twice or no UTF-8
+  explicit BpeTrainer(BpeTrainingOptions options);
+
+  /// Counts the words of `text`. @throws InputError when it is not UTF-8
+  void add(std::string_view text);
+
+  /// Smaller than vocab_size when no pair is left that is frequent enough. Of pairs of one frequency the one
+  /// with the smaller ids comes first, the left id counting more.
+  BpeSpec train() const;
+
+ private:
+  BpeTrainingOptions options_;
+  WordPattern pattern_;
+  WordSplitter splitter_;
+  WordMap<int64_t> counts_;  // [word]
+};
+
+}  // namespace exactmamba::data

@@ -1,0 +1,13 @@
+// Letter, number, white space or other, as Hugging Face's tokenizers 0.23 takes \p{L}, \p{N} and \s (Unicode
+// 16): from a table of ours, so that no library's own version of Unicode decides where words end.
+#pragma once
+
+#include <cstdint>
+
+namespace exactmamba::data {
+
+enum class CharacterClass : uint8_t { kLetter, kNumber, kSpace, kOther };
+
+CharacterClass character_class(char32_t code_point);  // up to U+10FFFF
+
+}  // namespace exactmamba::data
