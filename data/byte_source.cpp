@@ -19,7 +19,8 @@ constexpr uint64_t kXzMemory = uint64_t{1} << 30;  // more than any preset of xz
 class PlainSource final : public ByteSource {
  public:
   explicit PlainSource(const std::filesystem::path& file)
-      : name_(file.string()), file_(std::fopen(file.c_str(), "rb")) {
+      : name_(file == kStdin ? "stdin" : file.string()),
+        file_(file == kStdin ? stdin : std::fopen(file.c_str(), "rb")) {
     core::require<core::IoError>(file_ != nullptr, "{}: {}", name_, std::strerror(errno));
   }
   size_t read(char* to, size_t size) override {
@@ -31,7 +32,9 @@ class PlainSource final : public ByteSource {
 
  private:
   struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
+    void operator()(std::FILE* file) const {
+      if (file != stdin) std::fclose(file);
+    }
   };
   std::string name_;
   std::unique_ptr<std::FILE, Close> file_;

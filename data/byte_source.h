@@ -1,5 +1,5 @@
 // The bytes of a file, decompressed as its name says: .gz (any number of members), .xz (any number of
-// streams), or plain.
+// streams), or plain. "-" is stdin.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,9 @@
 #include <memory>
 
 namespace exactmamba::data {
+
+/// A file name.
+inline constexpr const char* kStdin = "-";
 
 class ByteSource {
  public:

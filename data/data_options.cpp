@@ -4,9 +4,9 @@
 
 #include "core/environment.h"
 #include "core/error.h"
-#include "data/byte_tokenizer.h"
 #include "data/packed_text.h"
 #include "data/token_rows.h"
+#include "data/tokenizers/open_tokenizer.h"
 
 namespace exactmamba::data {
 namespace {
@@ -32,7 +32,7 @@ constexpr const char* kTask = "data.task";
 void bind_general(core::Schema& schema, DataOptions& o) {
   schema.option(kTask, &o.task)
       .choices({"copy", "text", "tokens"})
-      .help("copy: random strings to repeat; text: documents, byte by byte; tokens: ids made elsewhere.");
+      .help("copy: random strings to repeat; text: documents; tokens: ids made elsewhere.");
   schema.option("data.context", &o.context).range(2, 1 << 24).unit("tokens").help("Length of a row.");
   schema.option("data.shuffle", &o.shuffle)
       .only_with(kTask, {"text", "tokens"})
@@ -66,6 +66,22 @@ void bind_files(core::Schema& schema, DataOptions& o) {
   schema.option("data.text_key", &o.text_key)
       .only_with(kTask, {"text"})
       .help("The key that holds the text in .jsonl files.");
+  schema.option("data.tokenizer", &o.tokenizer)
+      .only_with(kTask, {"text"})
+      .help(
+          "byte, a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it, or a "
+          "SentencePiece model (.model, .spm).");
+  schema.option("data.on_invalid_utf8", &o.on_invalid_utf8)
+      .choices(core::choices_of(kOnInvalidUtf8Names))
+      .only_with(kTask, {"text"})
+      .help("Text that is not UTF-8: fail, or replace it by U+FFFD.");
+  schema.option("data.cache", &o.cache)
+      .cosmetic()
+      .only_with(kTask, {"text"})
+      .help(
+          "Folder for the token ids of texts: made once, found again by content, and mapped into memory; "
+          "empty: they are "
+          "made and held in memory.");
   schema.option("data.vocab_size", &o.vocab_size)
       .range(0, INT32_MAX)
       .only_with(kTask, {"tokens"})
@@ -123,7 +139,7 @@ void bind(core::Schema& schema, DataOptions& options) {
 
 std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options) {
   if (options.task == "copy") return std::make_shared<CopyTokenizer>(options.alphabet);
-  if (options.task == "text") return std::make_shared<ByteTokenizer>();
+  if (options.task == "text") return open_tokenizer(options.tokenizer);
   return nullptr;
 }
 
@@ -133,10 +149,12 @@ Datasets make_datasets(const DataOptions& options, uint64_t seed) {
     return {std::make_shared<CopyTask>(copy, seed, CopyPart::kTrain, layout(options)),
             std::make_shared<CopyTask>(copy, seed, CopyPart::kHeldOut, RowLayout::kOneExample)};
   }
+  const auto tokenizer = make_tokenizer(options);
   const auto make = [&](const std::vector<std::string>& names) -> std::shared_ptr<Dataset> {
     if (options.task == "text")
-      return std::make_shared<PackedText>(expand(names), options.text_key, make_tokenizer(options),
-                                          options.context);
+      return std::make_shared<PackedText>(
+          TextSource{expand(names), options.text_key, on_invalid_utf8(options.on_invalid_utf8)}, tokenizer,
+          options.context, options.cache.empty() ? "" : core::expand_environment(options.cache));
     return std::make_shared<TokenRows>(expand(names), options.vocab_size, options.context, layout(options));
   };
   core::require(options.task == "text" || options.task == "tokens",

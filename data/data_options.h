@@ -22,6 +22,9 @@ struct DataOptions {
   int64_t max_valid_rows = 0;
   std::vector<std::string> train, valid;      // text, tokens
   std::string text_key = "text";              // text
+  std::string tokenizer = "byte";             // text
+  std::string on_invalid_utf8 = "fail";       // text
+  std::string cache;                          // text
   int64_t vocab_size = 0;                     // tokens
   int64_t alphabet = CopyOptions{}.alphabet;  // copy, these and the rest
   int64_t min_length = CopyOptions{}.min_length, max_length = CopyOptions{}.max_length;

@@ -15,8 +15,16 @@ constexpr std::string_view kWhiteSpace = " \t\r\n";  // of JSON
 
 }  // namespace
 
-LineReader::LineReader(const std::filesystem::path& file, size_t longest_line)
-    : name_(file.string()), source_(open_bytes(file)), chunk_(kChunk), longest_line_(longest_line) {}
+OnInvalidUtf8 on_invalid_utf8(const std::string& name) {
+  return core::enum_from_name<OnInvalidUtf8>(kOnInvalidUtf8Names, name, "on_invalid_utf8");
+}
+
+LineReader::LineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid, size_t longest_line)
+    : name_(file == kStdin ? "stdin" : file.string()),
+      source_(open_bytes(file)),
+      chunk_(kChunk),
+      on_invalid_(on_invalid),
+      longest_line_(longest_line) {}
 
 std::string LineReader::where() const { return fmt::format("{}:{}", name_, line_number_); }
 
@@ -47,11 +55,15 @@ bool LineReader::next(std::string& line) {
   while (!line_ended_ && refill()) append_until_line_feed(line);
   if (line_ended_ && line.ends_with('\r')) line.pop_back();
   if (line_number_ == 1 && line.starts_with(kByteOrderMark)) line.erase(0, kByteOrderMark.size());
-  check_utf8(line);
+  if (on_invalid_ == OnInvalidUtf8::kFail) {
+    refuse_invalid_utf8(line);
+  } else if (core::find_invalid_utf8(line)) {
+    line = core::replace_invalid_utf8(line);
+  }
   return true;
 }
 
-void LineReader::check_utf8(const std::string& line) const {
+void LineReader::refuse_invalid_utf8(const std::string& line) const {
   const std::optional<size_t> wrong = core::find_invalid_utf8(line);
   if (!wrong) return;
   const bool utf16 = line_number_ == 1 && (line.starts_with("\xFF\xFE") || line.starts_with("\xFE\xFF"));

@@ -1,5 +1,5 @@
-// The lines of a text file, plain or compressed: UTF-8, ended by LF or CR LF; a byte order mark at the start
-// is skipped.
+// The lines of a text file ("-": stdin), plain or compressed: UTF-8, ended by LF or CR LF; a byte order mark
+// at the start is skipped.
 #pragma once
 
 #include <filesystem>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "core/names.h"
 #include "data/byte_source.h"
 
 namespace exactmamba::data {
@@ -15,10 +16,16 @@ namespace exactmamba::data {
 /// Longest line in bytes: a small compressed file, or one without line feeds, must not fill the memory.
 inline constexpr size_t kLongestLine = size_t{1} << 30;
 
+/// kReplace: U+FFFD takes its place.
+enum class OnInvalidUtf8 { kFail, kReplace };
+inline constexpr core::Names<2> kOnInvalidUtf8Names = {"fail", "replace"};
+OnInvalidUtf8 on_invalid_utf8(const std::string& name);  // @throws InputError for another name
+
 class LineReader {
  public:
   /// @throws as open_bytes
-  explicit LineReader(const std::filesystem::path& file, size_t longest_line = kLongestLine);
+  explicit LineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail,
+                      size_t longest_line = kLongestLine);
 
   /// The next line without its end; false after the last.
   /// @throws IoError, InputError ("file:line: …" for a line that is too long and for invalid UTF-8; see
@@ -33,12 +40,13 @@ class LineReader {
  private:
   bool refill();
   void append_until_line_feed(std::string& line);
-  void check_utf8(const std::string& line) const;
+  void refuse_invalid_utf8(const std::string& line) const;
 
   std::string name_;
   std::unique_ptr<ByteSource> source_;
   std::vector<char> chunk_;
   size_t begin_ = 0, end_ = 0;  // unread part of chunk_
+  OnInvalidUtf8 on_invalid_;
   size_t longest_line_;
   int64_t line_number_ = 0;
   bool line_ended_ = false;
@@ -51,7 +59,8 @@ bool is_json_lines(const std::filesystem::path& file);
 class JsonLineReader {
  public:
   /// @throws as LineReader
-  explicit JsonLineReader(const std::filesystem::path& file) : lines_(file) {}
+  explicit JsonLineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail)
+      : lines_(file, on_invalid) {}
   /// @throws InputError ("file:line:column: …") when a line is no JSON object; NaN and Infinity are not JSON.
   bool next(core::Json& object);
   std::string where() const { return lines_.where(); }

@@ -9,23 +9,14 @@
 
 namespace exactmamba::data {
 
-PackedText::PackedText(const std::vector<std::filesystem::path>& files, const std::string& text_key,
-                       std::shared_ptr<const Tokenizer> tokenizer, int64_t context)
-    : name_(file_names(files)),
+PackedText::PackedText(const TextSource& source, std::shared_ptr<const Tokenizer> tokenizer, int64_t context,
+                       const std::filesystem::path& cache)
+    : name_(file_names(source.files)),
       tokenizer_(std::move(tokenizer)),
       context_(context),
-      tokens_(tokenizer_->vocab_size()) {
+      tokens_(source, *tokenizer_, cache) {
   core::require(context_ >= 2, "data.context = {} must be at least 2: a token and its target", context_);
-  for (const auto& file : files)
-    read_documents(file, text_key, [this](const std::string& text) { append(text); });
   core::require(tokens_.size() > 0, "there is no text in {}", name_);
-}
-
-void PackedText::append(const std::string& text) {
-  if (text.empty()) return;
-  document_begins_.push_back(tokens_.size());
-  tokens_.append(tokenizer_->encode(text));
-  tokens_.append({tokenizer_->eos_id()});
 }
 
 /// A last row of one token would be an end of document alone: nothing to predict.
@@ -39,8 +30,9 @@ Row PackedText::row(int64_t index) const {
   const int64_t begin = index * context_, end = std::min(begin + context_, tokens_.size());
   Row row{tokens_.slice(begin, end), tokens_.slice(begin + 1, std::min(end + 1, tokens_.size())), {0}};
   row.targets.resize(row.input_ids.size(), kIgnoredTarget);
-  auto next = std::upper_bound(document_begins_.begin(), document_begins_.end(), begin);
-  for (; next != document_begins_.end() && *next <= end; ++next) {
+  const std::span<const int64_t> begins = tokens_.document_begins();
+  auto next = std::upper_bound(begins.begin(), begins.end(), begin);
+  for (; next != begins.end() && *next <= end; ++next) {
     row.targets[*next - begin - 1] = kIgnoredTarget;  // of the end of the document before
     if (*next < end) row.starts.push_back(*next - begin);
   }
@@ -48,8 +40,8 @@ Row PackedText::row(int64_t index) const {
 }
 
 std::string PackedText::fingerprint() const {
-  return core::hash_hex(fmt::format("text 1; tokenizer {}; context {}; tokens {}; documents {}",
-                                    tokenizer_->name(), context_, tokens_.hash(), hash_of(document_begins_)));
+  return core::hash_hex(fmt::format("text 2; tokenizer {}; context {}; tokens {}", tokenizer_->name(),
+                                    context_, tokens_.hash()));
 }
 
 }  // namespace exactmamba::data

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "data/dataset.h"
-#include "data/token_store.h"
+#include "data/token_corpus.h"
 #include "data/tokenizer.h"
 
 namespace exactmamba::data {
@@ -18,10 +18,10 @@ namespace exactmamba::data {
 /// no target. Empty documents are skipped.
 class PackedText final : public Dataset {
  public:
-  /// Reads all files, in the given order, into memory (2 bytes a token up to 65,536 ids).
-  /// @throws as read_documents; InputError when there is no text or context < 2.
-  PackedText(const std::vector<std::filesystem::path>& files, const std::string& text_key,
-             std::shared_ptr<const Tokenizer> tokenizer, int64_t context);
+  /// Reads all files; `cache`: as TokenCorpus.
+  /// @throws as TokenCorpus; InputError when there is no text or context < 2.
+  PackedText(const TextSource& source, std::shared_ptr<const Tokenizer> tokenizer, int64_t context,
+             const std::filesystem::path& cache = {});
 
   std::string name() const override { return name_; }
   int64_t size() const override;
@@ -31,16 +31,13 @@ class PackedText final : public Dataset {
   std::string fingerprint() const override;  // of the tokens, not of the files that hold them
 
   int64_t token_count() const { return tokens_.size(); }
-  int64_t document_count() const { return static_cast<int64_t>(document_begins_.size()); }
+  int64_t document_count() const { return static_cast<int64_t>(tokens_.document_begins().size()); }
 
  private:
-  void append(const std::string& text);
-
   std::string name_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   int64_t context_;
-  TokenStore tokens_;
-  std::vector<int64_t> document_begins_;
+  TokenCorpus tokens_;
 };
 
 }  // namespace exactmamba::data

@@ -1,7 +1,6 @@
 #include "data/text_reader.h"
 
 #include "core/error.h"
-#include "data/line_reader.h"
 
 namespace exactmamba::data {
 namespace {
@@ -27,30 +26,40 @@ const std::string& text_of(const core::Json& object, const std::string& key, con
   return found->get_ref<const std::string&>();
 }
 
-void read_json_lines(const std::filesystem::path& file, const std::string& key,
-                     const std::function<void(const std::string&)>& take) {
-  JsonLineReader reader(file);
+using Take = std::function<void(const std::string& text, const std::string& where)>;
+
+void read_json_lines(const std::filesystem::path& file, const std::string& key, OnInvalidUtf8 on_invalid,
+                     const Take& take) {
+  JsonLineReader reader(file, on_invalid);
   core::Json object;
-  while (reader.next(object)) take(text_of(object, key, reader.where()));
+  while (reader.next(object)) take(text_of(object, key, reader.where()), reader.where());
 }
 
-void read_plain_text(const std::filesystem::path& file, const std::function<void(const std::string&)>& take) {
-  LineReader reader(file);
+void read_plain_text(const std::filesystem::path& file, OnInvalidUtf8 on_invalid, const Take& take) {
+  LineReader reader(file, on_invalid);
   std::string line, text;
   while (reader.next(line)) {
     text += line;
     if (reader.line_ended()) text.push_back('\n');
   }
-  take(text);
+  take(text, reader.file());
 }
 
 }  // namespace
 
-void read_documents(const std::filesystem::path& file, const std::string& key,
-                    const std::function<void(const std::string& text)>& take) {
+void read_texts(const std::filesystem::path& file, const std::string& key, OnInvalidUtf8 on_invalid,
+                const Take& take) {
+  if (is_json_lines(file)) return read_json_lines(file, key, on_invalid, take);
+  LineReader reader(file, on_invalid);
+  std::string line;
+  while (reader.next(line)) take(line, reader.where());
+}
+
+void read_documents(const std::filesystem::path& file, const std::string& key, OnInvalidUtf8 on_invalid,
+                    const Take& take) {
   const std::string ending = uncompressed_name(file).extension().string();
-  if (is_json_lines(file)) return read_json_lines(file, key, take);
-  if (ending == ".txt" || ending == ".text") return read_plain_text(file, take);
+  if (is_json_lines(file)) return read_json_lines(file, key, on_invalid, take);
+  if (ending == ".txt" || ending == ".text") return read_plain_text(file, on_invalid, take);
   throw core::InputError(fmt::format(
       "{}: files ending in '{}' are not read; give text as .jsonl or .txt, plain or as .gz or .xz",
       file.string(), ending));

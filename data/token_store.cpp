@@ -22,10 +22,6 @@ int64_t TokenStore::size() const {
   return std::visit([](const auto& own) { return static_cast<int64_t>(own.size()); }, ids_);
 }
 
-int64_t TokenStore::operator[](int64_t index) const {
-  return std::visit([&](const auto& own) { return static_cast<int64_t>(own[index]); }, ids_);
-}
-
 std::vector<int64_t> TokenStore::slice(int64_t begin, int64_t end) const {
   return std::visit(
       [&](const auto& own) { return std::vector<int64_t>(own.begin() + begin, own.begin() + end); }, ids_);

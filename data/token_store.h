@@ -17,7 +17,6 @@ class TokenStore {
   explicit TokenStore(int64_t vocab_size);
   void append(const std::vector<int64_t>& ids);  // each within the vocabulary
   int64_t size() const;
-  int64_t operator[](int64_t index) const;
   /// Ids begin … end − 1.
   std::vector<int64_t> slice(int64_t begin, int64_t end) const;
   std::string hash() const;

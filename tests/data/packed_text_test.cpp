@@ -17,7 +17,7 @@ using testing::TemporaryFolder;
 using Ids = std::vector<int64_t>;
 
 PackedText pack(const std::vector<std::filesystem::path>& files, int64_t context) {
-  return PackedText(files, "text", std::make_shared<ByteTokenizer>(), context);
+  return PackedText({files}, std::make_shared<ByteTokenizer>(), context);
 }
 
 TEST(PackedText, CutsTheStreamOfDocumentsIntoRows) {

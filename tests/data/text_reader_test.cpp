@@ -20,7 +20,8 @@ using Texts = std::vector<std::string>;
 
 Texts read(const std::filesystem::path& file, const std::string& key = "text") {
   Texts texts;
-  read_documents(file, key, [&](const std::string& text) { texts.push_back(text); });
+  read_documents(file, key, OnInvalidUtf8::kFail,
+                 [&](const std::string& text, const std::string&) { texts.push_back(text); });
   return texts;
 }
 

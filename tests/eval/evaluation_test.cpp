@@ -114,7 +114,7 @@ TEST(ModelMeasures, RefusesDataWithoutTargets) {
 TEST(ModelMeasures, BitsAreOfBytesOnly) {
   const testing::TemporaryFolder folder;
   testing::put_file(folder / "a.jsonl", "{\"text\":\"abcd\"}\n{\"text\":\"xy\"}\n");
-  const data::PackedText text({folder / "a.jsonl"}, "text", std::make_shared<data::ByteTokenizer>(), 16);
+  const data::PackedText text({{folder / "a.jsonl"}}, std::make_shared<data::ByteTokenizer>(), 16);
   const Json values = model_measures(know_nothing(257, 257), text, {});
   // Targets: b c d E, y E; the bytes among them: b c d y.
   EXPECT_NEAR(values["loss"].get<double>(), std::log(257), 1e-12);

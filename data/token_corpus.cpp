@@ -1,0 +1,228 @@
+#include "data/token_corpus.h"
+
+#include <cstddef>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include <ATen/Parallel.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/hash.h"
+#include "core/log.h"
+#include "core/mapped_file.h"
+#include "data/text_reader.h"
+
+namespace exactmamba::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kBatch = size_t{8} << 20;  // bytes of text that the threads share
+constexpr size_t kBlock = size_t{1} << 20;  // bytes hashed at once
+constexpr char kMagic[16] = "exactmamba ids1";
+
+/// The last bytes of a corpus: before it are the ids, zeros up to a multiple of 8 bytes, and where documents
+/// begin.
+struct Footer {
+  char magic[16];
+  int64_t id_bytes, tokens, documents;
+  char hash[32];  // of all bytes before it
+};
+
+std::string_view before_hash(const Footer& footer) {
+  return {reinterpret_cast<const char*>(&footer), offsetof(Footer, hash)};
+}
+
+/// A hash of bytes that come in pieces, whatever the pieces.
+class BlockHash {
+ public:
+  void add(std::string_view bytes) {
+    while (!bytes.empty()) {
+      const std::string_view part = bytes.substr(0, kBlock - block_.size());
+      block_.append(part);
+      bytes.remove_prefix(part.size());
+      if (block_.size() == kBlock) end_block();
+    }
+  }
+  std::string finish() {
+    end_block();
+    return state_;
+  }
+
+ private:
+  void end_block() { state_ = core::hash_hex(state_ + core::hash_hex(std::exchange(block_, ""))); }
+  std::string block_, state_;
+};
+
+template <class T>
+std::string_view bytes_of(std::span<const T> values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size_bytes()};
+}
+
+using Write = std::function<void(std::string_view bytes)>;
+
+/// Documents on their way to `write`, in the form that Footer describes.
+class Writer {
+ public:
+  Writer(const Tokenizer& tokenizer, Write write)
+      : tokenizer_(tokenizer),
+        eos_id_(tokenizer.eos_id()),
+        narrow_(tokenizer.vocab_size() <= int64_t{UINT16_MAX} + 1),
+        write_(std::move(write)) {}
+
+  void take(const std::string& text, const std::string& where) {
+    if (text.empty()) return;
+    batch_.push_back({text, where, {}, nullptr});
+    batch_bytes_ += text.size();
+    if (batch_bytes_ >= kBatch) encode_batch();
+  }
+
+  void finish() {
+    encode_batch();
+    const int64_t id_bytes = narrow_ ? sizeof(uint16_t) : sizeof(int32_t);
+    put(std::string(static_cast<size_t>(-tokens_ * id_bytes & 7), '\0'));
+    put(bytes_of(std::span<const int64_t>(document_begins_)));
+    Footer footer{{}, id_bytes, tokens_, static_cast<int64_t>(document_begins_.size()), {}};
+    std::memcpy(footer.magic, kMagic, sizeof kMagic);
+    hash_.add(before_hash(footer));
+    std::memcpy(footer.hash, hash_.finish().data(), sizeof footer.hash);
+    write_({reinterpret_cast<const char*>(&footer), sizeof footer});
+  }
+
+ private:
+  struct Document {
+    std::string text, where;
+    std::vector<int64_t> ids;
+    std::exception_ptr problem;
+  };
+
+  void encode(Document& document) const {
+    try {
+      document.ids = tokenizer_.encode(document.text);
+      document.ids.push_back(eos_id_);
+    } catch (const core::InputError& error) {
+      document.problem =
+          std::make_exception_ptr(core::InputError(fmt::format("{}: {}", document.where, error.what())));
+    }
+  }
+
+  void encode_batch() {
+    at::parallel_for(0, static_cast<int64_t>(batch_.size()), 1, [this](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) encode(batch_[i]);
+    });
+    for (const Document& document : batch_) {
+      if (document.problem) std::rethrow_exception(document.problem);
+      document_begins_.push_back(tokens_);
+      tokens_ += static_cast<int64_t>(document.ids.size());
+      narrow_ ? put_ids<uint16_t>(document.ids) : put_ids<int32_t>(document.ids);
+    }
+    batch_.clear();
+    batch_bytes_ = 0;
+  }
+
+  template <class Id>
+  void put_ids(const std::vector<int64_t>& ids) {
+    const std::vector<Id> stored(ids.begin(), ids.end());
+    put(bytes_of(std::span<const Id>(stored)));
+  }
+
+  void put(std::string_view bytes) {
+    hash_.add(bytes);
+    write_(bytes);
+  }
+
+  const Tokenizer& tokenizer_;
+  int64_t eos_id_;
+  bool narrow_;
+  Write write_;
+  BlockHash hash_;
+  std::vector<Document> batch_;
+  size_t batch_bytes_ = 0;
+  int64_t tokens_ = 0;
+  std::vector<int64_t> document_begins_;
+};
+
+void write_corpus(const TextSource& source, const Tokenizer& tokenizer, Write write) {
+  Writer writer(tokenizer, std::move(write));
+  for (const fs::path& file : source.files) {
+    read_documents(file, source.text_key, source.on_invalid,
+                   [&](const std::string& text, const std::string& where) { writer.take(text, where); });
+  }
+  writer.finish();
+}
+
+std::string cache_name(const TextSource& source, const Tokenizer& tokenizer) {
+  std::string identity =
+      fmt::format("tokens 1; tokenizer {}; end {}; invalid {}; key {}", tokenizer.name(), tokenizer.eos_id(),
+                  static_cast<int>(source.on_invalid), source.text_key);
+  for (const fs::path& file : source.files)
+    identity += fmt::format("; {} {}", is_json_lines(file), core::hash_file_hex(file));
+  return core::hash_hex(identity) + ".ids";
+}
+
+}  // namespace
+
+TokenCorpus::TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, const fs::path& cache) {
+  if (cache.empty()) {
+    const auto bytes = std::make_shared<std::string>();
+    write_corpus(source, tokenizer, [&](std::string_view part) { bytes->append(part); });
+    memory_ = bytes;
+    open(*bytes);
+    return;
+  }
+  std::error_code error;
+  fs::create_directories(cache, error);
+  core::require<core::IoError>(!error, "{}: cannot make the folder: {}", cache.string(), error.message());
+  const fs::path file = cache / cache_name(source, tokenizer);
+  const bool exists = fs::exists(file, error);
+  if (exists && open_file(file)) return;
+  if (exists) core::log_warning(fmt::format("{} is damaged and made anew", file.string()));
+  core::AtomicFile out(file);
+  write_corpus(source, tokenizer, [&](std::string_view part) { out.write(part); });
+  out.commit();
+  core::require<core::IoError>(open_file(file), "{}: is not as it was written", file.string());
+}
+
+bool TokenCorpus::open_file(const fs::path& file) {
+  const core::MappedFile mapped(file);
+  memory_ = mapped.mapping();
+  return open(mapped.bytes());
+}
+
+bool TokenCorpus::open(std::string_view bytes) {
+  Footer footer;
+  if (bytes.size() < sizeof footer) return false;
+  const std::string_view content = bytes.substr(0, bytes.size() - sizeof footer);
+  std::memcpy(&footer, bytes.data() + content.size(), sizeof footer);
+  BlockHash hash;
+  hash.add(content);
+  hash.add(before_hash(footer));
+  hash_ = hash.finish();
+  if (std::memcmp(footer.magic, kMagic, sizeof kMagic) != 0 ||
+      hash_ != std::string_view(footer.hash, sizeof footer.hash))
+    return false;
+  const auto tokens = static_cast<size_t>(footer.tokens), documents = static_cast<size_t>(footer.documents);
+  if (footer.id_bytes == sizeof(uint16_t)) {
+    ids_ = std::span(reinterpret_cast<const uint16_t*>(content.data()), tokens);
+  } else {
+    ids_ = std::span(reinterpret_cast<const int32_t*>(content.data()), tokens);
+  }
+  const char* begins = content.data() + content.size() - documents * sizeof(int64_t);
+  document_begins_ = {reinterpret_cast<const int64_t*>(begins), documents};
+  return true;
+}
+
+int64_t TokenCorpus::size() const {
+  return std::visit([](const auto& ids) { return static_cast<int64_t>(ids.size()); }, ids_);
+}
+
+std::vector<int64_t> TokenCorpus::slice(int64_t begin, int64_t end) const {
+  return std::visit(
+      [&](const auto& ids) { return std::vector<int64_t>(ids.begin() + begin, ids.begin() + end); }, ids_);
+}
+
+}  // namespace exactmamba::data

@@ -1,0 +1,49 @@
+// Documents as token ids, one after the other, each followed by the token that ends it: encoded by all
+// threads, held in memory or in a file that is mapped into it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "data/line_reader.h"
+#include "data/tokenizer.h"
+
+namespace exactmamba::data {
+
+/// Where documents come from: as read_documents.
+struct TextSource {
+  std::vector<std::filesystem::path> files;  // in this order
+  std::string text_key = "text";
+  OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail;
+};
+
+class TokenCorpus {
+ public:
+  /// Empty documents are skipped. `cache`: a folder (made when it is not there) for a file named by the
+  /// content of the source and the tokenizer, which is written whole or not at all, and found again; empty:
+  /// memory, 2 bytes an id up to 65,536 of them, else 4. A damaged file is made anew, with a warning.
+  /// @throws IoError, InputError ("file:line: …") as read_documents and Tokenizer::encode
+  TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, const std::filesystem::path& cache = {});
+
+  int64_t size() const;  // tokens
+  /// Ids begin … end − 1.
+  std::vector<int64_t> slice(int64_t begin, int64_t end) const;
+  std::span<const int64_t> document_begins() const { return document_begins_; }
+  const std::string& hash() const { return hash_; }  // of the ids and where documents begin
+
+ private:
+  bool open_file(const std::filesystem::path& file);
+  bool open(std::string_view bytes);
+
+  std::shared_ptr<const void> memory_;  // of the following
+  std::variant<std::span<const uint16_t>, std::span<const int32_t>> ids_;
+  std::span<const int64_t> document_begins_;
+  std::string hash_;
+};
+
+}  // namespace exactmamba::data
