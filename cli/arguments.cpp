@@ -17,12 +17,19 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/nearest.h"
+#include "data/line_reader.h"
+#include "data/tokenizers/bpe_spec.h"
 #include "models/placement.h"
 
 namespace exactmamba::cli {
 namespace {
 
 using Command = std::function<void()>;
+
+/// What data::open_tokenizer() takes.
+constexpr const char* kTokenizers =
+    "byte, copy, a tokenizer.json (byte-level BPE) or the folder that has it, or a SentencePiece model "
+    "(.model, .spm)";
 
 /// The program's arguments while they are declared; `selected` is what the parsed subcommand wants to do.
 struct Declaration {
@@ -98,8 +105,9 @@ void add_threads(const Subcommand<Arguments>& subcommand) {
 void add_tokens(CLI::App& command, TokenArguments& tokens) {
   auto* ids = command.add_option("--ids", tokens.ids, "Token ids, e.g. 1,2,3; - reads stdin");
   auto* text = command.add_option("--text", tokens.text, "Text for --tokenizer")->excludes(ids);
-  command.add_option("--tokenizer", tokens.tokenizer, "How --text becomes ids: byte (default) or copy")
-      ->check(CLI::IsMember({"byte", "copy"}))
+  command
+      .add_option("--tokenizer", tokens.tokenizer,
+                  fmt::format("How --text becomes ids; default: byte. {}", kTokenizers))
       ->needs(text);
 }
 
@@ -265,6 +273,59 @@ void add_forward(Declaration& program) {
   add_overwrite(command, arguments.model.overwrite);
 }
 
+void add_texts(CLI::App& command, TextArguments& in) {
+  command.add_option("--text-key", in.text_key, "The key that holds the text in .jsonl files; default: text");
+  command
+      .add_option("--on-invalid-utf8", in.on_invalid_utf8,
+                  "fail (default), or replace what is not UTF-8 by U+FFFD")
+      ->check(CLI::IsMember(core::choices_of(data::kOnInvalidUtf8Names)));
+}
+
+void add_tokenize(Declaration& program) {
+  const auto subcommand =
+      add_command(program, "tokenize", "Texts to token ids with their offsets, as JSON lines, and back",
+                  "exactmamba tokenize tokenizer.json text.txt > ids.jsonl\n  exactmamba tokenize "
+                  "tokenizer.json --decode ids.jsonl",
+                  tokenize);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
+  command.add_option("tokenizer", arguments.tokenizer, kTokenizers)->required();
+  command.add_option(
+      "files", arguments.in.files,
+      "Texts: each line, or of .jsonl files each object's; plain, .gz or .xz; default: stdin, as - is");
+  add_texts(command, arguments.in);
+  CLI::Option* decode = command
+                            .add_flag("--decode", arguments.decode,
+                                      "Read JSON lines with \"ids\", print their texts, a line each")
+                            ->excludes("--text-key", "--on-invalid-utf8");
+  command.add_flag("--skip-special", arguments.skip_special, "Leave special tokens out of decoded texts")
+      ->needs(decode);
+}
+
+void add_train_tokenizer(Declaration& program) {
+  auto [command, arguments] =
+      add_command(program, "train-tokenizer", "Make a tokenizer.json, byte-level BPE, from texts",
+                  "exactmamba train-tokenizer train.de train.en --vocab-size 8000 --special '<eos>' '<sep>' "
+                  "--output tokenizer.json",
+                  train_tokenizer);
+  command
+      .add_option("files", arguments.in.files,
+                  "Texts: each line, or of .jsonl files each object's; - reads stdin")
+      ->required();
+  add_texts(command, arguments.in);
+  command.add_option("--vocab-size", arguments.vocab_size, "Tokens, with the special ones and the 256 bytes")
+      ->required()
+      ->check(CLI::Range(int64_t{1}, data::kMostTokens));
+  command.add_option("--special", arguments.special,
+                     "Special tokens, ids from 0, e.g. '<|endoftext|>', which ends documents; default: none");
+  command.add_option("--min-frequency", arguments.min_frequency, "Of a pair that becomes a token; default 0")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+  command.add_flag("--nfc", arguments.nfc,
+                   "Texts in Unicode's normalisation form C, here and whenever they are encoded");
+  command.add_option("--output", arguments.output, "File to write; - for stdout")->required();
+  add_overwrite(command, arguments.overwrite);
+}
+
 void add_completion(Declaration& program) {
   auto shell = std::make_shared<std::string>();
   CLI::App* command = program.app.add_subcommand("completion", "Print a completion script for a shell");
@@ -284,8 +345,9 @@ void declare(Declaration& program) {
       "Example:\n  exactmamba run recipes/quickstart.toml\n\n"
       "Exit codes: 0 ok, 1 input, 2 usage, 3 I/O, 4 numerical, 5 other process failed, 128 + signal "
       "when one stopped it");
-  for (auto* add : {add_run, add_train, add_decompose, add_evaluate, add_report, add_validate, add_inspect,
-                    add_convert, add_generate, add_forward, add_completion}) {
+  for (auto* add :
+       {add_run, add_train, add_decompose, add_evaluate, add_report, add_validate, add_inspect, add_convert,
+        add_generate, add_forward, add_tokenize, add_train_tokenizer, add_completion}) {
     add(program);
   }
 }

@@ -34,7 +34,7 @@ struct TrainingArguments {
 struct TokenArguments {
   std::string ids;                 // "1,2,3"; "-": stdin
   std::string text;                // for `tokenizer`
-  std::string tokenizer = "byte";  // "byte" | "copy"
+  std::string tokenizer = "byte";  // data::open_tokenizer
   std::string cu_seqlens;          // "0,3,7"; "": one sequence
 };
 
@@ -102,6 +102,33 @@ struct ForwardArguments {
   bool blocks = false;
 };
 void forward(const ForwardArguments& arguments);
+
+/// Of commands that read texts.
+struct TextArguments {
+  std::vector<std::string> files;
+  std::string text_key = "text";         // of JSON lines
+  std::string on_invalid_utf8 = "fail";  // data::kOnInvalidUtf8Names
+};
+
+struct TokenizeArguments {
+  CommonArguments common;
+  TextArguments in;       // no files: stdin
+  std::string tokenizer;  // data::open_tokenizer
+  bool decode = false;
+  bool skip_special = false;
+};
+void tokenize(const TokenizeArguments& arguments);
+
+struct TrainTokenizerArguments {
+  CommonArguments common;
+  TextArguments in;
+  int64_t vocab_size = 0, min_frequency = 0;
+  std::vector<std::string> special;
+  bool nfc = false;
+  std::string output;  // "-": stdout
+  bool overwrite = false;
+};
+void train_tokenizer(const TrainTokenizerArguments& arguments);
 
 void print_version();
 

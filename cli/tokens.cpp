@@ -8,8 +8,7 @@
 
 #include "cli/output.h"
 #include "core/error.h"
-#include "data/byte_tokenizer.h"
-#include "data/copy_tokenizer.h"
+#include "data/tokenizers/open_tokenizer.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -38,13 +37,6 @@ std::vector<int64_t> read_integers(const std::string& text, const std::string& w
   return numbers;
 }
 
-std::vector<int64_t> read_ids(const TokenArguments& arguments) {
-  core::require<core::UsageError>(!arguments.ids.empty() || !arguments.text.empty(),
-                                  "give tokens with --ids or --text");
-  if (arguments.ids.empty()) return tokenizer_from_name(arguments.tokenizer)->encode(arguments.text);
-  return read_integers(arguments.ids == "-" ? read_input("-") : arguments.ids, "--ids");
-}
-
 /// Rows of padding are no tokens.
 void check_ids(const std::vector<int64_t>& ids, const models::ModelConfig& config, const std::string& what,
                const std::string& hint = "") {
@@ -70,17 +62,24 @@ std::vector<int64_t> read_boundaries(const std::string& text, int64_t length) {
 }  // namespace
 
 Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& config) {
-  const std::vector<int64_t> ids = read_ids(arguments);
-  const bool bytes_for_others = arguments.ids.empty() && arguments.tokenizer == "byte" &&
-                                config.vocab_size < data::ByteTokenizer().vocab_size();
+  core::require<core::UsageError>(!arguments.ids.empty() || !arguments.text.empty(),
+                                  "give tokens with --ids or --text");
+  Tokens tokens;
+  if (arguments.ids.empty()) tokens.tokenizer = data::open_tokenizer(arguments.tokenizer);
+  const std::vector<int64_t> ids =
+      tokens.tokenizer ? tokens.tokenizer->encode(arguments.text)
+                       : read_integers(arguments.ids == "-" ? read_input("-") : arguments.ids, "--ids");
+  const bool bytes_for_others =
+      tokens.tokenizer && arguments.tokenizer == "byte" && config.vocab_size < tokens.tokenizer->vocab_size();
   check_ids(ids, config, "token",
-            bytes_for_others
-                ? "; bytes are not its tokens: give --tokenizer copy for a model of the copy task, or "
-                  "--ids"
-                : "");
+            bytes_for_others ? "; bytes are not its tokens: give --tokenizer copy for a model of the copy "
+                               "task, its own tokenizer, or --ids"
+                             : "");
   const std::vector<int64_t> boundaries =
       read_boundaries(arguments.cu_seqlens, static_cast<int64_t>(ids.size()));
-  return {at::tensor(ids, at::kLong).unsqueeze(0), at::tensor(boundaries, at::kLong).to(at::kInt)};
+  tokens.input_ids = at::tensor(ids, at::kLong).unsqueeze(0);
+  tokens.cu_seqlens = at::tensor(boundaries, at::kLong).to(at::kInt);
+  return tokens;
 }
 
 at::Tensor read_targets(const std::string& text, int64_t length, const models::ModelConfig& config) {
@@ -92,15 +91,9 @@ at::Tensor read_targets(const std::string& text, int64_t length, const models::M
   return at::tensor(ids, at::kLong);
 }
 
-std::shared_ptr<const data::Tokenizer> tokenizer_from_name(const std::string& name) {
-  if (name == "copy") return std::make_shared<data::CopyTokenizer>();
-  return std::make_shared<data::ByteTokenizer>();
-}
-
-void fit_vocabulary(models::MambaLM& model, const TokenArguments& arguments) {
-  if (!arguments.ids.empty()) return;
-  const int64_t tokens = tokenizer_from_name(arguments.tokenizer)->vocab_size();
-  model.set_vocab_size(std::min(tokens, model.config().vocab_size));
+void fit_vocabulary(models::MambaLM& model, const Tokens& tokens) {
+  if (!tokens.tokenizer) return;
+  model.set_vocab_size(std::min(tokens.tokenizer->vocab_size(), model.config().vocab_size));
 }
 
 }  // namespace exactmamba::cli

@@ -12,19 +12,19 @@
 namespace exactmamba::cli {
 
 struct Tokens {
-  at::Tensor input_ids;   // (1, L) int64
-  at::Tensor cu_seqlens;  // (S+1) int32
+  at::Tensor input_ids;                              // (1, L) int64
+  at::Tensor cu_seqlens;                             // (S+1) int32
+  std::shared_ptr<const data::Tokenizer> tokenizer;  // [nullable]: of --text
 };
 
-/// @throws UsageError for malformed arguments, InputError for ids that the model does not have
+/// @throws UsageError for malformed arguments, InputError for ids that the model does not have; as
+/// data::open_tokenizer
 Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& config);
 
 /// Ids (length) for --targets. @throws UsageError, InputError
 at::Tensor read_targets(const std::string& ids, int64_t length, const models::ModelConfig& config);
 
-std::shared_ptr<const data::Tokenizer> tokenizer_from_name(const std::string& name);
-
 /// For --text: only the tokenizer's tokens may be predicted, and not the rows of padding behind them.
-void fit_vocabulary(models::MambaLM& model, const TokenArguments& arguments);
+void fit_vocabulary(models::MambaLM& model, const Tokens& tokens);
 
 }  // namespace exactmamba::cli

@@ -8,9 +8,8 @@
 #include "data/text_reader.h"
 
 namespace exactmamba::data {
-namespace {
 
-std::vector<int64_t> integers(const core::Json& list, const std::string& key, const std::string& where) {
+std::vector<int64_t> token_ids_of(const core::Json& list, const std::string& key, const std::string& where) {
   core::require(list.is_array(), "{}: '{}' is of type {}, not a list of integers", where, key,
                 list.type_name());
   std::vector<int64_t> values;
@@ -25,6 +24,8 @@ std::vector<int64_t> integers(const core::Json& list, const std::string& key, co
   }
   return values;
 }
+
+namespace {
 
 void check_ids(const std::vector<int64_t>& ids, bool ignored_allowed, int64_t vocab_size, const char* key,
                const std::string& where) {
@@ -70,13 +71,13 @@ void TokenRows::read(const std::filesystem::path& file) {
   core::Json object;
   while (reader.next(object)) {
     const std::string where = reader.where();
-    const std::vector<int64_t> ids = integers(ids_of(object, where), "input_ids", where);
+    const std::vector<int64_t> ids = token_ids_of(ids_of(object, where), "input_ids", where);
     core::require(!ids.empty(), "{}: 'input_ids' is empty", where);
     core::require(static_cast<int64_t>(ids.size()) <= context_,
                   "{}: {} tokens do not fit into data.context = {}; raise it", where, ids.size(), context_);
     check_ids(ids, false, vocab_size_, "input_ids", where);
     const auto given = object.find("labels");
-    const std::vector<int64_t> labels = given == object.end() ? ids : integers(*given, "labels", where);
+    const std::vector<int64_t> labels = given == object.end() ? ids : token_ids_of(*given, "labels", where);
     check_ids(labels, true, vocab_size_, "labels", where);
     check_labels(labels, ids.size(), where);
     append(ids, labels);

@@ -133,7 +133,7 @@ void decompose_model(const DecomposeArguments& arguments) {
   models::LoadOptions load;
   load.dtype = options.scalar_type();
   models::MambaLM model = models::load_model(folder, load);
-  fit_vocabulary(model, in.tokens);
+  fit_vocabulary(model, tokens);
   const std::string checksum = model.parameters().checksum();
   const decomp::RowOrigin origin = decomp::origin_of(row, checksum);
   if (arguments.full) return write_contributions(arguments, model, row, options, origin);

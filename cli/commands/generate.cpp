@@ -31,24 +31,23 @@ void generate(const GenerateArguments& arguments) {
   const ModelArguments& in = arguments.model;
   refuse_run_folder(in.model);
   const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
-  const bool text = in.tokens.ids.empty();
-  const auto tokenizer = text ? tokenizer_from_name(in.tokens.tokenizer) : nullptr;
+  const data::Tokenizer* tokenizer = tokens.tokenizer.get();
   models::MambaLM model = load_model_on_device(in);
-  fit_vocabulary(model, in.tokens);
+  fit_vocabulary(model, tokens);
 
   const int64_t* ids = tokens.input_ids.const_data_ptr<int64_t>();
   const std::vector<int64_t> prompt(ids, ids + tokens.input_ids.numel());
-  const models::GenerationOptions options{arguments.max_new_tokens,
-                                          stop_token(arguments, tokenizer.get(), model.config()),
-                                          arguments.bfloat16_states};
+  const models::GenerationOptions options{
+      arguments.max_new_tokens, stop_token(arguments, tokenizer, model.config()), arguments.bfloat16_states};
   const std::vector<int64_t> added = models::generate(model, {prompt}, options).at(0);
 
   if (in.common.json) {
     core::Json result = {{"prompt_ids", prompt}, {"ids", added}};
-    if (tokenizer) result["text"] = tokenizer->decode(added);
+    if (tokenizer != nullptr) result["text"] = tokenizer->decode(added);
     return write_json_result(result);
   }
-  write_result((tokenizer ? tokenizer->decode(added) : fmt::format("{}", fmt::join(added, ","))) + "\n");
+  write_result((tokenizer != nullptr ? tokenizer->decode(added) : fmt::format("{}", fmt::join(added, ","))) +
+               "\n");
 }
 
 }  // namespace exactmamba::cli

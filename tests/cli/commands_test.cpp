@@ -56,8 +56,9 @@ TEST(Program, PrintsItsVersions) {
 
 TEST(Program, EveryCommandHasHelpWithAnExample) {
   const std::string help = result_of({"--help"});
-  for (const std::string command : {"run", "train", "decompose", "evaluate", "report", "validate", "inspect",
-                                    "convert", "generate", "forward", "completion"}) {
+  for (const std::string command :
+       {"run", "train", "decompose", "evaluate", "report", "validate", "inspect", "convert", "generate",
+        "forward", "tokenize", "train-tokenizer", "completion"}) {
     EXPECT_CONTAINS(help, "\n  " + command);
     EXPECT_CONTAINS(result_of({command, "--help"}), "exactmamba " + command);
   }

@@ -1,0 +1,37 @@
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "core/error.h"
+#include "data/text_reader.h"
+#include "data/tokenizers/bpe_trainer.h"
+
+namespace exactmamba::cli {
+
+void train_tokenizer(const TrainTokenizerArguments& arguments) {
+  refuse_existing(arguments.output, arguments.overwrite);
+  refuse_two_results(arguments.output, arguments.common.json);
+  const auto on_invalid = data::on_invalid_utf8(arguments.in.on_invalid_utf8);
+  data::BpeTrainer trainer({arguments.vocab_size, arguments.min_frequency, arguments.special, arguments.nfc});
+  bool any = false;
+  for (const std::string& file : arguments.in.files) {
+    data::read_texts(file, arguments.in.text_key, on_invalid,
+                     [&](const std::string& text, const std::string&) {
+                       any = any || !text.empty();
+                       trainer.add(text);
+                     });
+  }
+  core::require(any, "there is no text in {}",
+                data::file_names({arguments.in.files.begin(), arguments.in.files.end()}));
+  const data::BpeSpec spec = trainer.train();
+  const core::Json json = json_of(spec);
+  if (arguments.output == "-") return write_result(core::json_text(json, 2) + "\n");
+  core::write_json(arguments.output, json);
+  const core::Json result = {
+      {"output", arguments.output}, {"tokens", spec.vocab.size()}, {"merges", spec.merges.size()}};
+  arguments.common.json ? write_json_result(result)
+                        : write_result(fmt::format("{}: {} tokens, {} merges\n", arguments.output,
+                                                   spec.vocab.size(), spec.merges.size()));
+}
+
+}  // namespace exactmamba::cli
