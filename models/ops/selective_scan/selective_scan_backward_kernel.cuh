@@ -5,10 +5,14 @@
 // tokens in shared memory, and then takes the groups from the last to the first: it recomputes the group's
 // decays and states in registers and goes back through it with the adjoint state. Sums over states (for Δ, u
 // and z) are transposed within the warp as in forward. Sums over channels (for B and C) are taken over the
-// warp by shuffles, over the block through shared memory, and over the blocks by a second launch, each in a
-// fixed order. So are those over rows, for the parameters.
+// warp by shuffles, from warp to warp of the block through shared memory, and over the blocks by a second
+// launch, each in a fixed order. So are those over rows, for the parameters.
+//
+// The block's warps are not kept in step: the two first phases are held up by exponentials and loads, the
+// walk by its number of instructions, so that they should run beside each other.
 #pragma once
 
+#include "models/ops/cuda/phase_barrier.cuh"
 #include "models/ops/selective_scan/selective_scan_kernel.cuh"
 
 namespace exactmamba::ops::scan {
@@ -20,20 +24,23 @@ struct BackwardMemory {
   // column i keeps its states in the order n ^ (i % 4), and B and C lie in memory in all four orders.
   static constexpr bool kPermuted = Shape::kColumns == 8;
   static constexpr int kCopies = kPermuted ? 4 : 1;
-  static constexpr int kPitch = 2 * kCopies * Shape::kPadded;  // B and C of a token
-  static constexpr int kCoefficients = kTile * kPitch;
-  static constexpr int kStates = Shape::kChannels * Shape::kStates * 32;  // in front of a group
-  using Exchange = ExchangeLayout<Shape, 2 * Shape::kChannels>;           // Δ and Δ·u
-  using GradY = ExchangeLayout<Shape, Shape::kChannels>;
+  static constexpr int kPitch = 2 * kCopies * Shape::kPadded;                          // B and C of a token
+  static constexpr int kTileFloats = kTile * kPitch, kCoefficients = 2 * kTileFloats;  // two tiles
+  static constexpr int kStates = Shape::kChannels * Shape::kStates * 32;               // in front of a group
+  using Exchange = ExchangeLayout<Shape, 2 * Shape::kChannels>;                        // Δ and Δ·u
+  struct GradY {
+    static constexpr int kToken = Shape::kColumns * Shape::kChannels, kGroupSize = kGroup * kToken;
+  };
   static constexpr int kSums = kGroup * 2 * Shape::kPadded;  // ∂B and ∂C of a group
   // A group's sums take the place of the states in front of it, which are no longer needed, and the block
   // adds them up once a tile. With many states they do not fit there and are added up after every group.
   static constexpr bool kSumsByTile = kSums <= kStates;
+  static constexpr int kChainGroups = kSumsByTile ? kGroups : 1, kChain = kChainGroups * kSums;
   static constexpr int kOfWarp =
       kGroups * (kStates + Exchange::kGroupSize + GradY::kGroupSize) + (kSumsByTile ? 0 : kSums);
   template <class T>
   static constexpr size_t bytes(int warps) {
-    return (kCoefficients + warps * kOfWarp + TileStage<Shape, T>::kFloats) * sizeof(float);
+    return (kCoefficients + warps * kOfWarp + TileStage<Shape, T>::kFloats + kChain) * sizeof(float);
   }
 };
 
@@ -135,9 +142,19 @@ __device__ __forceinline__ void prefetch(const T* data) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(data));
 }
 
+constexpr int kMostWarps = 12;
+
+/// How the warps of a block wait for each other, each at its own place in the row.
+struct WarpBarriers {
+  PhaseBarrier filled[2], emptied[2];  // B and C of a tile
+  PhaseBarrier summed[kMostWarps];     // a warp has added its share of a tile's sums
+  PhaseBarrier swept[kMostWarps];      // a warp has swept its first tile
+};
+
 /// `carry` (B, segments, D, N): the adjoint state entering every segment; null where rows are whole. With
-/// `queue_counters` the kernel writes it itself.
-template <class T, class Shape, bool kVector>
+/// `queue_counters` (null without kChained) the kernel writes it itself. Without kOut it does not write the
+/// output again. Fixed when compiled, since the walk needs every register; with kVector both are as they say.
+template <class T, class Shape, bool kVector, bool kChained, bool kOut>
 __global__ void __launch_bounds__(384, 1)
     backward_kernel(const __grid_constant__ SelectiveScanCudaParams<T> p,
                     const __grid_constant__ ScanGrid grid, const __grid_constant__ BackwardPartials partials,
@@ -149,13 +166,23 @@ __global__ void __launch_bounds__(384, 1)
   constexpr int kPitch = Memory::kPitch, kC = kPitch / 2;  // C lies behind the copies of B
   extern __shared__ __align__(16) float shared[];
 
+  if constexpr (!kChained) queue_counters = nullptr;
   const SegmentQueue queue(queue_counters, grid.segments);
-  const Place<Shape> place(p, grid, queue.index(), queue.segment());
+  // Passed around, so that the compiler knows it to be the same in all lanes: branches on it then leave the
+  // warp whole, and shuffles need no second version for when it is not.
+  const int warp = __shfl_sync(kFullWarp, threadIdx.x >> 5, 0);
+  const Place<Shape> place(p, grid, queue.index(), queue.segment(), warp);
   const StatePlace<Shape> state_place = place.states(p, grid);
   const int length = static_cast<int>(p.length), N = static_cast<int>(p.states), q = place.q;
   const int tiles = (length + kTile - 1) / kTile, warps = blockDim.x / 32;
   const int first_tile = place.segment * grid.segment_tiles,
             end_tile = min(tiles, first_tile + grid.segment_tiles);
+  __shared__ WarpBarriers barriers;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < 2; ++i) barriers.filled[i].init(1), barriers.emptied[i].init(warps);
+    for (int i = 0; i < warps; ++i) barriers.summed[i].init(1), barriers.swept[i].init(1);
+  }
+  __syncthreads();
   const int64_t state_size = p.channels * p.states;
   const bool loads = Shape::kLanes <= kGroup || q < kGroup;
   // Tokens from here on do not exist for this lane.
@@ -190,7 +217,7 @@ __global__ void __launch_bounds__(384, 1)
   load_channels(p.delta_bias, place.channel, place.channels, bias);
 
   SequenceStarts starts(p, place.row, min(end_tile * kTile + 1, length));
-  const bool chained = queue_counters != nullptr;
+  const bool chained = kChained && (kVector || queue_counters);
   if (chained && !queue.first()) queue.wait();
   if (carry && !(chained && queue.first()))
     state_place.load(carry + place.part(grid) * state_size, adjoint);
@@ -209,11 +236,12 @@ __global__ void __launch_bounds__(384, 1)
         for (int n = 0; n < kStates; ++n) state[c][n] = 0.f;
     }
   };
-  const auto fill = [&](int tile) {
-    fill_tile<Shape, Memory::kCopies>(shared, kPitch, p.B, place.row, int64_t{place.group} * N, N,
-                                      tile * kTile, length, grid.vector_bc);
-    fill_tile<Shape, Memory::kCopies>(shared + kC, kPitch, p.C, place.row, int64_t{place.group} * N, N,
-                                      tile * kTile, length, grid.vector_bc);
+  // One warp fetches B and C for all.
+  const auto fill = [&](int tile, float* to) {
+    fill_tile<Shape, Memory::kCopies>(to, kPitch, p.B, place.row, int64_t{place.group} * N, N, tile * kTile,
+                                      length, grid.vector_bc, place.lane, 32);
+    fill_tile<Shape, Memory::kCopies>(to + kC, kPitch, p.C, place.row, int64_t{place.group} * N, N,
+                                      tile * kTile, length, grid.vector_bc, place.lane, 32);
   };
   using Stage = TileStage<Shape, T>;
   float* const stage = shared + Memory::kCoefficients + warps * Memory::kOfWarp;
@@ -272,7 +300,8 @@ __global__ void __launch_bounds__(384, 1)
   };
 
   // The state in front of every group, from the one in front of the tile.
-  const auto sweep_tile = [&](float(&state)[kChannels][kStates], unsigned broken) {
+  const auto sweep_tile = [&](float(&state)[kChannels][kStates], const float* group_coefficients,
+                              unsigned broken) {
     const auto save = [&](int group) {
 #pragma unroll
       for (int c = 0; c < kChannels; ++c)
@@ -291,7 +320,7 @@ __global__ void __launch_bounds__(384, 1)
         for (int n = 0; n < kStates; ++n)
           state[c][n] = fmaf(fast_exp2(delta[c] * exponent[c][n]), state[c][n], weight[c] * B[n]);
     };
-    const float *exchanged = exchange, *group_coefficients = coefficients;
+    const float* exchanged = exchange;
     if (!broken) {
       save(0);
 #pragma unroll 1
@@ -314,7 +343,7 @@ __global__ void __launch_bounds__(384, 1)
   };
 
   // Forward through a group, then back.
-  const auto walk_group = [&](int tile, int group, auto broken) {
+  const auto walk_group = [&](const float* coefficients, int tile, int group, auto broken) {
     constexpr bool kBroken = decltype(broken)::value;
     const int token = tile * kTile + group * kGroup + q;
     const bool exists = token < end_token;
@@ -475,40 +504,62 @@ __global__ void __launch_bounds__(384, 1)
     store(grad_u_row, grad_u, p.grad_u.data);
     store(grad_delta_row, grad_delta, p.grad_delta.data);
     store(grad_z_row, grad_z, p.grad_z.data);
-    if (p.out.data) {
+    if (kOut && (kVector || p.out.data)) {
       // Found anew for every group: registers are scarcer than instructions.
       const TokenRow<T> out_row(p.out, pinned(place.row), place.channel);
       store_pack<kVector, kChannels>(out_row.at(token), out, exists, place.channels);
     }
   };
 
-  // Adds the warps' sums for `tokens` tokens from `token` on, which lie at of_group(warp, group).
-  const auto add_warps = [&](int token, int tokens, auto sums_of) {
-    const int64_t rows = gridDim.x / grid.channel_blocks, row = place.row - grid.first_row;
-    float* const to = partials.BC + place.block * 2 * rows * p.length * N;
-    constexpr int kVectors = kPadded / 4;
-    for (int i = threadIdx.x; i < tokens * 2 * kVectors; i += blockDim.x) {
-      const int n = i % kVectors * 4, kind = i / kVectors % 2, t = i / (2 * kVectors);
-      if (token + t >= length || n >= N) continue;
-      float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
-      for (int w = 0; w < warps; ++w) {
-        const float4 v = *reinterpret_cast<const float4*>(sums_of(w, t / kGroup) +
-                                                          (kind * kGroup + t % kGroup) * kPadded + n);
+  // Adds the warp's sums of kChainGroups groups from `group` on to those of the warps before it; the last
+  // warp writes them.
+  float* const chain = stage + Stage::kFloats + place.lane * 4;
+  const auto add_sums = [&](int turn, int tile, int group) {
+    if (place.warp > 0)
+      barriers.summed[place.warp - 1].wait(turn);
+    else
+      barriers.summed[warps - 1].wait(turn - 1);
+#pragma unroll
+    for (int i = 0; i < Memory::kChain; i += 128) {
+      const float* const own = Memory::kSumsByTile
+                                   ? states_of_warp + i / Memory::kSums * Memory::kStates + i % Memory::kSums
+                                   : group_sums + i;
+      float4 sum = *reinterpret_cast<const float4*>(own + place.lane * 4);
+      if (place.warp > 0) {
+        const float4 v = *reinterpret_cast<const float4*>(chain + i);
         sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
       }
-      float* const at = to + ((kind * rows + row) * p.length + token + t) * N + n;
+      if (place.warp < warps - 1) {
+        *reinterpret_cast<float4*>(chain + i) = sum;
+        continue;
+      }
+      const int64_t rows = gridDim.x / grid.channel_blocks, row = place.row - grid.first_row;
+      const int at = i + place.lane * 4, n = at % kPadded, kind = at / (kGroup * kPadded) % 2;
+      const int token = tile * kTile + (group + at / Memory::kSums) * kGroup + at / kPadded % kGroup;
+      if (token >= length || n >= N) continue;
+      float* const to =
+          partials.BC + (((place.block * 2 + kind) * rows + row) * p.length + token) * int64_t{N} + n;
       if (N % 4 == 0) {
-        *reinterpret_cast<float4*>(at) = sum;
+        *reinterpret_cast<float4*>(to) = sum;
       } else {
         const float values[4] = {sum.x, sum.y, sum.z, sum.w};
-        for (int j = 0; j < 4 && n + j < N; ++j) at[j] = values[j];
+        for (int j = 0; j < 4 && n + j < N; ++j) to[j] = values[j];
       }
     }
+    barriers.summed[place.warp].arrive();
   };
 
-  fill(end_tile - 1);
-  __syncthreads();
-  for (int tile = end_tile - 1; tile >= first_tile; --tile) {
+  const bool fetches = place.warp == 0;
+  if (fetches) {
+    fill(end_tile - 1, shared);
+    barriers.filled[0].arrive();
+  }
+  // The warps of a scheduler begin one after the other, so that one prepares and sweeps, which leaves half of
+  // the instruction slots free, while the others walk.
+  constexpr int kSchedulers = 4;
+  if (place.warp >= kSchedulers) barriers.swept[place.warp - kSchedulers].wait(0);
+  int turn = 0;
+  for (int tile = end_tile - 1; tile >= first_tile; --tile, ++turn) {
     float state[kChannels][kStates];
     state_place.load(p.saved_states + (static_cast<int64_t>(place.row) * tiles + tile) * state_size, state);
     starts.retreat(tile * kTile);
@@ -516,41 +567,43 @@ __global__ void __launch_bounds__(384, 1)
     prepare_tile(tile);
     permute_states<Shape>(state, pinned(place.column));
     __syncwarp();
-    sweep_tile(state, broken);
+    barriers.filled[turn & 1].wait(turn >> 1);
+    const float* const tile_coefficients = coefficients + (turn & 1) * Memory::kTileFloats;
+    sweep_tile(state, tile_coefficients, broken);
     __syncwarp();
-    const bool staged = Stage::usable(N, grid.vector_bc) && tile > first_tile;
-    if (staged) {
-      Stage::copy(stage, p.B, p.C, place.row, int64_t{place.group} * N, (tile - 1) * kTile, length);
+    if (turn == 0) barriers.swept[place.warp].arrive();
+    const bool staged = Stage::usable(N, grid.vector_bc);
+    if (fetches && staged && tile > first_tile) {
+      Stage::copy(stage, p.B, p.C, place.row, int64_t{place.group} * N, (tile - 1) * kTile, length,
+                  place.lane, 32);
       commit_copies();
     }
     if (tile > first_tile) prefetch_tile(tile - 1);
 #pragma unroll 1
     for (int group = kGroups - 1; group >= 0; --group) {
       if (!(broken >> group & 1))
-        walk_group(tile, group, std::false_type{});
+        walk_group(tile_coefficients, tile, group, std::false_type{});
       else
-        walk_group(tile, group, std::true_type{});
+        walk_group(tile_coefficients, tile, group, std::true_type{});
       if constexpr (!Memory::kSumsByTile) {
-        __syncthreads();
-        add_warps(tile * kTile + group * kGroup, kGroup, [&](int w, int) {
-          return shared + Memory::kCoefficients + (w + 1) * Memory::kOfWarp - Memory::kSums;
-        });
-        __syncthreads();
+        __syncwarp();
+        add_sums(turn * kGroups + kGroups - 1 - group, tile, group);
       }
     }
-    if constexpr (Memory::kSumsByTile) {
-      __syncthreads();
-      add_warps(tile * kTile, kTile, [&](int w, int group) {
-        return shared + Memory::kCoefficients + w * Memory::kOfWarp + group * Memory::kStates;
-      });
+    barriers.emptied[turn & 1].arrive();
+    if (fetches && tile > first_tile) {
+      const int next = turn + 1;
+      float* const to = shared + (next & 1) * Memory::kTileFloats;
+      barriers.emptied[next & 1].wait((next >> 1) - 1);
+      if (staged) {
+        wait_copies<0>();
+        Stage::template convert<Memory::kCopies>(stage, to, to + kC, kPitch, place.lane, 32);
+      } else {
+        fill(tile - 1, to);
+      }
+      barriers.filled[next & 1].arrive();
     }
-    if (staged) {
-      wait_copies<0>();
-      Stage::template convert<Memory::kCopies>(stage, shared, shared + kC, kPitch);
-    } else if (tile > first_tile) {
-      fill(tile - 1);
-    }
-    __syncthreads();
+    if constexpr (Memory::kSumsByTile) add_sums(turn, tile, 0);
   }
 
   if (chained && place.segment > 0) {
@@ -659,7 +712,7 @@ inline WaveFill fill_waves(int64_t blocks, int64_t slots, int tiles) {
 template <class Shape, class T>
 BackwardPlan backward_plan(const SelectiveScanCudaParams<T>& p) {
   using Memory = BackwardMemory<Shape>;
-  constexpr int kResidentWarps = 12;  // of a multiprocessor: 168 registers a thread
+  constexpr int kResidentWarps = kMostWarps;  // of a multiprocessor: 168 registers a thread
   constexpr size_t kMostPartials = size_t{256} << 20;
   const int64_t per_group = p.channels / p.groups;
   const int needed = static_cast<int>((per_group + Shape::kWarpChannels - 1) / Shape::kWarpChannels);
@@ -668,7 +721,7 @@ BackwardPlan backward_plan(const SelectiveScanCudaParams<T>& p) {
   cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   cudaDeviceGetAttribute(&shared_of_processor, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
   const auto fits = [&](int warps) {
-    return Memory::template bytes<T>(warps) <= static_cast<size_t>(shared);
+    return Memory::template bytes<T>(warps) + 1024 <= static_cast<size_t>(shared);
   };
 
   BackwardPlan plan{};
@@ -723,6 +776,18 @@ cudaError_t launch_block_sums(const SelectiveScanCudaParams<T>& p, const ScanGri
   return cudaGetLastError();
 }
 
+/// Rare shapes have one kernel for all cases.
+template <class T, class Shape, bool kVector>
+auto backward_kernel_for(bool chained, bool writes_out) {
+  if constexpr (kVector) {
+    if (!chained)
+      return writes_out ? backward_kernel<T, Shape, true, false, true>
+                        : backward_kernel<T, Shape, true, false, false>;
+    if (!writes_out) return backward_kernel<T, Shape, true, true, false>;
+  }
+  return backward_kernel<T, Shape, kVector, true, true>;
+}
+
 template <class T, class Shape, bool kVector>
 cudaError_t launch_backward(const SelectiveScanCudaParams<T>& p) {
   BackwardPlan plan = backward_plan<Shape>(p);
@@ -744,7 +809,7 @@ cudaError_t launch_backward(const SelectiveScanCudaParams<T>& p) {
     if (const cudaError_t error = launch_segments<T, Shape, kVector, true>(p, grid, warps, carry))
       return error;
   }
-  const auto kernel = backward_kernel<T, Shape, kVector>;
+  const auto kernel = backward_kernel_for<T, Shape, kVector>(queue, p.out.data);
   const size_t bytes = BackwardMemory<Shape>::template bytes<T>(plan.warps);
   if (const cudaError_t error = allow_shared(kernel, bytes)) return error;
   for (int64_t row = 0; row < p.batch; row += plan.rows) {

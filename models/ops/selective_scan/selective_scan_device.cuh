@@ -247,11 +247,11 @@ struct Place {
   int row, segment, group, block, channels;
   int64_t channel;  // the lane's first
 
-  /// `index`: which of the blocks of a segment.
+  /// `index`: which of the blocks of a segment; `of_block`: which of its warps.
   template <class P>
-  __device__ __forceinline__ Place(const P& p, const ScanGrid& grid, int index, int of_segment)
-      : segment(of_segment) {
-    lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  __device__ __forceinline__ Place(const P& p, const ScanGrid& grid, int index, int of_segment, int of_block)
+      : warp(of_block), segment(of_segment) {
+    lane = threadIdx.x & 31;
     q = pinned(lane % Shape::kLanes), column = lane / Shape::kLanes;
     block = index % grid.channel_blocks;
     row = grid.first_row + index / grid.channel_blocks;
@@ -290,15 +290,16 @@ __device__ __forceinline__ void write_copies(float* to, const DevicePack<T, kWid
 }
 
 /// B or C of one tile of tokens, padded with zeros: shared memory [token][copy][kPadded] at `to`, tokens
-/// `pitch` apart. All threads of the block take part.
+/// `pitch` apart. Thread `thread` of `threads` that take part.
 template <class Shape, int kCopies, class T>
 __device__ __forceinline__ void fill_tile(float* to, int pitch, const Rows<const T>& rows, int64_t row,
-                                          int64_t first, int states, int token, int length, bool vector) {
+                                          int64_t first, int states, int token, int length, bool vector,
+                                          int thread, int threads) {
   constexpr int kWidth = 16 / sizeof(T);
   const T* from = rows.data + row * rows.batch_stride + first;
   if (vector && Shape::kPadded == states) {
     constexpr int kVectors = Shape::kPadded / kWidth;
-    for (int i = threadIdx.x; i < kTile * kVectors; i += blockDim.x) {
+    for (int i = thread; i < kTile * kVectors; i += threads) {
       const int t = i / kVectors, n = i % kVectors * kWidth;
       DevicePack<T, kWidth> pack{};
       if (token + t < length)
@@ -306,7 +307,7 @@ __device__ __forceinline__ void fill_tile(float* to, int pitch, const Rows<const
       write_copies<kCopies, Shape::kPadded>(to + t * pitch + n, pack);
     }
   } else {
-    for (int i = threadIdx.x; i < kTile * Shape::kPadded; i += blockDim.x) {
+    for (int i = thread; i < kTile * Shape::kPadded; i += threads) {
       const int t = i / Shape::kPadded, n = i % Shape::kPadded;
       const bool exists = token + t < length && n < states;
       const float value =
@@ -329,8 +330,9 @@ struct TileStage {
     return kFloats > 0 && vector && states == Shape::kPadded;
   }
   __device__ __forceinline__ static void copy(float* stage, const Rows<const T>& B, const Rows<const T>& C,
-                                              int64_t row, int64_t first, int token, int length) {
-    for (int i = threadIdx.x; i < 2 * kTile * kVectors; i += blockDim.x) {
+                                              int64_t row, int64_t first, int token, int length, int thread,
+                                              int threads) {
+    for (int i = thread; i < 2 * kTile * kVectors; i += threads) {
       const Rows<const T>& rows = i < kTile * kVectors ? B : C;
       const int t = i / kVectors % kTile, n = i % kVectors * kWidth;
       const bool exists = token + t < length;
@@ -341,8 +343,9 @@ struct TileStage {
   }
   /// `to_B` and `to_C` as in fill_tile.
   template <int kCopies>
-  __device__ __forceinline__ static void convert(const float* stage, float* to_B, float* to_C, int pitch) {
-    for (int i = threadIdx.x; i < 2 * kTile * kVectors; i += blockDim.x) {
+  __device__ __forceinline__ static void convert(const float* stage, float* to_B, float* to_C, int pitch,
+                                                 int thread, int threads) {
+    for (int i = thread; i < 2 * kTile * kVectors; i += threads) {
       const int t = i / kVectors % kTile, n = i % kVectors * kWidth;
       float* const to = (i < kTile * kVectors ? to_B : to_C) + t * pitch + n;
       write_copies<kCopies, Shape::kPadded>(to, load_pack<kWidth>(reinterpret_cast<const T*>(stage + i * 4)));

@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(128, kBlocks)
   using Exchange = typename Memory::Exchange;
   extern __shared__ __align__(16) float shared[];
 
-  const Place<Shape> place(p, grid, blockIdx.x, blockIdx.y);
+  const Place<Shape> place(p, grid, blockIdx.x, blockIdx.y, threadIdx.x >> 5);
   const StatePlace<Shape> state_place = place.states(p, grid);
   const int length = static_cast<int>(p.length), N = static_cast<int>(p.states), q = place.q;
   const int tiles = (length + kTile - 1) / kTile;
@@ -139,9 +139,9 @@ __global__ void __launch_bounds__(128, kBlocks)
   const auto fill = [&](int tile) {
     float* to = shared + (tile & 1) * kTile * Memory::kPitch;
     fill_tile<Shape, 1>(to, Memory::kPitch, p.B, place.row, int64_t{place.group} * N, N, tile * kTile, length,
-                        grid.vector_bc);
+                        grid.vector_bc, threadIdx.x, blockDim.x);
     fill_tile<Shape, 1>(to + Shape::kPadded, Memory::kPitch, p.C, place.row, int64_t{place.group} * N, N,
-                        tile * kTile, length, grid.vector_bc);
+                        tile * kTile, length, grid.vector_bc, threadIdx.x, blockDim.x);
   };
 
   const auto scan_token = [&](const float* coefficients, const float* exchanged, float(&y)[kChannels]) {
@@ -222,8 +222,8 @@ __global__ void __launch_bounds__(128, kBlocks)
     __syncthreads();
     const bool staged = Stage::usable(N, grid.vector_bc) && tile + 1 < end_tile;
     if (staged)
-      Stage::copy(stage, p.B, p.C, place.row, int64_t{place.group} * N, (tile + 1) * kTile,
-                  length);  // committed below
+      Stage::copy(stage, p.B, p.C, place.row, int64_t{place.group} * N, (tile + 1) * kTile, length,
+                  threadIdx.x, blockDim.x);  // committed below
     starts.advance(tile * kTile);
     if (p.chunk_states)
       state_place.store(p.chunk_states + (static_cast<int64_t>(place.row) * tiles + tile) * state_size,
@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(128, kBlocks)
     if (staged) {
       if constexpr (!Loads::kAsync) commit_copies(), wait_copies<0>();
       float* const to = shared + ((tile + 1) & 1) * kTile * Memory::kPitch;
-      Stage::template convert<1>(stage, to, to + Shape::kPadded, Memory::kPitch);
+      Stage::template convert<1>(stage, to, to + Shape::kPadded, Memory::kPitch, threadIdx.x, blockDim.x);
     } else if (tile + 1 < end_tile) {
       fill(tile + 1);
     }
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(128)
   using Exchange = typename Memory::Exchange;
   extern __shared__ __align__(16) float shared[];
 
-  const Place<Shape> place(p, grid, blockIdx.x, blockIdx.y);
+  const Place<Shape> place(p, grid, blockIdx.x, blockIdx.y, threadIdx.x >> 5);
   const StatePlace<Shape> state_place = place.states(p, grid);
   const int length = static_cast<int>(p.length), N = static_cast<int>(p.states), q = place.q;
   const int tiles = (length + kTile - 1) / kTile;
@@ -344,7 +344,8 @@ __global__ void __launch_bounds__(128)
   };
   const auto fill = [&](int tile) {
     fill_tile<Shape, 1>(shared + (tile & 1) * kTile * kPitch, kPitch, matrix, place.row,
-                        int64_t{place.group} * N, N, tile * kTile, length, grid.vector_bc);
+                        int64_t{place.group} * N, N, tile * kTile, length, grid.vector_bc, threadIdx.x,
+                        blockDim.x);
   };
   const auto scan_token = [&](const float* coefficients, const float* exchanged) {
     float delta[kChannels], weight[kChannels], column[kStates];
