@@ -7,20 +7,18 @@
 
 namespace exactmamba::ops {
 
-/// A barrier in shared memory that counts what is done: phase n ends with the count-th arrival behind the end
-/// of phase n - 1. Who waits for a phase does so before the next one can end.
+/// A barrier in shared memory that counts what is done: phase n ends when as many warps as were announced
+/// have arrived behind the end of phase n - 1. Who waits for a phase does so before the next one can end.
 class PhaseBarrier {
  public:
   /// By one thread, before the block's first __syncthreads.
-  __device__ __forceinline__ void init(int count) {
-    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address()), "r"(count) : "memory");
+  __device__ __forceinline__ void init(int warps) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address()), "r"(32 * warps) : "memory");
   }
-  /// One arrival of the warp, behind all that its lanes did.
+  /// The warp arrives, every lane for what it did itself; what a lane does next comes behind what all did.
   __device__ __forceinline__ void arrive() {
     __syncwarp();
-    if (threadIdx.x % 32 == 0)
-      asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(address())
-                   : "memory");
+    asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(address()) : "memory");
   }
   /// Keeps the warp until phase n has ended; n = -1 has.
   __device__ __forceinline__ void wait(int n) {
