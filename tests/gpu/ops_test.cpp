@@ -10,7 +10,9 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/eq.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/ge.h>
+#include <ATen/ops/isnan.h>
 #include <ATen/ops/le.h>
 #include <ATen/ops/logical_and.h>
 #include <ATen/ops/max.h>
@@ -329,28 +331,45 @@ void check_rms_norm(int64_t rows, int64_t size, bool with_residual, at::ScalarTy
     weight[1] = 0;
     weight[2] = -1e-30;
   }
+  const auto forward = [&](const Place& p) {
+    // With one value a row, a small eps would leave of the gradient only what cancellation leaves.
+    const double eps = size == 1 ? 1.0 : 1e-5;
+    return rms_norm_forward(
+        {p.activation(x), with_residual ? p.parameter(residual) : at::Tensor(), p.parameter(weight), eps});
+  };
+  const std::string what =
+      text("rms_norm", dtype, fmt::format("rows {} d {} residual {}", rows, size, with_residual));
   check(
       [&](const Place& p) {
-        // With one value a row, a small eps would leave of the gradient only what cancellation leaves.
-        const double eps = size == 1 ? 1.0 : 1e-5;
-        RmsNormInputs in{p.activation(x), with_residual ? p.parameter(residual) : at::Tensor(),
-                         p.parameter(weight), eps};
-        const RmsNormOutputs outputs = rms_norm_forward(in);
-        at::Tensor grad_weight = at::zeros_like(in.weight);
+        const RmsNormOutputs outputs = forward(p);
+        return Results{{"out", outputs.out}, {"residual_out", outputs.residual_out}, {"rstd", outputs.rstd}};
+      },
+      dtype, bound(dtype, 1, 64 + static_cast<double>(rows)), what);
+  check(
+      [&](const Place& p) {
+        const RmsNormOutputs outputs = forward(p);
+        const at::Tensor of_channels = p.parameter(weight);
+        at::Tensor grad_weight = at::zeros_like(of_channels);
         const RmsNormGradient grad =
-            rms_norm_backward(rms_norm_saved(outputs), in.weight, p.activation(grad_out),
+            rms_norm_backward(rms_norm_saved(outputs), of_channels, p.activation(grad_out),
                               with_residual ? p.parameter(grad_residual) : at::Tensor(), grad_weight);
-        return Results{{"out", outputs.out},   {"residual_out", outputs.residual_out},
-                       {"rstd", outputs.rstd}, {"grad_residual", grad.residual},
-                       {"grad_x", grad.x},     {"grad_weight", grad_weight}};
+        return Results{{"grad_residual", grad.residual}, {"grad_x", grad.x}, {"grad_weight", grad_weight}};
       },
       // Backward's own, and that of the output that it reads.
-      dtype, bound(dtype, 2, 64 + static_cast<double>(rows)),
-      text("rms_norm", dtype, fmt::format("rows {} d {} residual {}", rows, size, with_residual)),
-      [&](const Results& expected) {
-        return Terms{
-            {"grad_weight", grad_out * expected.at("residual_out") * expected.at("rstd").view({rows, 1})}};
+      dtype, bound(dtype, 2, 64 + static_cast<double>(rows)), what,
+      [&](const Results&) {
+        const RmsNormOutputs exact = forward(reference());
+        return Terms{{"grad_weight", grad_out * exact.residual_out * exact.rstd.view({rows, 1})}};
       });
+}
+
+TEST(GpuOps, RmsNormOfAWeightThatIsNoNumberIsNone) {
+  for (const at::ScalarType dtype : kDtypes) {
+    const at::Tensor weight = at::full({7}, std::numeric_limits<float>::quiet_NaN(), at::kFloat);
+    const Place p = gpu(dtype);
+    const RmsNormInputs in{p.activation(at::ones({3, 7}, dtype)), at::Tensor(), p.parameter(weight), 1e-5};
+    EXPECT_TRUE(rms_norm_forward(in).out.isnan().all().item<bool>());
+  }
 }
 
 TEST(GpuOps, RmsNorm) {

@@ -2,9 +2,8 @@
 // have four elements: 16 bytes of the fp32 stream.
 #pragma once
 
-#include <type_traits>
-
 #include "models/ops/cuda/column_sums.cuh"
+#include "models/ops/cuda/norm_weight.cuh"
 #include "models/ops/cuda/row_team.cuh"
 #include "models/ops/rms_norm/rms_norm_cuda_params.h"
 
@@ -12,13 +11,6 @@ namespace exactmamba::ops {
 namespace {
 
 constexpr int kRmsNormPack = 4;
-
-/// What forward multiplies with: never so small that backward could not divide it out of a rounded product.
-template <class T>
-__device__ float usable_weight(float weight) {
-  constexpr float kLeast = std::is_same_v<T, __half> ? 0x1p-14f : 0x1p-60f;
-  return copysignf(fmaxf(fabsf(weight), kLeast), weight);
-}
 
 template <class T, class Team>
 __global__ void __launch_bounds__(Team::kThreads)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "models/ops/cuda/activation_form.cuh"
+#include "models/ops/cuda/norm_weight.cuh"
 #include "models/ops/token_step/token_step_candidate.cuh"
 #include "models/ops/token_step/token_step_product.cuh"
 #include "models/ops/token_step/token_step_scan.cuh"
@@ -100,7 +101,9 @@ struct FinishOut {
     float residual, factor;
   };
   __device__ void prefetch(int, int) const {}
-  __device__ void load_row(Row& of_row, int row) const { of_row.weight = to.next_weight[row]; }
+  __device__ void load_row(Row& of_row, int row) const {
+    of_row.weight = usable_weight<T>(to.next_weight[row]);
+  }
   __device__ void load_constants(Needs&, int, int) const {}
   __device__ void load_fresh(Needs& needs, int b, int row) const {
     needs.residual = ops::load_fresh(to.residual + b * to.product.rows + row);
@@ -182,7 +185,7 @@ __global__ void __launch_bounds__(kStepThreads) step_embed_kernel(const __grid_c
   square = step_block_sum(square);
   const float rstd = rsqrtf(square / static_cast<float>(p.size) + p.eps);
   for (int64_t k = threadIdx.x; k < p.size; k += kStepThreads)
-    p.normed[b * p.size + k] = from_float<T>(to_float(row[k]) * rstd * p.norm_weight[k]);
+    p.normed[b * p.size + k] = from_float<T>(to_float(row[k]) * rstd * usable_weight<T>(p.norm_weight[k]));
   for (int64_t part = threadIdx.x; part < p.parts; part += kStepThreads)
     p.squares[b * p.parts + part] = part == 0 ? square : 0.0f;
   if (threadIdx.x == 0) p.factor[b] = rstd;
