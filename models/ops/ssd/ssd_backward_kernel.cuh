@@ -434,9 +434,10 @@ cudaError_t ssd_fast_backward(const SsdCudaParams<T>& p, const SsdSizes<T>& size
     kernel<<<dim3(sizes.slots, p.groups, space.splits), threads, bytes, p.stream>>>(a);
     return cudaGetLastError();
   };
-  const cudaError_t of_x = runs_wide(ssd_grad_x_wide_kernel<T, N>)
-                               ? run(ssd_grad_x_wide_kernel<T, N>, 384, SsdGradXWideTile<T, N>::kBytes)
-                               : run(ssd_grad_x_kernel<T, N>, 512, SsdGradXTile<T, N>::bytes(stages));
+  bool wide = false;
+  if (const cudaError_t error = find_wide(ssd_grad_x_wide_kernel<T, N>, wide)) return error;
+  const cudaError_t of_x = wide ? run(ssd_grad_x_wide_kernel<T, N>, 384, SsdGradXWideTile<T, N>::kBytes)
+                                : run(ssd_grad_x_kernel<T, N>, 512, SsdGradXTile<T, N>::bytes(stages));
   if (of_x) return of_x;
   if (const cudaError_t error = run(ssd_grad_key_kernel<T, N>, 512, SsdGradKeyTile<T, N>::bytes(stages)))
     return error;

@@ -575,7 +575,9 @@ cudaError_t launch_ssd_states(const SsdCudaParams<T>& p, const SsdSizes<T>& size
     kernel<<<dim3(kLocal ? sizes.slots : sizes.walks, a.heads), kWide ? 128 : 256, kBytes, p.stream>>>(a);
     return cudaGetLastError();
   };
-  const bool wide = runs_wide(ssd_state_kernel<T, N, kReverse, false, 4, true>);
+  bool wide = false;
+  if (const cudaError_t error = find_wide(ssd_state_kernel<T, N, kReverse, false, 4, true>, wide))
+    return error;
   if (!walks_in_one_block(p)) {
     const cudaError_t error =
         wide ? run.template operator()<4, true, true>() : run.template operator()<3, true, false>();

@@ -16,11 +16,13 @@ inline constexpr bool kHasWarpgroups = false;
 
 /// Threads of a block of a kernel that is empty where there are no warpgroups.
 constexpr int wide_threads(int threads) { return kHasWarpgroups ? threads : 32; }
-/// Whether the device's code of such a kernel is not empty.
+/// Finds out whether the device's code of such a kernel is not empty.
 template <class Kernel>
-bool runs_wide(Kernel kernel) {
+cudaError_t find_wide(Kernel kernel, bool& wide) {
   cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.maxThreadsPerBlock > 32;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  wide = error == cudaSuccess && attributes.maxThreadsPerBlock > 32;
+  return error;
 }
 
 /// This thread's warp of the block, known to be the same in all its lanes.
