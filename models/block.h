@@ -22,6 +22,7 @@ struct BlockSaved {
   ops::RmsNormSaved norm;
   MixerSaved mixer;
 
+  /// Of all that is kept; what norm and mixer share counts once.
   int64_t bytes() const;
 };
 

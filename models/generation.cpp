@@ -106,11 +106,11 @@ class Generator {
 
  private:
   static at::ScalarType state_dtype(const MambaLM& model, const GenerationOptions& options) {
-    core::require(
-        !options.bfloat16_states || TokenGraph::supports(model),
-        "generation: states in bfloat16 are for models on a GPU, of sizes that its fused steps know; "
-        "leave them in {}",
-        core::dtype_text(model.placement().dtype));
+    core::require(!options.bfloat16_states || TokenGraph::supports(model),
+                  "generation: states in bfloat16 are for models on a GPU, of sizes and a dtype that its "
+                  "fused steps know (Mamba-2: not float16); "
+                  "leave them in {}",
+                  core::dtype_text(model.placement().dtype));
     return options.bfloat16_states ? at::kBFloat16 : model.placement().dtype;
   }
 

@@ -14,7 +14,8 @@ class TokenGraph {
   /// Tokens between two looks at them.
   static constexpr int64_t kMostSteps = 16;
 
-  /// Whether the model is on a GPU and has sizes that the kernels know; MambaLM::step knows all.
+  /// Whether the model is on a GPU and the kernels know its sizes and its dtype (of Mamba-2 not float16,
+  /// whose gated value may overflow before it is normed); MambaLM::step knows all.
   static bool supports(const MambaLM& model);
 
   /// Continues from `state`, which it takes over, with `tokens` (B). The scan's states are kept in

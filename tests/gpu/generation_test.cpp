@@ -188,6 +188,9 @@ TEST(GpuGeneration, InFloat16TheGateMayBeLarge) {
   const std::vector<Tokens> prompts = prompts_of(3), made = generate(there, prompts, {kNew, -1});
   for (size_t i = 0; i < prompts.size(); ++i)
     expect_best_choices(reference, there, prompts[i], made[i], "float16");
+  models::GenerationOptions options{kNew, -1};
+  options.bfloat16_states = true;  // of the fused steps, which this dtype has not
+  EXPECT_THROW(generate(there, prompts, options), core::InputError);
 }
 
 TEST(GpuGeneration, OtherSizesAreSteppedOneByOne) {
