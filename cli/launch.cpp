@@ -96,7 +96,6 @@ bool launched(const TrainingArguments& arguments) {
 
 std::unique_ptr<core::Communicator> join_job(const Recipe& recipe) {
   const core::Job job = core::job_of_this_process();
-  tell_failures_of(job, /*alike=*/false);
   if (job.rank > 0) core::set_verbosity(core::Verbosity::kQuiet);
   return core::join(job, core::device_from_name(recipe.run.device),
                     std::chrono::seconds(recipe.run.peer_timeout));

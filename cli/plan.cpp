@@ -104,8 +104,11 @@ std::string device_problem(const Recipe& recipe) {
 
 std::string memory_problem(const Recipe& recipe, const Need& need) {
   const auto there = static_cast<int64_t>(core::total_memory(at::kCPU));
-  if (need.memory_bytes <= there || core::planned_device(recipe.run.device).is_cuda()) return "";
-  return fmt::format("about {} of memory are needed to train, {} are there",
+  // The estimate is of keeping all, which these two change.
+  const bool keeps_all = recipe.train.recompute == "none" && recipe.train.keep_gib == 0;
+  if (need.memory_bytes <= there || !keeps_all || core::planned_device(recipe.run.device).is_cuda())
+    return "";
+  return fmt::format("about {} of memory are needed to train in one process, {} are there",
                      core::human_bytes(static_cast<double>(need.memory_bytes)),
                      core::human_bytes(static_cast<double>(there)));
 }

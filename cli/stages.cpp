@@ -33,7 +33,7 @@ constexpr const char* kFailure = "failure.json";  // in a stage's folder: why it
 
 // Versions of what the stages compute. To be raised with every change after which the same recipe and data
 // give other weights, maps or measures, rounding included, so that no old result is taken for a new one.
-constexpr int kTrainAlgorithm = 3;
+constexpr int kTrainAlgorithm = 4;
 constexpr int kDecomposeAlgorithm = 2;
 constexpr int kEvaluateAlgorithm = 1;
 
@@ -167,8 +167,13 @@ void RunStages::complete_later(const core::Stage& stage, const Work& work) const
 void RunStages::require_done(const core::Stage& stage) const {
   if (stage.done()) return;
   const fs::path failure = stage.folder() / kFailure;
-  if (fs::exists(failure))
-    throw core::NumericalError(core::read_json(failure).at("message").get<std::string>());
+  if (fs::exists(failure)) {
+    const Json record = core::read_json(failure);
+    core::require(record.is_object() && record.contains("message") && record["message"].is_string(),
+                  "{}: not the record of a failure; remove the file and run exactmamba run with this recipe",
+                  failure.string());
+    throw core::NumericalError(record["message"].get<std::string>());
+  }
   throw core::InputError(
       fmt::format("{}: there is no finished stage {}; run exactmamba run with this recipe first", label(),
                   stage.folder().string()));

@@ -7,11 +7,13 @@
 
 #include "cli/agreement.h"
 #include "cli/commands.h"
+#include "cli/failure.h"
 #include "cli/launch.h"
 #include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/report_document.h"
+#include "core/distributed/job.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
@@ -110,6 +112,8 @@ void warn_of_memory(const Stages& stages) {
 /// Trains all runs, together with the other processes of the job if there are any; a line about each run that
 /// diverged. What follows is the work of the first process: nothing for the others.
 std::optional<std::string> train_runs(const RecipeFile& file, Stages& stages, bool overwrite) {
+  // What devices there are may differ from process to process.
+  tell_failures_of(core::job_of_this_process(), /*alike=*/false);
   for (const auto& run : stages) run->require_trainable();
   const auto communicator = join_job(file.first());
   const bool is_first = communicator->rank() == 0;

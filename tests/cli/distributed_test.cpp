@@ -219,9 +219,9 @@ TEST_F(Distributed, ProcessesThatWouldTrainDifferentThingsAreRefused) {
 }
 
 TEST_F(Distributed, WhatAllProcessesOfAMachineFindIsSaidByTheFirst) {
-  const auto refused = [this](const std::string& rank, const std::string& local_rank) {
-    const ProgramOutcome outcome =
-        run(train("none", 3) + Strings{"--set", "train.lr=-1"}, {.environment = {{"RANK", rank},
+  const auto refused = [this](const std::string& rank, const std::string& local_rank,
+                              const Strings& sets = {"--set", "train.lr=-1"}) {
+    const ProgramOutcome outcome = run(train("none", 3) + sets, {.environment = {{"RANK", rank},
                                                                                  {"LOCAL_RANK", local_rank},
                                                                                  {"WORLD_SIZE", "4"},
                                                                                  {"MASTER_ADDR", "localhost"},
@@ -233,6 +233,11 @@ TEST_F(Distributed, WhatAllProcessesOfAMachineFindIsSaidByTheFirst) {
   EXPECT_TRUE(said.starts_with("exactmamba: error: ") && said.find("train.lr") != std::string::npos) << said;
   EXPECT_EQ(refused("1", "1"), "");
   EXPECT_EQ(refused("2", "0"), "exactmamba: error: rank 2 of 4: " + said.substr(19));  // of another machine
+  // Devices may differ within a machine: one process may have found a GPU and the next none.
+  EXPECT_CONTAINS(refused("1", "1",
+                          {"--set", "run.device=cpu", "--set", "train.dtype=float32", "--set",
+                           "train.compute_dtype=bfloat16"}),
+                  "rank 1 of 4: train.compute_dtype is bfloat16, but a CPU");
 }
 
 TEST_F(Distributed, ASweepIsTrainedByAsManyProcessesAsItsFirstModels) {

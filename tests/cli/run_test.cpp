@@ -626,7 +626,8 @@ TEST_F(RunTest, ValidateSaysWhatThisMachineCannotDo) {
   EXPECT_EQ(problem({}), "");
   EXPECT_CONTAINS(problem({"train.compute_dtype=bfloat16"}), "train.compute_dtype is bfloat16, but a CPU");
   EXPECT_CONTAINS(problem({"train.batch_size=1000000", "data.context=1000000"}),
-                  "of memory are needed to train, ");
+                  "of memory are needed to train in one process, ");
+  EXPECT_EQ(problem({"train.batch_size=1000000", "data.context=1000000", "train.recompute=block"}), "");
 }
 
 TEST_F(RunTest, ListsTheProblemsOfABadSweepAndOfTheRest) {
