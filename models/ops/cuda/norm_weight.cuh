@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cuda_fp16.h>
-
 #include <type_traits>
 
 namespace exactmamba::ops {
