@@ -68,9 +68,7 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .help("The key that holds the text in .jsonl files.");
   schema.option("data.tokenizer", &o.tokenizer)
       .only_with(kTask, {"text"})
-      .help(
-          "byte, a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it, or a "
-          "SentencePiece model (.model, .spm).");
+      .help("byte, or a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it.");
   schema.option("data.on_invalid_utf8", &o.on_invalid_utf8)
       .choices(core::choices_of(kOnInvalidUtf8Names))
       .only_with(kTask, {"text"})
