@@ -292,10 +292,12 @@ void add_tokenize(Declaration& program) {
       "files", arguments.in.files,
       "Texts: each line, or of .jsonl files each object's; plain, .gz or .xz; default: stdin, as - is");
   add_texts(command, arguments.in);
-  CLI::Option* decode = command
-                            .add_flag("--decode", arguments.decode,
-                                      "Read JSON lines with \"ids\", print their texts, a line each")
-                            ->excludes("--text-key", "--on-invalid-utf8");
+  CLI::Option* decode =
+      command
+          .add_flag("--decode", arguments.decode,
+                    "Read JSON lines with \"ids\", print their texts, a line each; ids beyond the "
+                    "vocabulary of a tokenizer.json give nothing, as with Hugging Face")
+          ->excludes("--text-key", "--on-invalid-utf8");
   command.add_flag("--skip-special", arguments.skip_special, "Leave special tokens out of decoded texts")
       ->needs(decode);
 }

@@ -19,8 +19,9 @@ std::string key_names(const core::Json& object) {
 
 const std::string& text_of(const core::Json& object, const std::string& key, const std::string& where) {
   const auto found = object.find(key);
-  core::require(found != object.end(), "{}: there is no key '{}' but {}; set data.text_key", where, key,
-                key_names(object));
+  core::require(found != object.end(),
+                "{}: there is no key '{}' but {}; name the one with the text (data.text_key, --text-key)",
+                where, key, key_names(object));
   core::require(found->is_string(), "{}: the value of '{}' is of type {}, not a string", where, key,
                 found->type_name());
   return found->get_ref<const std::string&>();

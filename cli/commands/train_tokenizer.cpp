@@ -1,3 +1,6 @@
+#include <filesystem>
+#include <system_error>
+
 #include <fmt/format.h>
 
 #include "cli/commands.h"
@@ -7,9 +10,20 @@
 #include "data/tokenizers/bpe_trainer.h"
 
 namespace exactmamba::cli {
+namespace {
+
+void refuse_to_replace(const std::string& text, const std::string& output) {
+  std::error_code missing;  // of either: not the same file
+  core::require<core::UsageError>(!std::filesystem::equivalent(text, output, missing),
+                                  "--output {} is the text {}, which it would replace; choose another name",
+                                  output, text);
+}
+
+}  // namespace
 
 void train_tokenizer(const TrainTokenizerArguments& arguments) {
   refuse_existing(arguments.output, arguments.overwrite);
+  for (const std::string& file : arguments.in.files) refuse_to_replace(file, arguments.output);
   refuse_two_results(arguments.output, arguments.common.json);
   const auto on_invalid = data::on_invalid_utf8(arguments.in.on_invalid_utf8);
   data::BpeTrainer trainer({arguments.vocab_size, arguments.min_frequency, arguments.special, arguments.nfc});

@@ -161,6 +161,9 @@ BpeTrainer::BpeTrainer(BpeTrainingOptions options) : options_(std::move(options)
   for (const std::string& token : options_.special_tokens) {
     core::require(!token.empty() && !core::find_invalid_utf8(token), "the special token '{}' must be text",
                   core::printable(token));
+    core::require(std::ranges::find(byte_characters(), token) == byte_characters().end(),
+                  "the special token '{}' is the token of a byte already; write it with more characters",
+                  token);
     core::require(seen.insert(token).second, "the special token '{}' is given twice", core::printable(token));
   }
   const auto smallest = static_cast<int64_t>(Vocabulary(options_.special_tokens).tokens().size());

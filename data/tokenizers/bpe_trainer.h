@@ -24,7 +24,7 @@ struct BpeTrainingOptions {
 class BpeTrainer {
  public:
   /// @throws InputError when the vocabulary does not hold the special tokens and the bytes; for special
-  /// tokens that are empty, given twice or no UTF-8
+  /// tokens that are empty, given twice, no UTF-8 or the tokens of bytes
   explicit BpeTrainer(BpeTrainingOptions options);
 
   /// Counts the words of `text`. @throws InputError when it is not UTF-8

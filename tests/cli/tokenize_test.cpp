@@ -145,6 +145,17 @@ TEST(TrainTokenizer, MakesTheGoldenMerges) {
                   "a vocabulary of 100 tokens is not between 256");
 }
 
+TEST(TrainTokenizer, DoesNotReplaceItsText) {
+  const TemporaryFolder folder;
+  put_file(folder / "text.txt", "Some words\n");
+  const auto outcome = run_program(
+      {"train-tokenizer", "text.txt", "--vocab-size", "300", "--output", "./text.txt", "--overwrite"},
+      {.folder = folder.path()});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_CONTAINS(outcome.err, "--output ./text.txt is the text text.txt, which it would replace");
+  EXPECT_EQ(testing::content_of(folder / "text.txt"), "Some words\n");
+}
+
 TEST(Recipe, TextIsReadByATokenizer) {
   const TemporaryFolder folder;
   put_file(folder / "a.txt", "Some words to learn from.\n");

@@ -89,7 +89,7 @@ TEST(JsonLines, TheKeyCanBeChosen) {
   core::write_file(folder / "a.jsonl", "{\"body\": \"x\", \"text\": 1}\n{\"body\": \"y\"}\n");
   EXPECT_EQ(read(folder / "a.jsonl", "body"), (Texts{"x", "y"}));
   EXPECT_CONTAINS(error_of<core::InputError>([&] { read(folder / "a.jsonl", "title"); }),
-                  "'body', 'text'; set data.text_key");
+                  "'body', 'text'; name the one with the text");
 }
 
 TEST(PlainText, IsOneDocumentWithLineFeeds) {
