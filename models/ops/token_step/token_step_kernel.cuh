@@ -74,16 +74,20 @@ struct FinishIn {
   }
 };
 
-struct FinishRows {
-  float* out;
-  int64_t rows;
-
+/// Of an end that needs nothing beside the product.
+struct FinishAlone {
   struct Row {};
   struct Needs {};
   __device__ void prefetch(int, int) const {}
   __device__ void load_row(Row&, int) const {}
   __device__ void load_constants(Needs&, int, int) const {}
   __device__ void load_fresh(Needs&, int, int) const {}
+};
+
+struct FinishRows : FinishAlone {
+  float* out;
+  int64_t rows;
+
   template <int kRows>
   __device__ void operator()(const Row&, const Needs&, int b, int row, float value, bool valid) const {
     if (valid) out[b * rows + row] = value;
@@ -127,15 +131,9 @@ struct FinishOut {
 };
 
 template <class T>
-struct FinishHead {
+struct FinishHead : FinishAlone {
   StepHead<T> to;
 
-  struct Row {};
-  struct Needs {};
-  __device__ void prefetch(int, int) const {}
-  __device__ void load_row(Row&, int) const {}
-  __device__ void load_constants(Needs&, int, int) const {}
-  __device__ void load_fresh(Needs&, int, int) const {}
   template <int kRows>
   __device__ void operator()(const Row&, const Needs&, int b, int row, float value, bool valid) const {
     Candidate best = valid && row < to.vocab_size ? Candidate::of(value, row) : Candidate::none();
@@ -228,7 +226,7 @@ cudaError_t launch_step_in(const StepIn<T>& p) {
 template <class T>
 cudaError_t launch_step_rows(const StepRows<T>& p) {
   if (!takes_step_pieces(p.product)) return cudaErrorInvalidValue;
-  return RowsTiling<T>::run(p.product, FinishRows{p.out, p.product.rows});
+  return RowsTiling<T>::run(p.product, FinishRows{{}, p.out, p.product.rows});
 }
 
 template <class T>
@@ -240,7 +238,7 @@ cudaError_t launch_step_out(const StepOut<T>& p) {
 template <class T>
 cudaError_t launch_step_head(const StepHead<T>& p) {
   if (!takes_step_pieces(p.product)) return cudaErrorInvalidValue;
-  return HeadTiling<T>::run(p.product, FinishHead<T>{p});
+  return HeadTiling<T>::run(p.product, FinishHead<T>{{}, p});
 }
 
 template <class T, class State>
