@@ -11,7 +11,8 @@ namespace exactmamba::models {
 namespace {
 
 using ops::check_launch;
-using ops::device_data;
+using ops::data_or_null;
+using ops::set;
 
 constexpr const char* kOp = "generation";
 
@@ -112,10 +113,10 @@ class Step {
 
  private:
   const float* value(const std::string& name) const {
-    return store_.contains(name) ? device_data<const float>(store_.parameter(name)) : nullptr;
+    return store_.contains(name) ? data_or_null<const float>(store_.parameter(name)) : nullptr;
   }
   const T* compute(const std::string& name) const {
-    return store_.contains(name) ? device_data<const T>(store_.compute(name)) : nullptr;
+    return store_.contains(name) ? data_or_null<const T>(store_.compute(name)) : nullptr;
   }
   static std::string name(int64_t layer, const char* rest) {
     return "backbone.layers." + std::to_string(layer) + "." + rest;
@@ -123,12 +124,12 @@ class Step {
   const float* norm_weight(int64_t layer) const {
     return value(layer < config_.n_layer ? name(layer, "norm.weight") : "backbone.norm_f.weight");
   }
-  float* factor(int64_t layer) const { return device_data<float>(work_.factors[layer]); }
+  float* factor(int64_t layer) const { return data_or_null<float>(work_.factors[layer]); }
 
   /// The stream's norm in front of `layer`, or of the head.
   ops::StepNorm stream_norm(int64_t layer) const {
     ops::StepNorm norm;
-    norm.squares = device_data<const float>(work_.stream_squares);
+    set(norm.squares, work_.stream_squares);
     norm.parts = work_.stream_squares.size(1);
     norm.size = config_.d_model;
     norm.eps = static_cast<float>(config_.norm_eps);
@@ -143,7 +144,7 @@ class Step {
     p.batch = batch_;
     p.rows = rows;
     p.inner = x.size(1);
-    p.x = device_data<const T>(x);
+    set(p.x, x);
     p.weight = compute(weight);
     p.bias = compute(bias);
     p.stream = stream_;
@@ -155,15 +156,15 @@ class Step {
     p.batch = batch_;
     p.size = config_.d_model;
     p.parts = work_.stream_squares.size(1);
-    p.tokens = device_data<const int64_t>(work_.tokens);
+    set(p.tokens, work_.tokens);
     p.embedding = compute("backbone.embeddings.weight");
     p.norm_weight = norm_weight(0);
     p.eps = static_cast<float>(config_.norm_eps);
-    p.residual = device_data<float>(work_.residual);
+    set(p.residual, work_.residual);
     p.factor = factor(0);
-    p.squares = device_data<float>(work_.stream_squares);
-    p.normed = device_data<T>(work_.normed);
-    p.position = device_data<int32_t>(work_.position);
+    set(p.squares, work_.stream_squares);
+    set(p.normed, work_.normed);
+    set(p.position, work_.position);
     p.stream = stream_;
     return p;
   }
@@ -173,22 +174,22 @@ class Step {
     p.product = product(config_.in_proj_rows(), work_.normed, name(layer, "mixer.in_proj.weight"),
                         name(layer, "mixer.in_proj.bias"));
     p.product.norm = stream_norm(layer);
-    p.projected = device_data<T>(work_.projected);
+    set(p.projected, work_.projected);
     p.conv_begin = config_.architecture == Architecture::kMamba1 ? 0 : config_.d_inner();
     p.conv_channels = config_.conv_channels();
     p.conv_width = config_.d_conv;
     p.activation = config_.activation;
     p.conv_weight = value(name(layer, "mixer.conv1d.weight"));
     p.conv_bias = value(name(layer, "mixer.conv1d.bias"));
-    p.conv_state = device_data<float>(state_.conv[layer]);
-    p.convolved = device_data<T>(work_.convolved);
+    set(p.conv_state, state_.conv[layer]);
+    set(p.convolved, work_.convolved);
     return p;
   }
 
   ops::StepRows<T> rows(int64_t layer) const {
     ops::StepRows<T> p;
     p.product = product(states_per_token(config_), work_.convolved, name(layer, "mixer.x_proj.weight"));
-    p.out = device_data<float>(work_.dt_B_C);
+    set(p.out, work_.dt_B_C);
     return p;
   }
 
@@ -197,15 +198,15 @@ class Step {
     p.batch = batch_;
     p.channels = config_.d_inner();
     p.dt_rank = config_.dt_rank;
-    p.dt_B_C = device_data<const float>(work_.dt_B_C);
+    set(p.dt_B_C, work_.dt_B_C);
     p.dt_weight = compute(name(layer, "mixer.dt_proj.weight"));
     p.dt_bias = value(name(layer, "mixer.dt_proj.bias"));
     p.A_log = value(name(layer, "mixer.A_log"));
     p.skip = value(name(layer, "mixer.D"));
-    p.convolved = device_data<const T>(work_.convolved);
-    p.projected = device_data<const T>(work_.projected);
-    p.state = device_data<S>(state_.ssm[layer]);
-    p.inner = device_data<T>(work_.inner);
+    set(p.convolved, work_.convolved);
+    set(p.projected, work_.projected);
+    set(p.state, state_.ssm[layer]);
+    set(p.inner, work_.inner);
     p.stream = stream_;
     return p;
   }
@@ -222,11 +223,11 @@ class Step {
     p.skip = value(name(layer, "mixer.D"));
     p.dt_bias = value(name(layer, "mixer.dt_bias"));
     p.norm_weight = value(name(layer, "mixer.norm.weight"));
-    p.convolved = device_data<const T>(work_.convolved);
-    p.projected = device_data<const T>(work_.projected);
-    p.state = device_data<S>(state_.ssm[layer]);
-    p.normed = device_data<T>(work_.inner);
-    p.squares = device_data<float>(work_.inner_squares);
+    set(p.convolved, work_.convolved);
+    set(p.projected, work_.projected);
+    set(p.state, state_.ssm[layer]);
+    set(p.normed, work_.inner);
+    set(p.squares, work_.inner_squares);
     p.stream = stream_;
     return p;
   }
@@ -236,16 +237,16 @@ class Step {
     p.product = product(config_.d_model, work_.inner, name(layer, "mixer.out_proj.weight"),
                         name(layer, "mixer.out_proj.bias"));
     if (work_.inner_squares.defined()) {
-      p.product.norm.squares = device_data<const float>(work_.inner_squares);
+      set(p.product.norm.squares, work_.inner_squares);
       p.product.norm.parts = work_.inner_squares.size(1);
       p.product.norm.size = config_.d_inner();
       p.product.norm.eps = static_cast<float>(config_.norm_eps);
     }
-    p.residual = device_data<float>(work_.residual);
+    set(p.residual, work_.residual);
     p.next_weight = norm_weight(layer + 1);
     p.factor = factor(layer + 1);
-    p.normed = device_data<T>(work_.normed);
-    p.squares = device_data<float>(work_.stream_squares);
+    set(p.normed, work_.normed);
+    set(p.squares, work_.stream_squares);
     return p;
   }
 
@@ -255,8 +256,8 @@ class Step {
                         config_.tie_embeddings ? "backbone.embeddings.weight" : "lm_head.weight");
     p.product.norm = stream_norm(config_.n_layer);
     p.vocab_size = config_.vocab_size;
-    p.best_value = device_data<float>(work_.best_value);
-    p.best_token = device_data<int32_t>(work_.best_token);
+    set(p.best_value, work_.best_value);
+    set(p.best_token, work_.best_token);
     return p;
   }
 
@@ -264,11 +265,11 @@ class Step {
     ops::StepChoose p;
     p.batch = batch_;
     p.parts = work_.best_value.size(1);
-    p.best_value = device_data<const float>(work_.best_value);
-    p.best_token = device_data<const int32_t>(work_.best_token);
-    p.position = device_data<const int32_t>(work_.position);
-    p.tokens = device_data<int64_t>(work_.tokens);
-    p.history = device_data<int64_t>(work_.history);
+    set(p.best_value, work_.best_value);
+    set(p.best_token, work_.best_token);
+    set(p.position, work_.position);
+    set(p.tokens, work_.tokens);
+    set(p.history, work_.history);
     p.stream = stream_;
     return p;
   }

@@ -14,13 +14,13 @@ void adamw_cuda(const AdamWBuffers& buffers, const AdamWOptions& options, int64_
   ops::dispatch_cuda(compute, [&]<class T>() {
     AdamWCudaParams<T> params;
     params.count = buffers.parameters.numel();
-    params.parameters = ops::device_data<float>(buffers.parameters);
-    params.exp_avg = ops::device_data<float>(buffers.exp_avg);
-    params.exp_avg_sq = ops::device_data<float>(buffers.exp_avg_sq);
-    params.gradient = ops::device_data<const float>(buffers.gradient);
-    params.compute = ops::device_data<T>(buffers.compute);
-    params.factor = ops::device_data<const double>(factor);
-    params.allowed = ops::device_data<const bool>(allowed);
+    ops::set(params.parameters, buffers.parameters);
+    ops::set(params.exp_avg, buffers.exp_avg);
+    ops::set(params.exp_avg_sq, buffers.exp_avg_sq);
+    ops::set(params.gradient, buffers.gradient);
+    ops::set(params.compute, buffers.compute);
+    ops::set(params.factor, factor);
+    ops::set(params.allowed, allowed);
     params.beta1 = static_cast<float>(options.beta1);
     params.beta2 = static_cast<float>(options.beta2);
     params.eps = static_cast<float>(options.eps);

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include "models/ops/causal_conv1d/causal_conv1d_cuda.h"
+#include "models/ops/causal_conv1d/causal_conv1d_fields.h"
 #include "models/ops/causal_conv1d/causal_conv1d_params.h"
 #include "models/ops/checks.h"
 #include "models/ops/sequences.h"
@@ -31,16 +32,9 @@ std::vector<Sequence> checked_sequences(const CausalConv1dInputs& in) {
 template <class T>
 CausalConv1dParams<T> params_of(const CausalConv1dInputs& in, const std::vector<Sequence>& sequences) {
   CausalConv1dParams<T> params;
-  params.tokens = in.x.size(0) * in.x.size(1);
-  params.channels = in.x.size(2);
-  params.width = in.weight.size(1);
-  params.activation = in.activation;
+  set_inputs(params, in);
   params.sequences = sequences.data();
   params.sequence_count = sequences.size();
-  set(params.x, in.x);
-  set(params.weight, in.weight);
-  set(params.bias, in.bias);
-  set(params.initial_states, in.initial_states);
   return params;
 }
 
@@ -73,10 +67,7 @@ void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad
   if (in.x.is_cuda()) return causal_conv1d_backward_cuda(in, grad_out, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, sequences);
-    set(params.grad_out, grad_out);
-    set(params.grad_x, gradients.x);
-    set(params.grad_weight, gradients.weight);
-    set(params.grad_bias, gradients.bias);
+    set_gradients(params, grad_out, gradients);
     causal_conv1d_backward_cpu(params);
   });
 }

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include "models/ops/causal_conv1d/causal_conv1d_cuda_params.h"
+#include "models/ops/causal_conv1d/causal_conv1d_fields.h"
 #include "models/ops/cuda/tensors.h"
 
 namespace exactmamba::ops {
@@ -15,16 +16,9 @@ CausalConv1dCudaParams<T> params_of(const CausalConv1dInputs& in, const at::Tens
   core::require(in.weight.size(1) <= kMaxConvWidth, "causal_conv1d: {} taps, but a GPU knows at most {}",
                 in.weight.size(1), kMaxConvWidth);
   CausalConv1dCudaParams<T> params;
-  params.tokens = in.x.size(0) * in.x.size(1);
-  params.channels = in.x.size(2);
-  params.width = in.weight.size(1);
-  params.activation = in.activation;
+  set_inputs(params, in);
   set(params.cu_seqlens, cu_seqlens);
   params.sequence_count = sequence_count(cu_seqlens, in.x.size(0));
-  set(params.x, in.x);
-  set(params.weight, in.weight);
-  set(params.bias, in.bias);
-  set(params.initial_states, in.initial_states);
   params.stream = stream_of(in.x);
   return params;
 }
@@ -83,10 +77,7 @@ void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor&
   const at::Tensor cu_seqlens = boundaries(in);
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, cu_seqlens);
-    set(params.grad_out, grad_out);
-    set(params.grad_x, gradients.x);
-    set(params.grad_weight, gradients.weight);
-    set(params.grad_bias, gradients.bias);
+    set_gradients(params, grad_out, gradients);
     const at::Tensor workspace = workspace_of(in.x, causal_conv1d_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
     check_launch(kOp, launch_causal_conv1d_backward(params));

@@ -25,12 +25,6 @@ void dispatch_cuda(at::ScalarType dtype, Body&& body) {
     std::forward<Body>(body).template operator()<__half>();
 }
 
-/// data_or_null() where the dtype is that of a kernel's T.
-template <class T>
-T* device_data(const at::Tensor& tensor) {
-  return data_or_null<T>(tensor);
-}
-
 /// LibTorch's current stream on the tensor's device.
 cudaStream_t stream_of(const at::Tensor& tensor);
 

@@ -4,6 +4,7 @@
 
 #include "models/ops/checks.h"
 #include "models/ops/gated_rms_norm/gated_rms_norm_cuda.h"
+#include "models/ops/gated_rms_norm/gated_rms_norm_fields.h"
 #include "models/ops/gated_rms_norm/gated_rms_norm_params.h"
 
 namespace exactmamba::ops {
@@ -22,13 +23,7 @@ void check_inputs(const OperatorChecks& checks, const GatedRmsNormInputs& in) {
 template <class T>
 GatedRmsNormParams<T> params_of(const GatedRmsNormInputs& in) {
   GatedRmsNormParams<T> params;
-  params.tokens = in.x.size(0) * in.x.size(1);
-  params.channels = in.x.size(2);
-  params.groups = in.groups;
-  params.eps = in.eps;
-  set(params.x, in.x);
-  set(params.z, in.z);
-  set(params.weight, in.weight);
+  set_inputs(params, in);
   return params;
 }
 
@@ -61,12 +56,7 @@ void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rst
   if (in.x.is_cuda()) return gated_rms_norm_backward_cuda(in, rstd, grad_out, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
-    set(params.saved_rstd, rstd);
-    set(params.grad_out, grad_out);
-    set(params.grad_x, gradients.x);
-    set(params.grad_z, gradients.z);
-    set(params.out, gradients.out);
-    set(params.grad_weight, gradients.weight);
+    set_gradients(params, rstd, grad_out, gradients);
     gated_rms_norm_backward_cpu(params);
   });
 }

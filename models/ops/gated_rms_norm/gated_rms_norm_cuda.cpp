@@ -4,6 +4,7 @@
 
 #include "models/ops/cuda/tensors.h"
 #include "models/ops/gated_rms_norm/gated_rms_norm_cuda_params.h"
+#include "models/ops/gated_rms_norm/gated_rms_norm_fields.h"
 
 namespace exactmamba::ops {
 namespace {
@@ -13,13 +14,7 @@ constexpr const char* kOp = "gated_rms_norm";
 template <class T>
 GatedRmsNormCudaParams<T> params_of(const GatedRmsNormInputs& in) {
   GatedRmsNormCudaParams<T> params;
-  params.tokens = in.x.size(0) * in.x.size(1);
-  params.channels = in.x.size(2);
-  params.groups = in.groups;
-  params.eps = static_cast<float>(in.eps);
-  set(params.x, in.x);
-  set(params.z, in.z);
-  set(params.weight, in.weight);
+  set_inputs(params, in);
   params.stream = stream_of(in.x);
   return params;
 }
@@ -42,12 +37,7 @@ void gated_rms_norm_backward_cuda(const GatedRmsNormInputs& in, const at::Tensor
                                   const at::Tensor& grad_out, GatedRmsNormGradients& gradients) {
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
-    set(params.saved_rstd, rstd);
-    set(params.grad_out, grad_out);
-    set(params.grad_x, gradients.x);
-    set(params.grad_z, gradients.z);
-    set(params.out, gradients.out);
-    set(params.grad_weight, gradients.weight);
+    set_gradients(params, rstd, grad_out, gradients);
     const at::Tensor workspace = workspace_of(in.x, gated_rms_norm_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
     check_launch(kOp, launch_gated_rms_norm_backward(params));

@@ -22,7 +22,7 @@ RmsNormParams<T> params_of(const at::Tensor& rows, const at::Tensor& weight) {
   RmsNormParams<T> params;
   params.size = weight.size(0);
   params.rows = rows.numel() / std::max<int64_t>(params.size, 1);
-  params.weight = data_or_null<const T>(weight);
+  set(params.weight, weight);
   return params;
 }
 
@@ -41,11 +41,11 @@ RmsNormOutputs rms_norm_forward(const RmsNormInputs& in) {
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in.x, in.weight);
     params.eps = in.eps;
-    params.x = data_or_null<const T>(in.x);
-    params.residual = data_or_null<const T>(in.residual);
-    params.out = data_or_null<T>(outputs.out);
-    if (in.residual.defined()) params.sum = data_or_null<T>(outputs.residual_out);
-    params.rstd = data_or_null<T>(outputs.rstd);
+    set(params.x, in.x);
+    set(params.residual, in.residual);
+    set(params.out, outputs.out);
+    if (in.residual.defined()) set(params.sum, outputs.residual_out);
+    set(params.rstd, outputs.rstd);
     rms_norm_forward_cpu(params);
   });
   return outputs;
@@ -70,12 +70,12 @@ RmsNormGradient rms_norm_backward(const RmsNormSaved& saved, const at::Tensor& w
   at::Tensor grad_x = at::empty_like(grad_out);
   dispatch_floating(grad_out.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(grad_out, weight);
-    params.residual_out = data_or_null<const T>(saved.rows);
-    params.saved_rstd = data_or_null<const T>(saved.rstd);
-    params.grad_out = data_or_null<const T>(grad_out);
-    params.grad_residual_out = data_or_null<const T>(grad_residual_out);
-    params.grad_x = data_or_null<T>(grad_x);
-    params.grad_weight = data_or_null<T>(grad_weight);
+    set(params.residual_out, saved.rows);
+    set(params.saved_rstd, saved.rstd);
+    set(params.grad_out, grad_out);
+    set(params.grad_residual_out, grad_residual_out);
+    set(params.grad_x, grad_x);
+    set(params.grad_weight, grad_weight);
     rms_norm_backward_cpu(params);
   });
   return {grad_x, grad_x};

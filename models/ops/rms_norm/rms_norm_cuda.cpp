@@ -15,7 +15,7 @@ RmsNormCudaParams<T> params_of(const at::Tensor& rows, const at::Tensor& weight)
   RmsNormCudaParams<T> params;
   params.size = weight.size(0);
   params.rows = params.size == 0 ? 0 : rows.numel() / params.size;
-  params.weight = device_data<const float>(weight);
+  set(params.weight, weight);
   params.stream = stream_of(rows);
   return params;
 }
@@ -31,11 +31,11 @@ RmsNormOutputs rms_norm_forward_cuda(const RmsNormInputs& in) {
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in.x, in.weight);
     params.eps = static_cast<float>(in.eps);
-    params.x = device_data<const T>(in.x);
-    params.residual = device_data<const float>(in.residual);
-    params.out = device_data<T>(outputs.out);
-    if (!is_sum) params.sum = device_data<float>(outputs.residual_out);
-    params.rstd = device_data<float>(outputs.rstd);
+    set(params.x, in.x);
+    set(params.residual, in.residual);
+    set(params.out, outputs.out);
+    if (!is_sum) set(params.sum, outputs.residual_out);
+    set(params.rstd, outputs.rstd);
     check_launch(kOp, launch_rms_norm_forward(params));
   });
   return outputs;
@@ -49,13 +49,13 @@ RmsNormGradient rms_norm_backward_cuda(const RmsNormSaved& saved, const at::Tens
   gradient.x = grad_out.scalar_type() == at::kFloat ? gradient.residual : at::empty_like(grad_out);
   dispatch_cuda(grad_out.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(grad_out, weight);
-    params.normed = device_data<const T>(saved.rows);
-    params.saved_rstd = device_data<const float>(saved.rstd);
-    params.grad_out = device_data<const T>(grad_out);
-    params.grad_residual_out = device_data<const float>(grad_residual_out);
-    params.grad_x = device_data<float>(gradient.residual);
-    if constexpr (!std::is_same_v<T, float>) params.grad_x_rounded = device_data<T>(gradient.x);
-    params.grad_weight = device_data<float>(grad_weight);
+    set(params.normed, saved.rows);
+    set(params.saved_rstd, saved.rstd);
+    set(params.grad_out, grad_out);
+    set(params.grad_residual_out, grad_residual_out);
+    set(params.grad_x, gradient.residual);
+    if constexpr (!std::is_same_v<T, float>) set(params.grad_x_rounded, gradient.x);
+    set(params.grad_weight, grad_weight);
     const at::Tensor workspace = workspace_of(grad_out, rms_norm_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
     check_launch(kOp, launch_rms_norm_backward(params));
