@@ -8,7 +8,7 @@ cache=${EXACTMAMBA_CACHE:-$HOME/.cache/exactmamba}
 libtorch=$cache/libtorch-2.11.0
 
 packages=(g++ cmake ninja-build ccache mold python3 ca-certificates
-  libfmt-dev libtomlplusplus-dev nlohmann-json3-dev libcli11-dev libxxhash-dev zlib1g-dev liblzma-dev libpcre2-dev libutf8proc-dev
+  libfmt-dev libtomlplusplus-dev nlohmann-json3-dev libcli11-dev libxxhash-dev zlib1g-dev liblzma-dev libpcre2-dev libutf8proc-dev libexpat1-dev
   libgtest-dev libbenchmark-dev)
 
 say() { printf 'setup: %s\n' "$*" >&2; }

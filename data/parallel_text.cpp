@@ -1,0 +1,167 @@
+#include "data/parallel_text.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <filesystem>
+#include <optional>
+#include <string_view>
+
+#include "core/error.h"
+#include "data/iwslt_xml.h"
+
+namespace exactmamba::data {
+namespace {
+
+/// Of "before{first,second}after".
+struct Braces {
+  std::string before, first, second, after;
+};
+
+std::optional<Braces> find_braces(const std::string& name) {
+  const size_t open = name.find('{'), comma = name.find(',', open), close = name.find('}', comma);
+  if (close == std::string::npos) return std::nullopt;
+  return Braces{name.substr(0, open), name.substr(open + 1, comma - open - 1),
+                name.substr(comma + 1, close - comma - 1), name.substr(close + 1)};
+}
+
+bool has_ending(const std::string& name, std::string_view ending) {
+  return uncompressed_name(name).extension() == ending;
+}
+
+/// One side of two files.
+class Side {
+ public:
+  Side(const std::string& file, OnInvalidUtf8 on_invalid)
+      : lines_(file, on_invalid),
+        tagged_(std::filesystem::path(file).filename().string().starts_with("train.tags.")) {}
+
+  /// The next sentence; false after the last.
+  bool next(std::string& text) {
+    talk_begins_ = false;
+    while (lines_.next(text)) {
+      if (tagged_ && is_tag(text)) {
+        talk_begins_ = true;
+        continue;
+      }
+      ++sentences_;
+      if (tagged_) text = squeeze_space(text);
+      return true;
+    }
+    return false;
+  }
+  int64_t count_all() {
+    std::string rest;
+    while (next(rest)) continue;
+    return sentences_;
+  }
+  bool talk_begins() const { return talk_begins_; }  // with the sentence given last
+  std::string where() const { return lines_.where(); }
+  const std::string& file() const { return lines_.file(); }
+
+ private:
+  /// "<url>…", "<translator href=…>…"; but "<3" is text.
+  static bool is_tag(std::string_view line) {
+    constexpr std::array<std::string_view, 9> kTags = {
+        "url", "keywords", "speaker", "talkid", "title", "description", "reviewer", "translator", "doc"};
+    if (!line.starts_with('<')) return false;
+    line.remove_prefix(line.starts_with("</") ? 2 : 1);
+    const std::string_view name = line.substr(0, line.find_first_of(" >"));
+    return name.size() < line.size() && std::find(kTags.begin(), kTags.end(), name) != kTags.end();
+  }
+
+  LineReader lines_;
+  bool tagged_, talk_begins_ = false;
+  int64_t sentences_ = 0;
+};
+
+void read_two_files(const std::string& source_file, const std::string& target_file, OnInvalidUtf8 on_invalid,
+                    const TakePair& take) {
+  Side source(source_file, on_invalid), target(target_file, on_invalid);
+  SentencePair pair;
+  bool more_source = false, more_target = false;
+  const auto next = [&] {
+    more_source = source.next(pair.source);
+    more_target = target.next(pair.target);
+    return more_source && more_target;
+  };
+  while (next()) {
+    core::require(source.talk_begins() == target.talk_begins(),
+                  "{}: a talk begins {}, but not {} ({}): the sentences before differ in number",
+                  source.where(), source.talk_begins() ? "here" : "beside",
+                  source.talk_begins() ? "beside" : "here", target.where());
+    take(pair, source.where());
+  }
+  if (more_source == more_target) return;
+  const int64_t sources = source.count_all(), targets = target.count_all();
+  throw core::InputError(fmt::format("{} has {} sentences, but {} has {}; each needs its translation",
+                                     source.file(), sources, target.file(), targets));
+}
+
+int64_t column_number(const std::string& text, const std::string& name) {
+  int64_t column = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), column);
+  core::require(error == std::errc() && end == text.data() + text.size() && column >= 1,
+                "{}: '{}' is not the number of a column, from 1; write for example pairs.tsv{{2,1}}", name,
+                text);
+  return column;
+}
+
+std::string column_of(std::string_view line, int64_t column, const LineReader& lines) {
+  size_t begin = 0;
+  for (int64_t i = 1; i < column; ++i) {
+    const size_t tab = line.find('\t', begin);
+    core::require(tab != std::string_view::npos, "{}: there is no column {}, only {} (separated by TABs)",
+                  lines.where(), column, i);
+    begin = tab + 1;
+  }
+  return std::string(line.substr(begin, line.find('\t', begin) - begin));
+}
+
+void read_columns(const std::string& file, int64_t source, int64_t target, OnInvalidUtf8 on_invalid,
+                  const TakePair& take) {
+  LineReader lines(file, on_invalid);
+  std::string line;
+  while (lines.next(line))
+    take({column_of(line, source, lines), column_of(line, target, lines)}, lines.where());
+}
+
+void read_xml(const std::string& source_file, const std::string& target_file, OnInvalidUtf8 on_invalid,
+              const TakePair& take) {
+  std::vector<Segment> source = read_segments(source_file, on_invalid),
+                       target = read_segments(target_file, on_invalid);
+  const size_t both = std::min(source.size(), target.size());
+  for (size_t i = 0; i < both; ++i) {
+    const std::string where = fmt::format("{}:{}", source_file, source[i].line);
+    core::require(
+        source[i].document == target[i].document && source[i].id == target[i].id,
+        "{}: segment '{}' of document '{}' stands beside segment '{}' of document '{}' ({}:{}); the "
+        "files have {} and {} segments",
+        where, source[i].id, source[i].document, target[i].id, target[i].document, target_file,
+        target[i].line, source.size(), target.size());
+    take({std::move(source[i].text), std::move(target[i].text)}, where);
+  }
+  core::require(source.size() == target.size(),
+                "{} has {} segments, but {} has {}; each needs its translation", source_file, source.size(),
+                target_file, target.size());
+}
+
+}  // namespace
+
+void read_pairs(const std::string& name, OnInvalidUtf8 on_invalid, const TakePair& take) {
+  const std::optional<Braces> braces = find_braces(name);
+  if (!braces && has_ending(name, ".tsv")) return read_columns(name, 1, 2, on_invalid, take);
+  core::require(
+      braces.has_value(),
+      "{}: pairs of sentences are two files, written name.{{de,en}} with the source first, or one .tsv",
+      name);
+  if (braces->after.empty() && has_ending(braces->before, ".tsv"))
+    return read_columns(braces->before, column_number(braces->first, name),
+                        column_number(braces->second, name), on_invalid, take);
+  const std::string source = braces->before + braces->first + braces->after,
+                    target = braces->before + braces->second + braces->after;
+  has_ending(source, ".xml") ? read_xml(source, target, on_invalid, take)
+                             : read_two_files(source, target, on_invalid, take);
+}
+
+}  // namespace exactmamba::data

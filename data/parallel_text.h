@@ -1,0 +1,30 @@
+// Sentences beside their translations.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "data/line_reader.h"
+
+namespace exactmamba::data {
+
+struct SentencePair {
+  std::string source, target;
+};
+
+/// `where` is "file:line" of the source.
+using TakePair = std::function<void(const SentencePair& pair, const std::string& where)>;
+
+/// Calls `take` with each pair, in file order; sides may be empty. The source is what braces name first:
+///   train.{de,en}, train.{de,en}.gz   two files, line beside line
+///   pairs.tsv, pairs.tsv{2,1}         columns of one file, separated by TABs; without braces the first two
+///   train.tags.de-en.{de,en}          as two files, of IWSLT's training sets: lines with a talk's tags
+///   skipped tst2015.de-en.{de,en}.xml         IWSLT's other sets: <seg> beside <seg> of the same document
+///   and number
+/// All may be compressed (see byte_source.h). IWSLT's have their white space squeezed and trimmed.
+/// @throws IoError, InputError ("file:line: …") as LineReader, for another kind of name, columns that are not
+/// there, and sides that differ in the number of their lines, in where their talks begin, or in their
+/// segments.
+void read_pairs(const std::string& name, OnInvalidUtf8 on_invalid, const TakePair& take);
+
+}  // namespace exactmamba::data
