@@ -15,6 +15,7 @@
 #include "data/packed_text.h"
 #include "decomp/approximation_error.h"
 #include "eval/copying.h"
+#include "eval/optional_json.h"
 
 namespace exactmamba::eval {
 
@@ -26,8 +27,6 @@ namespace {
 const data::CopyTask* as_copy_task(const data::Dataset& valid) {
   return dynamic_cast<const data::CopyTask*>(&valid);
 }
-
-Json optional_json(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
 
 /// Targets that are bytes of text, ends of documents not counted; 0 for data that is no text.
 int64_t byte_targets(const data::Dataset& valid, const data::Batch& batch) {
