@@ -232,7 +232,8 @@ void Trainer::open_log() {
 /// All ranks stop after the same update, whichever of them got the signal.
 void Trainer::stop_if_asked() {
   const int signal = core::stop_requested();
-  at::Tensor asked = at::full({}, signal, at::kLong);
+  const at::Device device = exchange_device(model_, communicator_);
+  at::Tensor asked = at::full({}, signal, at::TensorOptions().dtype(at::kLong).device(device));
   communicator_.all_reduce_sum(asked);
   if (asked.item<int64_t>() == 0) return;
   if (saved_step_ != state_.step) checkpoint();

@@ -7,6 +7,7 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
+#include "core/device.h"
 #include "train/gradient_reducer.h"
 #include "train/gradients.h"
 
@@ -14,25 +15,29 @@ namespace exactmamba::train {
 namespace {
 
 /// Targets and positions of the update, over all ranks.
-UpdateResult count_tokens(const std::vector<data::Batch>& micro_batches, core::Communicator& communicator) {
+UpdateResult count_tokens(const std::vector<data::Batch>& micro_batches, const at::Device& device,
+                          core::Communicator& communicator) {
   at::Tensor counts = at::zeros({2}, at::kLong);
   for (const data::Batch& batch : micro_batches) {
     counts[0] += batch.target_count;
     counts[1] += batch.input_ids.numel();
   }
+  counts = core::copy_to(device, counts);
   communicator.all_reduce_sum(counts);
+  counts = counts.cpu();
   UpdateResult result;
   result.target_tokens = counts[0].item<int64_t>();
   result.tokens = counts[1].item<int64_t>();
   return result;
 }
 
-/// Sum of the losses over all ranks; gradients of `scale` times it are added to those in the store, summed
-/// over all ranks.
+/// Sum of the losses over all ranks; gradients of `scale` times it are left in the store, summed over all
+/// ranks.
 at::Tensor accumulate_gradients(models::MambaLM& model, const std::vector<data::Batch>& micro_batches,
                                 double scale, core::Communicator& communicator) {
   at::Tensor loss_sum =
       at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model.placement().device));
+  model.parameters().zero_gradients();
   GradientReducer reducer(model.parameters(), communicator);
   const auto reduce = [&reducer](int64_t layer) { reducer.ready(layer); };
   for (const data::Batch& batch : micro_batches) {
@@ -54,11 +59,14 @@ Outcome outcome_of_skipped(double loss, const LossScale* loss_scale) {
 
 }  // namespace
 
+at::Device exchange_device(const models::MambaLM& model, const core::Communicator& communicator) {
+  return communicator.size() > 1 ? model.placement().device : at::Device(at::kCPU);
+}
+
 UpdateResult run_update(models::MambaLM& model, AdamW& optimizer,
                         const std::vector<data::Batch>& micro_batches, double learning_rate,
                         double max_grad_norm, core::Communicator& communicator, LossScale* loss_scale) {
-  model.parameters().zero_gradients();  // a GPU does it while the processes count
-  UpdateResult result = count_tokens(micro_batches, communicator);
+  UpdateResult result = count_tokens(micro_batches, exchange_device(model, communicator), communicator);
   if (result.target_tokens == 0) {
     result.outcome = Outcome::kWithoutTargets;
     return result;
