@@ -11,37 +11,25 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "models/prompts.h"
 #include "models/token_graph.h"
 
 namespace exactmamba::models {
 namespace {
 
-/// The most likely token of every row, pad rows left out; −1 where a logit is not finite.
-at::Tensor most_likely(const at::Tensor& logits, int64_t vocab_size) {
-  const at::Tensor real = logits.narrow(1, 0, vocab_size);
-  return real.argmax(1).masked_fill_(real.isfinite().all(1).logical_not_(), -1).cpu();
-}
-
-at::Tensor prefill(const MambaLM& model, const std::vector<std::vector<int64_t>>& prompts, State& state) {
-  std::vector<int64_t> ids;
-  std::vector<int32_t> boundaries = {0};
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    core::require(!prompts[i].empty(), "generation: prompt {} is empty; give at least one token", i);
-    ids.insert(ids.end(), prompts[i].begin(), prompts[i].end());
-    boundaries.push_back(static_cast<int32_t>(ids.size()));
-  }
-  return model.prefill(at::tensor(ids, at::kLong).unsqueeze(0), state, at::tensor(boundaries, at::kInt));
+/// The most likely token of every row; −1 where a logit is not finite.
+at::Tensor most_likely(const at::Tensor& logits) {
+  return logits.argmax(1).masked_fill_(logits.isfinite().all(1).logical_not_(), -1).cpu();
 }
 
 /// Sequences that go on together: their states and last tokens.
 class Sequences {
  public:
   Sequences(const MambaLM& model, const std::vector<std::vector<int64_t>>& prompts,
-            at::ScalarType state_dtype)
-      : model_(model),
-        state_dtype_(state_dtype),
-        state_(model.initial_state(static_cast<int64_t>(prompts.size()))) {
-    tokens_ = most_likely(prefill(model, prompts, state_), model.config().vocab_size);
+            at::ScalarType state_dtype, const std::optional<Sampling>& sampling)
+      : model_(model), state_dtype_(state_dtype) {
+    if (sampling) sampler_.emplace(*sampling, prompts.size());
+    tokens_ = choose(prefill_prompts(model, prompts, state_));
   }
 
   /// (rows) on the CPU.
@@ -49,8 +37,8 @@ class Sequences {
 
   /// Tokens (steps, rows) on the CPU of the next steps, of which there are at most `most`.
   at::Tensor run(int64_t most) {
-    if (!TokenGraph::supports(model_)) {
-      tokens_ = most_likely(model_.step(tokens_, state_), model_.config().vocab_size);
+    if (sampler_ || !TokenGraph::supports(model_)) {
+      tokens_ = choose(step_rows(model_, tokens_, state_));
       return tokens_.unsqueeze(0);
     }
     if (!graph_) graph_.emplace(model_, std::move(state_), tokens_, state_dtype_);
@@ -63,20 +51,24 @@ class Sequences {
   bool should_shrink(size_t rows, size_t ended) const { return graph_ ? 2 * ended >= rows : ended > 0; }
 
   void keep(const std::vector<int64_t>& rows) {
-    const at::Tensor kept = at::tensor(rows, at::kLong), there = kept.to(model_.placement().device);
     if (graph_) state_ = graph_->state();
     graph_.reset();
-    for (at::Tensor& conv : state_.conv) conv = conv.index_select(0, there);
-    for (at::Tensor& ssm : state_.ssm) ssm = ssm.index_select(0, there);
-    tokens_ = tokens_.index_select(0, kept);
+    select_rows(state_, rows);
+    if (sampler_) sampler_->keep(rows);
+    tokens_ = tokens_.index_select(0, at::tensor(rows, at::kLong));
   }
 
  private:
+  at::Tensor choose(const at::Tensor& logits) {
+    return sampler_ ? sampler_->draw(logits) : most_likely(logits);
+  }
+
   const MambaLM& model_;
   at::ScalarType state_dtype_;
   State state_;  // empty while a graph has it
   at::Tensor tokens_;
-  std::optional<TokenGraph> graph_;
+  std::optional<TokenGraph> graph_;  // greedy, on a GPU
+  std::optional<Sampler> sampler_;
 };
 
 class Generator {
@@ -86,7 +78,7 @@ class Generator {
       : model_(model),
         options_(options),
         on_token_(on_token),
-        sequences_(model, prompts, state_dtype(model, options)),
+        sequences_(model, prompts, state_dtype(model, options), options.sampling),
         prompts_(prompts.size()),
         has_ended_(prompts.size()),
         results_(prompts.size()) {
@@ -106,10 +98,9 @@ class Generator {
 
  private:
   static at::ScalarType state_dtype(const MambaLM& model, const GenerationOptions& options) {
-    core::require(!options.bfloat16_states || TokenGraph::supports(model),
+    core::require(!options.bfloat16_states || (TokenGraph::supports(model) && !options.sampling),
                   "generation: states in bfloat16 are for models on a GPU, of sizes and a dtype that its "
-                  "fused steps know (Mamba-2: not float16); "
-                  "leave them in {}",
+                  "fused steps know (Mamba-2: not float16), and not for sampling; leave them in {}",
                   core::dtype_text(model.placement().dtype));
     return options.bfloat16_states ? at::kBFloat16 : model.placement().dtype;
   }
@@ -119,10 +110,7 @@ class Generator {
     const int64_t* token = tokens.const_data_ptr<int64_t>();
     for (size_t row = 0; row < prompts_.size(); ++row) {
       if (has_ended_[row]) continue;
-      core::require<core::NumericalError>(
-          token[row] >= 0,
-          "generation: the model's logits are not finite (infinity or NaN): its weights overflow in {}",
-          core::dtype_text(model_.placement().compute_dtype));
+      require_finite_logits(token[row] >= 0, model_);
       results_[prompts_[row]].push_back(token[row]);
       if (on_token_) on_token_(prompts_[row], token[row]);
       has_ended_[row] = token[row] == options_.stop_token;
