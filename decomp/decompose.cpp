@@ -18,6 +18,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/number.h"
+#include "decomp/attention_map.h"
 #include "decomp/rollout.h"
 #include "decomp/tile_producer.h"
 #include "models/ops/sequences.h"
@@ -93,9 +94,53 @@ Target make_target(const models::TopTrace& top, const at::Tensor& tokens) {
 void check_finite(const InteractionMap& map) {
   const std::string layer = map.layer == kWholeModel ? "all layers" : fmt::format("layer {}", map.layer);
   core::require<core::NumericalError>(map.values.isfinite().all().item<bool>(),
-                                      "row {}, {}: the map {} of {} holds a number that is not finite",
-                                      map.row.index, layer, map.method, map.approximation);
+                                      "row {}, {}: the map {} holds a number that is not finite",
+                                      map.row.index, layer, map.title());
 }
+
+/// Hands on a map of a layer, if the options want its layer.
+void visit_layer_map(const InteractionMap& description, const DecomposeOptions& options, int64_t layer,
+                     const char* method, const at::Tensor& values, const MapVisitor& visit) {
+  if (!keeps_layer(options, layer)) return;
+  InteractionMap map = description;
+  map.layer = layer;
+  map.method = method;
+  map.values = values;
+  check_finite(map);
+  visit(map);
+}
+
+/// The maps that need no approximation.
+class AttentionRun {
+ public:
+  AttentionRun(const DecomposeOptions& options, InteractionMap description, const MapVisitor& visit)
+      : options_(options), description_(std::move(description)), visit_(visit) {
+    description_.bias = bias_rule_name(BiasRule::kOwn);  // there is no column of biases
+  }
+
+  void add_layer(const LayerTrace& trace) {
+    const bool rolls_out = options_.wants("mamba_attention_rollout");
+    const bool shows = options_.wants("mamba_attention") || options_.wants("mamba_attention_signed");
+    if (!rolls_out && !(shows && keeps_layer(options_, trace.layer))) return;
+    const AttentionMaps maps = attention_maps(trace);
+    visit_map(trace.layer, "mamba_attention", maps.mean);
+    visit_map(trace.layer, "mamba_attention_signed", maps.signed_mean);
+    if (rolls_out) {
+      if (!rollout_) rollout_.emplace(trace.length(), BiasRule::kOwn, trace.y.options());
+      visit_map(trace.layer, "mamba_attention_rollout", rollout_->add(attention_with_residual(maps.mean)));
+    }
+  }
+
+ private:
+  void visit_map(int64_t layer, const char* method, const at::Tensor& values) {
+    if (options_.wants(method)) visit_layer_map(description_, options_, layer, method, values, visit_);
+  }
+
+  const DecomposeOptions& options_;
+  InteractionMap description_;
+  const MapVisitor& visit_;
+  std::optional<Rollout> rollout_;
+};
 
 /// Everything that one approximation collects on its way up through the layers.
 class ApproximationRun {
@@ -137,13 +182,7 @@ class ApproximationRun {
 };
 
 void ApproximationRun::visit_map(int64_t layer, const char* method, const at::Tensor& values) {
-  if (!keeps_layer(options_, layer)) return;
-  InteractionMap map = description_;
-  map.layer = layer;
-  map.method = method;
-  map.values = values;
-  check_finite(map);
-  visit_(map);
+  visit_layer_map(description_, options_, layer, method, values, visit_);
 }
 
 void ApproximationRun::check_error(int64_t layer) const {
@@ -269,8 +308,10 @@ ErrorTable decompose_row(const models::MambaLM& model, const std::string& model_
   for (const std::string& name : options.approximations)
     runs.emplace_back(approximation_from_name(name, "decompose.approximations"), options, target, description,
                       row.input_ids.size(0), at::TensorOptions(options.scalar_type()), visit);
+  AttentionRun attention(options, description, visit);
   model.trace(row.input_ids, cu_seqlens, [&](const LayerTrace& trace) {
     for (ApproximationRun& run : runs) run.add_layer(trace);
+    attention.add_layer(trace);
   });
 
   ErrorTable table{options.approximations, {}, options.bias, options.dtype};

@@ -6,7 +6,12 @@ namespace exactmamba::decomp {
 
 std::string InteractionMap::name() const {
   const std::string of_layer = layer == kWholeModel ? "" : fmt::format("layer{}.", layer);
-  return fmt::format("row{}.{}{}.{}", row.index, of_layer, approximation, method);
+  const std::string of_approximation = approximation.empty() ? "" : approximation + ".";
+  return fmt::format("row{}.{}{}{}", row.index, of_layer, of_approximation, method);
+}
+
+std::string InteractionMap::title() const {
+  return approximation.empty() ? method : fmt::format("{} · {}", method, approximation);
 }
 
 }  // namespace exactmamba::decomp

@@ -26,8 +26,9 @@ struct RowOrigin {
 struct InteractionMap {
   at::Tensor
       values;  // (L, L), or (L, L+1) with a bias column behind the tokens; float or double, as computed
-  std::string method;         // "l1", "l2", "linf", "alti", "rollout", "alti_logit", "alti_logit_mixed"
-  std::string approximation;  // "activation", …
+  std::string method;         // "l1", "l2", "linf", "alti", "rollout", "alti_logit", "alti_logit_mixed",
+                              // "mamba_attention", "mamba_attention_signed", "mamba_attention_rollout"
+  std::string approximation;  // "activation", …; "" for mamba_attention, which needs none
   std::string bias;           // "own" | "separate"
   int64_t layer = kWholeModel;
   RowOrigin row;
@@ -40,8 +41,10 @@ struct InteractionMap {
   at::Tensor rest;           // (L, layers) what the approximation misses
   at::Tensor biases;         // (L, layers) T_i(bias); with bias = separate only
 
-  /// "row0.layer2.activation.l2"; whole model: "row0.activation.alti_logit"
+  /// "row0.layer2.activation.l2"; whole model: "row0.activation.alti_logit"; "row0.layer2.mamba_attention"
   std::string name() const;
+  /// For readers: "l2 · activation", "mamba_attention".
+  std::string title() const;
 };
 
 }  // namespace exactmamba::decomp

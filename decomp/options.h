@@ -19,7 +19,7 @@ namespace exactmamba::decomp {
 struct DecomposeOptions {
   std::vector<std::string> approximations = {"activation"};  // at least one
   std::string bias = "own";
-  std::vector<std::string> methods = {"l2"};  // l1, l2, linf, alti, rollout, alti_logit
+  std::vector<std::string> methods = {"l2"};  // as interaction_map.h has them
   std::string error = "l2_mean";              // the measure that tables show
   std::string dtype = "float32";              // of traces, sums and maps
   std::vector<int64_t> layers;                // whose maps are kept; empty: all

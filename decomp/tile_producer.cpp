@@ -168,6 +168,15 @@ void produce_bias(const LayerTrace& trace, const Pieces& pieces, const at::Tenso
   }
 }
 
+void produce(const LayerTrace& trace, Approximation approximation, BiasRule bias, const at::Tensor& scale,
+             const std::vector<Aggregator*>& aggregators, TileShape shape) {
+  const Pieces pieces(trace, approximation, bias);
+  const int64_t max_pairs = std::min(shape.rows, trace.length()) * std::min(shape.columns, trace.length());
+  Producer producer(trace, aggregators, max_pairs);
+  produce_tokens(trace, pieces, scale, bias, shape, producer);
+  if (bias == BiasRule::kSeparate) produce_bias(trace, pieces, scale, max_pairs, producer);
+}
+
 }  // namespace
 
 void check_trace(const LayerTrace& trace) {
@@ -193,12 +202,12 @@ at::Tensor output_scale(const LayerTrace& trace) {
 void produce_tiles(const LayerTrace& trace, Approximation approximation, BiasRule bias,
                    const std::vector<Aggregator*>& aggregators, TileShape shape) {
   check_trace(trace);
-  const Pieces pieces(trace, approximation, bias);
-  const at::Tensor scale = output_scale(trace);
-  const int64_t max_pairs = std::min(shape.rows, trace.length()) * std::min(shape.columns, trace.length());
-  Producer producer(trace, aggregators, max_pairs);
-  produce_tokens(trace, pieces, scale, bias, shape, producer);
-  if (bias == BiasRule::kSeparate) produce_bias(trace, pieces, scale, max_pairs, producer);
+  produce(trace, approximation, bias, output_scale(trace), aggregators, shape);
+}
+
+void produce_scaled_tiles(const LayerTrace& trace, Approximation approximation, const at::Tensor& scale,
+                          const std::vector<Aggregator*>& aggregators, TileShape shape) {
+  produce(trace, approximation, BiasRule::kOwn, scale, aggregators, shape);
 }
 
 }  // namespace exactmamba::decomp

@@ -28,4 +28,10 @@ void check_trace(const models::LayerTrace& trace);
 void produce_tiles(const models::LayerTrace& trace, Approximation approximation, BiasRule bias,
                    const std::vector<Aggregator*>& aggregators, TileShape shape = {});
 
+/// The same of a trace that was checked, with `scale` (L, D) in the place of output_scale() and biases with
+/// their own token.
+void produce_scaled_tiles(const models::LayerTrace& trace, Approximation approximation,
+                          const at::Tensor& scale, const std::vector<Aggregator*>& aggregators,
+                          TileShape shape = {});
+
 }  // namespace exactmamba::decomp

@@ -95,7 +95,7 @@ void add_maps(Attribution& attribution, const std::vector<InteractionMap>& maps,
               int64_t row) {
   const std::vector<data::CopyExample> examples = task.examples(task.row(row));
   for (const InteractionMap& map : maps) {
-    RankingMeans& means = attribution[map.method + " · " + map.approximation][map.layer];
+    RankingMeans& means = attribution[map.title()][map.layer];
     for (const data::CopyExample& example : examples) means.add(copy_attribution(map, example));
   }
 }
@@ -165,8 +165,7 @@ Json map_json(const InteractionMap& map, const data::Dataset& valid, int64_t max
   const std::string layer =
       map.layer == decomp::kWholeModel ? "all layers" : fmt::format("layer {}", map.layer);
   const char* cut = length < static_cast<int64_t>(map.row.tokens.size()) ? ", first positions" : "";
-  return {{"title",
-           fmt::format("{}, {} · {}, text {}{}", layer, map.method, map.approximation, map.row.index, cut)},
+  return {{"title", fmt::format("{}, {}, text {}{}", layer, map.title(), map.row.index, cut)},
           {"method", map.method},
           {"text", map.row.index},
           {"layer", map.layer},

@@ -38,6 +38,11 @@ struct Tolerances {
 };
 constexpr Tolerances kDouble = {1e-12, 1e-12, 1e-12}, kFloat = {3e-5, 2e-5, 1e-4};
 
+std::string test_name(std::string model) {
+  std::replace(model.begin(), model.end(), '-', '_');
+  return model;
+}
+
 class GoldenRows : public ::testing::TestWithParam<const char*> {
  protected:
   GoldenRows()
@@ -152,6 +157,35 @@ TEST_P(GoldenRows, MapsInFloat32) {
   }
 }
 
+/// Models whose comparison methods are stored.
+class GoldenMethods : public GoldenRows {};
+
+TEST_P(GoldenMethods, MambaAttention) {
+  const SafetensorsFile methods(folder_ / "methods.safetensors");
+  for (const auto& [dtype, tolerance] : {std::pair{"float64", 1e-12}, {"float32", 2e-5}}) {
+    DecomposeOptions options;
+    options.bias = "separate";  // which has no part in them
+    options.methods = {"mamba_attention_signed", "mamba_attention", "mamba_attention_rollout"};
+    options.dtype = dtype;
+    const models::MambaLM loaded = model(options.scalar_type());
+    for (const std::string name : {"single", "packed"}) {
+      const auto maps = by_name(decompose(loaded, {row(name)}, options).maps);
+      EXPECT_EQ(maps.size(), 9u);
+      const auto expect = [&](const std::string& map, const std::string& stored) {
+        EXPECT_LE(
+            testing::relative_difference(maps.at("row0." + map).values, methods.tensor(name + "." + stored)),
+            tolerance)
+            << name << " " << stored << " " << dtype;
+      };
+      for (const std::string layer : {"layer0", "layer1", "layer2"}) {
+        expect(layer + ".mamba_attention", layer + ".mamba_attention.mean_abs");
+        expect(layer + ".mamba_attention_signed", layer + ".mamba_attention.mean");
+      }
+      expect("layer2.mamba_attention_rollout", "mamba_attention.rollout_abs");
+    }
+  }
+}
+
 TEST_P(GoldenRows, Errors) {
   const models::MambaLM loaded = model();
   for (const std::string name : {"single", "packed"})
@@ -214,11 +248,10 @@ INSTANTIATE_TEST_SUITE_P(Models, GoldenRows,
                          ::testing::Values("mamba1-silu", "mamba1-relu", "mamba1-identity", "mamba2-g1-silu",
                                            "mamba2-g1-relu", "mamba2-g1-identity", "mamba2-g2-silu",
                                            "mamba2-g2-relu", "mamba2-g2-identity"),
-                         [](const auto& instance) {
-                           std::string name = instance.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         [](const auto& instance) { return test_name(instance.param); });
+INSTANTIATE_TEST_SUITE_P(Models, GoldenMethods,
+                         ::testing::Values("mamba1-silu", "mamba2-g1-silu", "mamba2-g2-silu"),
+                         [](const auto& instance) { return test_name(instance.param); });
 
 models::MambaLM small_model() {
   models::LoadOptions options;
