@@ -272,7 +272,8 @@ void add_forward(Declaration& program) {
 }
 
 void add_texts(CLI::App& command, TextArguments& in) {
-  command.add_option("--text-key", in.text_key, "The key that holds the text in .jsonl files; default: text");
+  command.add_option("--text-key", in.text_key,
+                     "The key that holds the text in .jsonl files, the column of .parquet; default: text");
   command
       .add_option("--on-invalid-utf8", in.on_invalid_utf8,
                   "fail (default), or replace what is not UTF-8 by U+FFFD")
@@ -290,7 +291,8 @@ void add_tokenize(Declaration& program) {
   command.add_option("tokenizer", arguments.tokenizer, kTokenizers)->required();
   command.add_option(
       "files", arguments.in.files,
-      "Texts: each line, or of .jsonl files each object's; plain, .gz or .xz; default: stdin, as - is");
+      "Texts: each line, or of .jsonl files each object's, of .parquet each row's; .gz, .xz and .zst are "
+      "decompressed; default: stdin, as - is");
   add_texts(command, arguments.in);
   CLI::Option* decode =
       command
@@ -308,10 +310,7 @@ void add_train_tokenizer(Declaration& program) {
                   "exactmamba train-tokenizer train.de train.en --vocab-size 8000 --special '<eos>' '<sep>' "
                   "--output tokenizer.json",
                   train_tokenizer);
-  command
-      .add_option("files", arguments.in.files,
-                  "Texts: each line, or of .jsonl files each object's; - reads stdin")
-      ->required();
+  command.add_option("files", arguments.in.files, "Texts, as of tokenize; - reads stdin")->required();
   add_texts(command, arguments.in);
   command.add_option("--vocab-size", arguments.vocab_size, "Tokens, with the special ones and the 256 bytes")
       ->required()

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Sets up what is missing to build exactmamba: system packages (apt) and LibTorch (into a cache outside the clone).
+# Sets up what is missing to build exactmamba: system packages (apt), LibTorch and Arrow (into a cache outside the clone).
 # Does nothing, and needs no network, when everything is there. YES=1: do not ask before sudo. NVIDIA's libraries come
 # along where there is a GPU, or with CUDA=1.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${EXACTMAMBA_CACHE:-$HOME/.cache/exactmamba}
 libtorch=$cache/libtorch-2.11.0
+arrow=$cache/arrow-25.0.1
 
 packages=(g++ cmake ninja-build ccache mold python3 ca-certificates
-  libfmt-dev libtomlplusplus-dev nlohmann-json3-dev libcli11-dev libxxhash-dev zlib1g-dev liblzma-dev libpcre2-dev libutf8proc-dev libexpat1-dev
+  libfmt-dev libtomlplusplus-dev nlohmann-json3-dev libcli11-dev libxxhash-dev zlib1g-dev liblzma-dev libzstd-dev libpcre2-dev libutf8proc-dev libexpat1-dev
   libgtest-dev libbenchmark-dev)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -67,25 +68,38 @@ unpack_wheels() {
   rm -rf "$downloads"
 }
 
-install_libtorch() {
-  local work
-  say "LibTorch 2.11.0: downloads 545 MB, unpacks to about 1.2 GB in $libtorch"
+# fetch LIST WHAT: the wheels that LIST pins, unpacked into $work/unpacked, in the file system of the cache.
+work=
+fetch() {
+  say "$2"
   mkdir -p "$cache" || fail "cannot write to $cache; set EXACTMAMBA_CACHE to another folder"
-  work=$(mktemp -d "$cache/unpacking.XXXXXX")
-  trap "rm -rf '$work'" EXIT
-  unpack_wheels "$here/wheels.txt" "$work/unpacked"
+  if [[ -z $work ]]; then
+    work=$(mktemp -d "$cache/unpacking.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+  fi
+  rm -rf "$work/unpacked"
+  unpack_wheels "$here/$1" "$work/unpacked"
+}
+
+install_libtorch() {
+  fetch wheels.txt "LibTorch 2.11.0: downloads 545 MB, unpacks to about 1.2 GB in $libtorch"
   rm -rf "$libtorch"
   mv "$work/unpacked" "$libtorch"
   sha256sum < "$here/wheels.txt" > "$libtorch/.complete"
 }
 
+# Of the wheel only the two libraries that read Parquet, and their headers.
+install_arrow() {
+  fetch wheels-arrow.txt "Arrow 25.0.1: downloads 50 MB, unpacks to about 70 MB in $arrow"
+  rm -rf "$arrow"
+  mkdir -p "$arrow/pyarrow"
+  mv "$work/unpacked/pyarrow/"{include,libarrow.so.2500,libparquet.so.2500} "$arrow/pyarrow"
+  sha256sum < "$here/wheels-arrow.txt" > "$arrow/.complete"
+}
+
 # LibTorch finds NVIDIA's libraries beside itself.
 install_cuda() {
-  local work
-  say "NVIDIA's libraries for LibTorch on a GPU: downloads 2.0 GB, unpacks to about 2.7 GB in $libtorch"
-  work=$(mktemp -d "$cache/unpacking.XXXXXX")
-  trap "rm -rf '$work'" EXIT
-  unpack_wheels "$here/wheels-cuda.txt" "$work/unpacked"
+  fetch wheels-cuda.txt "NVIDIA's libraries for LibTorch on a GPU: downloads 2.0 GB, unpacks to about 2.7 GB in $libtorch"
   cp -rl "$work/unpacked/nvidia/." "$libtorch/nvidia/"
   sha256sum < "$here/wheels-cuda.txt" > "$libtorch/.complete-cuda"
 }
@@ -97,6 +111,7 @@ read -r -a missing <<< "$(missing_packages)"
 
 [[ $(uname -m) == x86_64 ]] || fail "exactmamba is built for x86-64 machines; this one is $(uname -m)"
 [[ $(cat "$libtorch/.complete" 2>/dev/null) == $(sha256sum < "$here/wheels.txt") ]] || install_libtorch
+[[ $(cat "$arrow/.complete" 2>/dev/null) == $(sha256sum < "$here/wheels-arrow.txt") ]] || install_arrow
 if [[ ${CUDA:-} == 1 || -e /dev/nvidiactl ]]; then
   [[ $(cat "$libtorch/.complete-cuda" 2>/dev/null) == $(sha256sum < "$here/wheels-cuda.txt") ]] || install_cuda
 fi

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <vector>
+#include <zstd.h>
 
 #include <lzma.h>
 #include <zlib.h>
@@ -15,6 +16,7 @@ namespace {
 
 constexpr size_t kChunk = size_t{1} << 16;
 constexpr uint64_t kXzMemory = uint64_t{1} << 30;  // more than any preset of xz needs to decompress
+constexpr int kZstdWindowLog = 30;                 // of zstd --long=30; more could fill the memory
 
 class PlainSource final : public ByteSource {
  public:
@@ -184,14 +186,55 @@ class XzSource final : public ByteSource {
   bool ended_ = false;
 };
 
+class ZstdSource final : public ByteSource {
+ public:
+  explicit ZstdSource(const std::filesystem::path& file) : input_(file), stream_(ZSTD_createDStream()) {
+    core::require<core::IoError>(stream_ != nullptr, "{}: there is no memory left to decompress",
+                                 file.string());
+    ZSTD_DCtx_setParameter(stream_.get(), ZSTD_d_windowLogMax, kZstdWindowLog);
+  }
+
+  size_t read(char* to, size_t size) override {
+    ZSTD_outBuffer out{to, size, 0};
+    while (out.pos == 0 && !ended_) step(out);
+    return out.pos;
+  }
+
+ private:
+  struct Free {
+    void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
+  };
+
+  void step(ZSTD_outBuffer& out) {
+    if (in_.pos == in_.size) in_ = {input_.data(), input_.refill(), 0};
+    const bool no_more = in_.size == 0;
+    ended_ = no_more && frames_ > 0 && between_frames_;
+    if (ended_) return;
+    const size_t status = ZSTD_decompressStream(stream_.get(), &out, &in_);
+    if (ZSTD_isError(status))
+      input_.fail(in_.size - in_.pos, "these are no valid zstd data ({})", ZSTD_getErrorName(status));
+    between_frames_ = status == 0;
+    frames_ += between_frames_;
+    // Without input it may still have had output to give.
+    if (no_more && out.pos == 0 && !between_frames_) input_.fail(0, "the zstd data are cut short");
+  }
+
+  Input input_;
+  std::unique_ptr<ZSTD_DStream, Free> stream_;
+  ZSTD_inBuffer in_{nullptr, 0, 0};
+  bool between_frames_ = false, ended_ = false;
+  int64_t frames_ = 0;
+};
+
 }  // namespace
 
 std::unique_ptr<ByteSource> open_bytes(const std::filesystem::path& file) {
   const std::string ending = file.extension().string();
   if (ending == ".gz") return std::make_unique<GzipSource>(file);
   if (ending == ".xz") return std::make_unique<XzSource>(file);
-  for (const char* other : {".zst", ".bz2", ".lz4", ".zip", ".7z"}) {
-    core::require(ending != other, "{}: files ending in {} are not read; recompress it as .gz or .xz",
+  if (ending == ".zst") return std::make_unique<ZstdSource>(file);
+  for (const char* other : {".bz2", ".lz4", ".zip", ".7z"}) {
+    core::require(ending != other, "{}: files ending in {} are not read; recompress it as .gz, .xz or .zst",
                   file.string(), other);
   }
   return std::make_unique<PlainSource>(file);
@@ -199,7 +242,7 @@ std::unique_ptr<ByteSource> open_bytes(const std::filesystem::path& file) {
 
 std::filesystem::path uncompressed_name(const std::filesystem::path& file) {
   const std::string ending = file.extension().string();
-  if (ending != ".gz" && ending != ".xz") return file;
+  if (ending != ".gz" && ending != ".xz" && ending != ".zst") return file;
   return std::filesystem::path(file).replace_extension();
 }
 

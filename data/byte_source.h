@@ -1,5 +1,5 @@
 // The bytes of a file, decompressed as its name says: .gz (any number of members), .xz (any number of
-// streams), or plain. "-" is stdin.
+// streams), .zst (any number of frames), or plain. "-" is stdin.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,7 @@ class ByteSource {
   virtual size_t read(char* to, size_t size) = 0;
 };
 
-/// @throws IoError when the file cannot be opened, InputError for .zst and other compressions that are not
+/// @throws IoError when the file cannot be opened, InputError for .bz2 and other compressions that are not
 /// read.
 std::unique_ptr<ByteSource> open_bytes(const std::filesystem::path& file);
 

@@ -1,9 +1,11 @@
 #include "data/data_options.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "core/environment.h"
 #include "core/error.h"
+#include "data/mixture.h"
 #include "data/packed_text.h"
 #include "data/token_rows.h"
 #include "data/tokenizers/open_tokenizer.h"
@@ -58,14 +60,21 @@ void bind_files(core::Schema& schema, DataOptions& o) {
   schema.option("data.train", &o.train)
       .only_with(kTask, {"text", "tokens"})
       .help(
-          "Files to train on (.jsonl; text also .txt; plain, .gz or .xz). $NAME at the start is an "
-          "environment variable, ~ the home folder.");
+          "Files to train on (.jsonl; text also .txt; plain, .gz, .xz or .zst; text also .parquet). $NAME at "
+          "the start is an environment variable, ~ the home folder.");
   schema.option("data.valid", &o.valid)
       .only_with(kTask, {"text", "tokens"})
       .help("Files to validate on, as data.train.");
+  schema.option("data.weights", &o.weights)
+      .range(0, 1e9)
+      .only_with(kTask, {"text", "tokens"})
+      .help(
+          "One weight for each file of data.train: its share of the rows. Each file is gone through again "
+          "and "
+          "again, so that training has no epochs. Empty: every row of every file once an epoch.");
   schema.option("data.text_key", &o.text_key)
       .only_with(kTask, {"text"})
-      .help("The key that holds the text in .jsonl files.");
+      .help("The key that holds the text in .jsonl files, the column of .parquet files.");
   schema.option("data.tokenizer", &o.tokenizer)
       .only_with(kTask, {"text"})
       .help("byte, or a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it.");
@@ -73,6 +82,24 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .choices(core::choices_of(kOnInvalidUtf8Names))
       .only_with(kTask, {"text"})
       .help("Text that is not UTF-8: fail, or replace it by U+FFFD.");
+  schema.option("data.on_bad_record", &o.on_bad_record)
+      .choices(core::choices_of(kOnBadRecordNames))
+      .only_with(kTask, {"text"})
+      .help(
+          "A line or row that cannot be used (no JSON, no text under the key, no UTF-8): fail, or skip it "
+          "and "
+          "say how many there were. The damaged rest of a row group of .parquet, and a .txt, are one "
+          "record.");
+  schema.option("data.min_characters", &o.min_characters)
+      .range(0, 1e12)
+      .unit("characters")
+      .only_with(kTask, {"text"})
+      .help("Training documents that are shorter are left out, and counted in the log.");
+  schema.option("data.max_characters", &o.max_characters)
+      .range(0, 1e12)
+      .unit("characters")
+      .only_with(kTask, {"text"})
+      .help("Training documents that are longer are left out, and counted in the log; 0: none.");
   schema.option("data.cache", &o.cache)
       .cosmetic()
       .only_with(kTask, {"text"})
@@ -108,6 +135,15 @@ void bind_copy(core::Schema& schema, DataOptions& o) {
       .help("Distinct strings that training never shows, to validate on.");
 }
 
+std::string weights_problem(const DataOptions& o) {
+  if (o.weights.empty()) return "";
+  if (o.weights.size() != o.train.size())
+    return fmt::format("data.weights has {} values for the {} files of data.train", o.weights.size(),
+                       o.train.size());
+  const bool positive = std::all_of(o.weights.begin(), o.weights.end(), [](double w) { return w > 0; });
+  return positive ? "" : "data.weights holds a 0; leave that file out of data.train";
+}
+
 void add_rules(core::Schema& schema, const DataOptions& o) {
   const auto copy_rule = [&](std::vector<std::string> keys, std::string (*problem)(const CopyOptions&)) {
     schema.rule(std::move(keys), [&o, problem] { return o.task == "copy" ? problem(copy_options(o)) : ""; });
@@ -118,6 +154,11 @@ void add_rules(core::Schema& schema, const DataOptions& o) {
   schema.rule({kTask, "data.train"}, [&o] {
     const bool missing = o.task != "copy" && o.train.empty();
     return missing ? fmt::format("data.task = \"{}\" needs files in data.train", o.task) : "";
+  });
+  schema.rule({"data.weights", "data.train"}, [&o] { return weights_problem(o); });
+  schema.rule({"data.max_characters", "data.min_characters"}, [&o]() -> std::string {
+    const bool none = o.max_characters > 0 && o.max_characters < o.min_characters;
+    return none ? "data.max_characters is less than data.min_characters, so that no document is left" : "";
   });
   schema.rule({kTask, "data.vocab_size"}, [&o]() -> std::string {
     const bool missing = o.task == "tokens" && o.vocab_size == 0;
@@ -141,23 +182,43 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options) {
   return nullptr;
 }
 
+namespace {
+
+using TokenizerPointer = std::shared_ptr<const Tokenizer>;
+
+std::shared_ptr<Dataset> open_files(const DataOptions& o, const TokenizerPointer& tokenizer,
+                                    const std::vector<std::string>& names) {
+  if (o.task == "tokens")
+    return std::make_shared<TokenRows>(expand(names), o.vocab_size, o.context, layout(o));
+  const TextSource source{
+      expand(names),    o.text_key,      on_invalid_utf8(o.on_invalid_utf8), on_bad_record(o.on_bad_record),
+      o.min_characters, o.max_characters};
+  return std::make_shared<PackedText>(source, tokenizer, o.context,
+                                      o.cache.empty() ? "" : core::expand_environment(o.cache));
+}
+
+std::shared_ptr<Dataset> open_train(const DataOptions& o, const TokenizerPointer& tokenizer, uint64_t seed) {
+  if (o.weights.empty()) return open_files(o, tokenizer, o.train);
+  std::vector<std::shared_ptr<const Dataset>> parts;
+  for (const std::string& name : o.train) parts.push_back(open_files(o, tokenizer, {name}));
+  return std::make_shared<Mixture>(std::move(parts), o.weights, o.shuffle, seed);
+}
+
+}  // namespace
+
 Datasets make_datasets(const DataOptions& options, uint64_t seed) {
   if (options.task == "copy") {
     const CopyOptions copy = copy_options(options);
     return {std::make_shared<CopyTask>(copy, seed, CopyPart::kTrain, layout(options)),
             std::make_shared<CopyTask>(copy, seed, CopyPart::kHeldOut, RowLayout::kOneExample)};
   }
-  const auto tokenizer = make_tokenizer(options);
-  const auto make = [&](const std::vector<std::string>& names) -> std::shared_ptr<Dataset> {
-    if (options.task == "text")
-      return std::make_shared<PackedText>(
-          TextSource{expand(names), options.text_key, on_invalid_utf8(options.on_invalid_utf8)}, tokenizer,
-          options.context, options.cache.empty() ? "" : core::expand_environment(options.cache));
-    return std::make_shared<TokenRows>(expand(names), options.vocab_size, options.context, layout(options));
-  };
   core::require(options.task == "text" || options.task == "tokens",
                 "data.task = \"{}\" is not copy, text or tokens", options.task);
-  return {make(options.train), options.valid.empty() ? nullptr : make(options.valid)};
+  const auto tokenizer = make_tokenizer(options);
+  DataOptions all_lengths = options;
+  all_lengths.min_characters = all_lengths.max_characters = 0;
+  return {open_train(options, tokenizer, seed),
+          options.valid.empty() ? nullptr : open_files(all_lengths, tokenizer, options.valid)};
 }
 
 }  // namespace exactmamba::data

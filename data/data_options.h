@@ -20,13 +20,16 @@ struct DataOptions {
   bool pack = true;
   int64_t prefetch = 2;
   int64_t max_valid_rows = 0;
-  std::vector<std::string> train, valid;      // text, tokens
-  std::string text_key = "text";              // text
-  std::string tokenizer = "byte";             // text
-  std::string on_invalid_utf8 = "fail";       // text
-  std::string cache;                          // text
-  int64_t vocab_size = 0;                     // tokens
-  int64_t alphabet = CopyOptions{}.alphabet;  // copy, these and the rest
+  std::vector<std::string> train, valid;           // text, tokens
+  std::vector<double> weights;                     // text, tokens: of the files of train
+  std::string text_key = "text";                   // text
+  std::string tokenizer = "byte";                  // text
+  std::string on_invalid_utf8 = "fail";            // text
+  std::string on_bad_record = "fail";              // text
+  int64_t min_characters = 0, max_characters = 0;  // text
+  std::string cache;                               // text
+  int64_t vocab_size = 0;                          // tokens
+  int64_t alphabet = CopyOptions{}.alphabet;       // copy, these and the rest
   int64_t min_length = CopyOptions{}.min_length, max_length = CopyOptions{}.max_length;
   int64_t held_out = CopyOptions{}.held_out;
 };

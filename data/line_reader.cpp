@@ -19,6 +19,10 @@ OnInvalidUtf8 on_invalid_utf8(const std::string& name) {
   return core::enum_from_name<OnInvalidUtf8>(kOnInvalidUtf8Names, name, "on_invalid_utf8");
 }
 
+OnBadRecord on_bad_record(const std::string& name) {
+  return core::enum_from_name<OnBadRecord>(kOnBadRecordNames, name, "on_bad_record");
+}
+
 LineReader::LineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid, size_t longest_line)
     : name_(file == kStdin ? "stdin" : file.string()),
       source_(open_bytes(file)),
@@ -67,9 +71,9 @@ void LineReader::refuse_invalid_utf8(const std::string& line) const {
   const std::optional<size_t> wrong = core::find_invalid_utf8(line);
   if (!wrong) return;
   const bool utf16 = line_number_ == 1 && (line.starts_with("\xFF\xFE") || line.starts_with("\xFE\xFF"));
-  throw core::InputError(
-      fmt::format("{}: this is not UTF-8: byte {} of the line is 0x{:02x}; convert the file{}", where(),
-                  *wrong, static_cast<unsigned char>(line[*wrong]), utf16 ? " (it looks like UTF-16)" : ""));
+  throw BadRecord(fmt::format("{}: this is not UTF-8: byte {} of the line is 0x{:02x}; convert the file{}",
+                              where(), *wrong, static_cast<unsigned char>(line[*wrong]),
+                              utf16 ? " (it looks like UTF-16)" : ""));
 }
 
 bool is_json_lines(const std::filesystem::path& file) {
@@ -81,9 +85,14 @@ bool JsonLineReader::next(core::Json& object) {
   do {
     if (!lines_.next(line_)) return false;
   } while (line_.find_first_not_of(kWhiteSpace) == std::string::npos);
-  object = core::parse_json(line_, lines_.file(), kMaxDepth, lines_.line_number(), core::BareWords::kRefused);
-  core::require(object.is_object(), "{}: each line must hold one JSON object; this is of type {}", where(),
-                object.type_name());
+  try {
+    object =
+        core::parse_json(line_, lines_.file(), kMaxDepth, lines_.line_number(), core::BareWords::kRefused);
+  } catch (const core::InputError& error) {
+    throw BadRecord(error.what());
+  }
+  core::require<BadRecord>(object.is_object(), "{}: each line must hold one JSON object; this is of type {}",
+                           where(), object.type_name());
   return true;
 }
 

@@ -8,18 +8,13 @@
 #include <vector>
 
 #include "core/json.h"
-#include "core/names.h"
 #include "data/byte_source.h"
+#include "data/tolerance.h"
 
 namespace exactmamba::data {
 
 /// Longest line in bytes: a small compressed file, or one without line feeds, must not fill the memory.
 inline constexpr size_t kLongestLine = size_t{1} << 30;
-
-/// kReplace: U+FFFD takes its place.
-enum class OnInvalidUtf8 { kFail, kReplace };
-inline constexpr core::Names<2> kOnInvalidUtf8Names = {"fail", "replace"};
-OnInvalidUtf8 on_invalid_utf8(const std::string& name);  // @throws InputError for another name
 
 class LineReader {
  public:
@@ -28,8 +23,8 @@ class LineReader {
                       size_t longest_line = kLongestLine);
 
   /// The next line without its end; false after the last.
-  /// @throws IoError, InputError ("file:line: …" for a line that is too long and for invalid UTF-8; see
-  /// ByteSource for compression)
+  /// @throws IoError, BadRecord ("file:line: …" for invalid UTF-8; `line` holds it), InputError (the same for
+  /// a line that is too long; see ByteSource for compression)
   bool next(std::string& line);
 
   int64_t line_number() const { return line_number_; }  // of the line given last, from 1
@@ -61,7 +56,8 @@ class JsonLineReader {
   /// @throws as LineReader
   explicit JsonLineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail)
       : lines_(file, on_invalid) {}
-  /// @throws InputError ("file:line:column: …") when a line is no JSON object; NaN and Infinity are not JSON.
+  /// @throws BadRecord ("file:line:column: …") when a line is no JSON object (NaN and Infinity are not JSON);
+  /// as LineReader.
   bool next(core::Json& object);
   std::string where() const { return lines_.where(); }
 

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "core/random.h"
+#include "data/epoch_order.h"
 
 namespace exactmamba::data {
 namespace {
@@ -38,6 +38,7 @@ class Loader::State {
         "{} has {} rows, too few for one batch of {} rows; make the batch or the context smaller, or "
         "give more data",
         dataset_->name(), rows_, global_batch_);
+    order_ = EpochOrder(options_.seed, rows_);
   }
   ~State() { stop(); }
   State(const State&) = delete;
@@ -64,13 +65,7 @@ class Loader::State {
   };
 
   int64_t shuffled(int64_t epoch, int64_t index) {
-    if (!options_.shuffle || dataset_->endless()) return index;
-    if (epoch != order_epoch_) {
-      order_ =
-          core::RandomStream(options_.seed, "data.shuffle", static_cast<uint64_t>(epoch)).permutation(rows_);
-      order_epoch_ = epoch;
-    }
-    return order_[index];
+    return options_.shuffle && !dataset_->endless() ? order_.row(epoch, index) : index;
   }
 
   Batch make(int64_t position) {
@@ -135,8 +130,7 @@ class Loader::State {
   int64_t position_ = 0;
 
   // Read and written by the one thread that makes batches.
-  std::vector<int64_t> order_;
-  int64_t order_epoch_ = -1;
+  EpochOrder order_{0, 0};
 
   std::mutex mutex_;
   std::condition_variable_any changed_;

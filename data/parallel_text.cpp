@@ -36,20 +36,21 @@ class Side {
       : lines_(file, on_invalid),
         tagged_(std::filesystem::path(file).filename().string().starts_with("train.tags.")) {}
 
-  /// The next sentence; false after the last.
+  /// The next sentence, also when it is a bad record: only check() throws then. False after the last.
   bool next(std::string& text) {
     talk_begins_ = false;
-    while (lines_.next(text)) {
+    while (next_line(text)) {
       if (tagged_ && is_tag(text)) {
         talk_begins_ = true;
         continue;
       }
       ++sentences_;
-      if (tagged_) text = squeeze_space(text);
+      if (tagged_ && problem_.empty()) text = squeeze_space(text);
       return true;
     }
     return false;
   }
+  void check() const { core::require<BadRecord>(problem_.empty(), "{}", problem_); }
   int64_t count_all() {
     std::string rest;
     while (next(rest)) continue;
@@ -70,14 +71,25 @@ class Side {
     return name.size() < line.size() && std::find(kTags.begin(), kTags.end(), name) != kTags.end();
   }
 
+  bool next_line(std::string& line) {
+    problem_.clear();
+    try {
+      return lines_.next(line);
+    } catch (const BadRecord& problem) {
+      problem_ = problem.what();
+      return true;
+    }
+  }
+
   LineReader lines_;
+  std::string problem_;  // of the line read last
   bool tagged_, talk_begins_ = false;
   int64_t sentences_ = 0;
 };
 
-void read_two_files(const std::string& source_file, const std::string& target_file, OnInvalidUtf8 on_invalid,
-                    const TakePair& take) {
-  Side source(source_file, on_invalid), target(target_file, on_invalid);
+void read_two_files(const std::string& source_file, const std::string& target_file,
+                    const Tolerance& tolerance, const TakePair& take) {
+  Side source(source_file, tolerance.on_invalid_utf8), target(target_file, tolerance.on_invalid_utf8);
   SentencePair pair;
   bool more_source = false, more_target = false;
   const auto next = [&] {
@@ -90,7 +102,11 @@ void read_two_files(const std::string& source_file, const std::string& target_fi
                   "{}: a talk begins {}, but not {} ({}): the sentences before differ in number",
                   source.where(), source.talk_begins() ? "here" : "beside",
                   source.talk_begins() ? "beside" : "here", target.where());
-    take(pair, source.where());
+    tolerance.attempt([&] {
+      source.check();
+      target.check();
+      take(pair, source.where());
+    });
   }
   if (more_source == more_target) return;
   const int64_t sources = source.count_all(), targets = target.count_all();
@@ -111,19 +127,24 @@ std::string column_of(std::string_view line, int64_t column, const LineReader& l
   size_t begin = 0;
   for (int64_t i = 1; i < column; ++i) {
     const size_t tab = line.find('\t', begin);
-    core::require(tab != std::string_view::npos, "{}: there is no column {}, only {} (separated by TABs)",
-                  lines.where(), column, i);
+    core::require<BadRecord>(tab != std::string_view::npos,
+                             "{}: there is no column {}, only {} (separated by TABs)", lines.where(), column,
+                             i);
     begin = tab + 1;
   }
   return std::string(line.substr(begin, line.find('\t', begin) - begin));
 }
 
-void read_columns(const std::string& file, int64_t source, int64_t target, OnInvalidUtf8 on_invalid,
+void read_columns(const std::string& file, int64_t source, int64_t target, const Tolerance& tolerance,
                   const TakePair& take) {
-  LineReader lines(file, on_invalid);
+  LineReader lines(file, tolerance.on_invalid_utf8);
   std::string line;
-  while (lines.next(line))
-    take({column_of(line, source, lines), column_of(line, target, lines)}, lines.where());
+  bool more = true;
+  const auto read_one = [&] {
+    more = lines.next(line);
+    if (more) take({column_of(line, source, lines), column_of(line, target, lines)}, lines.where());
+  };
+  while (more) tolerance.attempt(read_one);
 }
 
 void read_xml(const std::string& source_file, const std::string& target_file, OnInvalidUtf8 on_invalid,
@@ -148,20 +169,20 @@ void read_xml(const std::string& source_file, const std::string& target_file, On
 
 }  // namespace
 
-void read_pairs(const std::string& name, OnInvalidUtf8 on_invalid, const TakePair& take) {
+void read_pairs(const std::string& name, const Tolerance& tolerance, const TakePair& take) {
   const std::optional<Braces> braces = find_braces(name);
-  if (!braces && has_ending(name, ".tsv")) return read_columns(name, 1, 2, on_invalid, take);
+  if (!braces && has_ending(name, ".tsv")) return read_columns(name, 1, 2, tolerance, take);
   core::require(
       braces.has_value(),
       "{}: pairs of sentences are two files, written name.{{de,en}} with the source first, or one .tsv",
       name);
   if (braces->after.empty() && has_ending(braces->before, ".tsv"))
     return read_columns(braces->before, column_number(braces->first, name),
-                        column_number(braces->second, name), on_invalid, take);
+                        column_number(braces->second, name), tolerance, take);
   const std::string source = braces->before + braces->first + braces->after,
                     target = braces->before + braces->second + braces->after;
-  has_ending(source, ".xml") ? read_xml(source, target, on_invalid, take)
-                             : read_two_files(source, target, on_invalid, take);
+  has_ending(source, ".xml") ? read_xml(source, target, tolerance.on_invalid_utf8, take)
+                             : read_two_files(source, target, tolerance, take);
 }
 
 }  // namespace exactmamba::data

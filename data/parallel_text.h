@@ -18,13 +18,12 @@ using TakePair = std::function<void(const SentencePair& pair, const std::string&
 /// Calls `take` with each pair, in file order; sides may be empty. The source is what braces name first:
 ///   train.{de,en}, train.{de,en}.gz   two files, line beside line
 ///   pairs.tsv, pairs.tsv{2,1}         columns of one file, separated by TABs; without braces the first two
-///   train.tags.de-en.{de,en}          as two files, of IWSLT's training sets: lines with a talk's tags
-///   skipped tst2015.de-en.{de,en}.xml         IWSLT's other sets: <seg> beside <seg> of the same document
-///   and number
+///   train.tags.de-en.{de,en}          IWSLT's training sets: two files, without lines with a talk's tags
+///   tst2015.de-en.{de,en}.xml         IWSLT's other sets: <seg> beside <seg> of the same document and id
 /// All may be compressed (see byte_source.h). IWSLT's have their white space squeezed and trimmed.
-/// @throws IoError, InputError ("file:line: …") as LineReader, for another kind of name, columns that are not
-/// there, and sides that differ in the number of their lines, in where their talks begin, or in their
-/// segments.
-void read_pairs(const std::string& name, OnInvalidUtf8 on_invalid, const TakePair& take);
+/// Bad records are lines of invalid UTF-8 on either side, and lines without the columns; of XML none is.
+/// @throws IoError, InputError ("file:line: …") as LineReader, for another kind of name, and sides that
+/// differ in the number of their lines, in where their talks begin, or in their segments.
+void read_pairs(const std::string& name, const Tolerance& tolerance, const TakePair& take);
 
 }  // namespace exactmamba::data

@@ -1,6 +1,7 @@
 #include "data/text_reader.h"
 
 #include "core/error.h"
+#include "data/parquet_text.h"
 
 namespace exactmamba::data {
 namespace {
@@ -19,24 +20,39 @@ std::string key_names(const core::Json& object) {
 
 const std::string& text_of(const core::Json& object, const std::string& key, const std::string& where) {
   const auto found = object.find(key);
-  core::require(found != object.end(),
-                "{}: there is no key '{}' but {}; name the one with the text (data.text_key, --text-key)",
-                where, key, key_names(object));
-  core::require(found->is_string(), "{}: the value of '{}' is of type {}, not a string", where, key,
-                found->type_name());
+  core::require<BadRecord>(
+      found != object.end(),
+      "{}: there is no key '{}' but {}; name the one with the text (data.text_key, --text-key)", where, key,
+      key_names(object));
+  core::require<BadRecord>(found->is_string(), "{}: the value of '{}' is of type {}, not a string", where,
+                           key, found->type_name());
   return found->get_ref<const std::string&>();
 }
 
-using Take = std::function<void(const std::string& text, const std::string& where)>;
-
-void read_json_lines(const std::filesystem::path& file, const std::string& key, OnInvalidUtf8 on_invalid,
-                     const Take& take) {
-  JsonLineReader reader(file, on_invalid);
+void read_json_lines(const std::filesystem::path& file, const std::string& key, const Tolerance& tolerance,
+                     const TakeText& take) {
+  JsonLineReader reader(file, tolerance.on_invalid_utf8);
   core::Json object;
-  while (reader.next(object)) take(text_of(object, key, reader.where()), reader.where());
+  bool more = true;
+  const auto read_one = [&] {
+    more = reader.next(object);
+    if (more) take(text_of(object, key, reader.where()), reader.where());
+  };
+  while (more) tolerance.attempt(read_one);
 }
 
-void read_plain_text(const std::filesystem::path& file, OnInvalidUtf8 on_invalid, const Take& take) {
+void read_lines(const std::filesystem::path& file, const Tolerance& tolerance, const TakeText& take) {
+  LineReader reader(file, tolerance.on_invalid_utf8);
+  std::string line;
+  bool more = true;
+  const auto read_one = [&] {
+    more = reader.next(line);
+    if (more) take(line, reader.where());
+  };
+  while (more) tolerance.attempt(read_one);
+}
+
+void read_plain_text(const std::filesystem::path& file, OnInvalidUtf8 on_invalid, const TakeText& take) {
   LineReader reader(file, on_invalid);
   std::string line, text;
   while (reader.next(line)) {
@@ -46,24 +62,27 @@ void read_plain_text(const std::filesystem::path& file, OnInvalidUtf8 on_invalid
   take(text, reader.file());
 }
 
+bool is_parquet(const std::filesystem::path& file) { return file.extension() == ".parquet"; }
+
 }  // namespace
 
-void read_texts(const std::filesystem::path& file, const std::string& key, OnInvalidUtf8 on_invalid,
-                const Take& take) {
-  if (is_json_lines(file)) return read_json_lines(file, key, on_invalid, take);
-  LineReader reader(file, on_invalid);
-  std::string line;
-  while (reader.next(line)) take(line, reader.where());
+void read_texts(const std::filesystem::path& file, const std::string& key, const Tolerance& tolerance,
+                const TakeText& take) {
+  if (is_json_lines(file)) return read_json_lines(file, key, tolerance, take);
+  if (is_parquet(file)) return read_parquet(file, key, tolerance, take);
+  read_lines(file, tolerance, take);
 }
 
-void read_documents(const std::filesystem::path& file, const std::string& key, OnInvalidUtf8 on_invalid,
-                    const Take& take) {
+void read_documents(const std::filesystem::path& file, const std::string& key, const Tolerance& tolerance,
+                    const TakeText& take) {
   const std::string ending = uncompressed_name(file).extension().string();
-  if (is_json_lines(file)) return read_json_lines(file, key, on_invalid, take);
-  if (ending == ".txt" || ending == ".text") return read_plain_text(file, on_invalid, take);
-  throw core::InputError(fmt::format(
-      "{}: files ending in '{}' are not read; give text as .jsonl or .txt, plain or as .gz or .xz",
-      file.string(), ending));
+  if (is_json_lines(file)) return read_json_lines(file, key, tolerance, take);
+  if (is_parquet(file)) return read_parquet(file, key, tolerance, take);
+  core::require(ending == ".txt" || ending == ".text",
+                "{}: files ending in '{}' are not read; give text as .jsonl or .txt, plain or as .gz, .xz or "
+                ".zst, or as .parquet",
+                file.string(), ending);
+  tolerance.attempt([&] { read_plain_text(file, tolerance.on_invalid_utf8, take); });
 }
 
 std::string file_names(const std::vector<std::filesystem::path>& files) {

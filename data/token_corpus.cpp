@@ -14,6 +14,7 @@
 #include "core/hash.h"
 #include "core/log.h"
 #include "core/mapped_file.h"
+#include "core/utf8.h"
 #include "data/text_reader.h"
 
 namespace exactmamba::data {
@@ -23,14 +24,15 @@ namespace fs = std::filesystem;
 
 constexpr size_t kBatch = size_t{8} << 20;  // bytes of text that the threads share
 constexpr size_t kBlock = size_t{1} << 20;  // bytes hashed at once
-constexpr char kMagic[16] = "exactmamba ids1";
+constexpr char kMagic[16] = "exactmamba ids2";
 
 /// The last bytes of a corpus: before it are the ids, zeros up to a multiple of 8 bytes, and where documents
 /// begin.
 struct Footer {
   char magic[16];
   int64_t id_bytes, tokens, documents;
-  char hash[32];  // of all bytes before it
+  int64_t bad_records, unfit;  // left out
+  char hash[32];               // of all bytes before it
 };
 
 std::string_view before_hash(const Footer& footer) {
@@ -68,17 +70,27 @@ using Write = std::function<void(std::string_view bytes)>;
 /// Documents on their way to `write`, in the form that Footer describes.
 class Writer {
  public:
-  Writer(const Tokenizer& tokenizer, Write write)
-      : tokenizer_(tokenizer),
+  Writer(const TextSource& source, const Tokenizer& tokenizer, Write write)
+      : source_(source),
+        tokenizer_(tokenizer),
         eos_id_(tokenizer.eos_id()),
         narrow_(tokenizer.vocab_size() <= int64_t{UINT16_MAX} + 1),
         write_(std::move(write)) {}
 
   void take(const std::string& text, const std::string& where) {
     if (text.empty()) return;
+    if (!fits(text)) {
+      ++unfit_;
+      return;
+    }
     batch_.push_back({text, where, {}, nullptr});
     batch_bytes_ += text.size();
     if (batch_bytes_ >= kBatch) encode_batch();
+  }
+
+  /// Further ones are counted only.
+  void skip(const std::string& problem) {
+    if (bad_records_++ == 0) core::log_warning(fmt::format("{} (left out: data.on_bad_record)", problem));
   }
 
   void finish() {
@@ -86,7 +98,8 @@ class Writer {
     const int64_t id_bytes = narrow_ ? sizeof(uint16_t) : sizeof(int32_t);
     put(std::string(static_cast<size_t>(-tokens_ * id_bytes & 7), '\0'));
     put(bytes_of(std::span<const int64_t>(document_begins_)));
-    Footer footer{{}, id_bytes, tokens_, static_cast<int64_t>(document_begins_.size()), {}};
+    const auto documents = static_cast<int64_t>(document_begins_.size());
+    Footer footer{{}, id_bytes, tokens_, documents, bad_records_, unfit_, {}};
     std::memcpy(footer.magic, kMagic, sizeof kMagic);
     hash_.add(before_hash(footer));
     std::memcpy(footer.hash, hash_.finish().data(), sizeof footer.hash);
@@ -99,6 +112,13 @@ class Writer {
     std::vector<int64_t> ids;
     std::exception_ptr problem;
   };
+
+  bool fits(const std::string& text) const {
+    if (source_.min_characters == 0 && source_.max_characters == 0) return true;
+    const auto characters = static_cast<int64_t>(core::count_characters(text));
+    return characters >= source_.min_characters &&
+           (source_.max_characters == 0 || characters <= source_.max_characters);
+  }
 
   void encode(Document& document) const {
     try {
@@ -135,6 +155,7 @@ class Writer {
     write_(bytes);
   }
 
+  const TextSource& source_;
   const Tokenizer& tokenizer_;
   int64_t eos_id_;
   bool narrow_;
@@ -142,23 +163,27 @@ class Writer {
   BlockHash hash_;
   std::vector<Document> batch_;
   size_t batch_bytes_ = 0;
-  int64_t tokens_ = 0;
+  int64_t tokens_ = 0, bad_records_ = 0, unfit_ = 0;
   std::vector<int64_t> document_begins_;
 };
 
 void write_corpus(const TextSource& source, const Tokenizer& tokenizer, Write write) {
-  Writer writer(tokenizer, std::move(write));
+  Writer writer(source, tokenizer, std::move(write));
+  Tolerance tolerance(source.on_invalid);
+  if (source.on_bad_record == OnBadRecord::kSkip)
+    tolerance.skip = [&](const std::string& problem) { writer.skip(problem); };
   for (const fs::path& file : source.files) {
-    read_documents(file, source.text_key, source.on_invalid,
+    read_documents(file, source.text_key, tolerance,
                    [&](const std::string& text, const std::string& where) { writer.take(text, where); });
   }
   writer.finish();
 }
 
 std::string cache_name(const TextSource& source, const Tokenizer& tokenizer) {
-  std::string identity =
-      fmt::format("tokens 1; tokenizer {}; end {}; invalid {}; key {}", tokenizer.name(), tokenizer.eos_id(),
-                  static_cast<int>(source.on_invalid), source.text_key);
+  std::string identity = fmt::format(
+      "tokens 2; tokenizer {}; end {}; invalid {}; bad {}; characters {} {}; key {}", tokenizer.name(),
+      tokenizer.eos_id(), static_cast<int>(source.on_invalid), static_cast<int>(source.on_bad_record),
+      source.min_characters, source.max_characters, source.text_key);
   for (const fs::path& file : source.files)
     identity += fmt::format("; {} {}", is_json_lines(file), core::hash_file_hex(file));
   return core::hash_hex(identity) + ".ids";
@@ -167,13 +192,19 @@ std::string cache_name(const TextSource& source, const Tokenizer& tokenizer) {
 }  // namespace
 
 TokenCorpus::TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, const fs::path& cache) {
-  if (cache.empty()) {
-    const auto bytes = std::make_shared<std::string>();
-    write_corpus(source, tokenizer, [&](std::string_view part) { bytes->append(part); });
-    memory_ = bytes;
-    open(*bytes);
-    return;
-  }
+  cache.empty() ? make_in_memory(source, tokenizer) : find_or_make_in(cache, source, tokenizer);
+  log_left_out(source);
+}
+
+void TokenCorpus::make_in_memory(const TextSource& source, const Tokenizer& tokenizer) {
+  const auto bytes = std::make_shared<std::string>();
+  write_corpus(source, tokenizer, [&](std::string_view part) { bytes->append(part); });
+  memory_ = bytes;
+  open(*bytes);
+}
+
+void TokenCorpus::find_or_make_in(const fs::path& cache, const TextSource& source,
+                                  const Tokenizer& tokenizer) {
   std::error_code error;
   fs::create_directories(cache, error);
   core::require<core::IoError>(!error, "{}: cannot make the folder: {}", cache.string(), error.message());
@@ -185,6 +216,18 @@ TokenCorpus::TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, c
   write_corpus(source, tokenizer, [&](std::string_view part) { out.write(part); });
   out.commit();
   core::require<core::IoError>(open_file(file), "{}: is not as it was written", file.string());
+}
+
+void TokenCorpus::log_left_out(const TextSource& source) const {
+  const std::string name = file_names(source.files);
+  if (bad_records_ > 0)
+    core::log_warning(
+        fmt::format("{}: {} bad records are left out (data.on_bad_record)", name, bad_records_));
+  if (unfit_ > 0)
+    core::log_info(
+        fmt::format("{}: {} documents are left out, {} are kept (data.min_characters = {}, "
+                    "data.max_characters = {})",
+                    name, unfit_, document_begins_.size(), source.min_characters, source.max_characters));
 }
 
 bool TokenCorpus::open_file(const fs::path& file) {
@@ -211,6 +254,8 @@ bool TokenCorpus::open(std::string_view bytes) {
   } else {
     ids_ = std::span(reinterpret_cast<const int32_t*>(content.data()), tokens);
   }
+  bad_records_ = footer.bad_records;
+  unfit_ = footer.unfit;
   const char* begins = content.data() + content.size() - documents * sizeof(int64_t);
   document_begins_ = {reinterpret_cast<const int64_t*>(begins), documents};
   return true;

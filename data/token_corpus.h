@@ -10,8 +10,8 @@
 #include <variant>
 #include <vector>
 
-#include "data/line_reader.h"
 #include "data/tokenizer.h"
+#include "data/tolerance.h"
 
 namespace exactmamba::data {
 
@@ -20,11 +20,14 @@ struct TextSource {
   std::vector<std::filesystem::path> files;  // in this order
   std::string text_key = "text";
   OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail;
+  OnBadRecord on_bad_record = OnBadRecord::kFail;
+  int64_t min_characters = 0, max_characters = 0;  // of a document; others are left out; 0: no limit
 };
 
 class TokenCorpus {
  public:
-  /// Empty documents are skipped. `cache`: a folder (made when it is not there) for a file named by the
+  /// Empty documents are skipped; how many bad records and documents of other lengths are left out is said in
+  /// the log. `cache`: a folder (made when it is not there) for a file named by the
   /// content of the source and the tokenizer, which is written whole or not at all, and found again; empty:
   /// memory, 2 bytes an id up to 65,536 of them, else 4. A damaged file is made anew, with a warning.
   /// @throws IoError, InputError ("file:line: …") as read_documents and Tokenizer::encode
@@ -34,16 +37,22 @@ class TokenCorpus {
   /// Ids begin … end − 1.
   std::vector<int64_t> slice(int64_t begin, int64_t end) const;
   std::span<const int64_t> document_begins() const { return document_begins_; }
-  const std::string& hash() const { return hash_; }  // of the ids and where documents begin
+  /// Of the ids, where documents begin, and how much was left out.
+  const std::string& hash() const { return hash_; }
 
  private:
+  void make_in_memory(const TextSource& source, const Tokenizer& tokenizer);
+  void find_or_make_in(const std::filesystem::path& cache, const TextSource& source,
+                       const Tokenizer& tokenizer);
   bool open_file(const std::filesystem::path& file);
   bool open(std::string_view bytes);
+  void log_left_out(const TextSource& source) const;
 
   std::shared_ptr<const void> memory_;  // of the following
   std::variant<std::span<const uint16_t>, std::span<const int32_t>> ids_;
   std::span<const int64_t> document_begins_;
   std::string hash_;
+  int64_t bad_records_ = 0, unfit_ = 0;  // left out
 };
 
 }  // namespace exactmamba::data

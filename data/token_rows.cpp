@@ -65,7 +65,7 @@ TokenRows::TokenRows(const std::vector<std::filesystem::path>& files, int64_t vo
 }
 
 void TokenRows::read(const std::filesystem::path& file) {
-  core::require(is_json_lines(file), "{}: tokens are read from .jsonl files, plain or as .gz or .xz",
+  core::require(is_json_lines(file), "{}: tokens are read from .jsonl files, plain or as .gz, .xz or .zst",
                 file.string());
   JsonLineReader reader(file);
   core::Json object;

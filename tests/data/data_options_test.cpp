@@ -41,7 +41,11 @@ TEST(DataOptions, EveryKeyReachesItsMember) {
   EXPECT_EQ(copy.held_out, 7);
   const DataOptions text = load(
       "[data]\ntask = \"text\"\ntrain = [\"a\", \"b\"]\nvalid = [\"c\"]\ntext_key = \"body\"\nshuffle = "
-      "false\n");
+      "false\nweights = [0.5, 2]\non_bad_record = \"skip\"\nmin_characters = 3\nmax_characters = 4\n");
+  EXPECT_EQ(text.weights, (std::vector<double>{0.5, 2}));
+  EXPECT_EQ(text.on_bad_record, "skip");
+  EXPECT_EQ(text.min_characters, 3);
+  EXPECT_EQ(text.max_characters, 4);
   EXPECT_FALSE(text.shuffle);
   EXPECT_EQ(text.train, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(text.valid, (std::vector<std::string>{"c"}));
@@ -58,6 +62,10 @@ TEST(DataOptions, ContradictionsAreNamed) {
   EXPECT_CONTAINS(refusal("min_length = 9\nmax_length = 8"), "data.max_length = 8");
   EXPECT_CONTAINS(refusal("min_length = 1\nmax_length = 1"), "data.held_out = 1000");
   EXPECT_CONTAINS(refusal("task = \"text\""), "data.train");
+  const std::string two = "task = \"text\"\ntrain = [\"a\", \"b\"]\n";
+  EXPECT_CONTAINS(refusal(two + "weights = [1]"), "data.weights has 1 values for the 2 files of data.train");
+  EXPECT_CONTAINS(refusal(two + "weights = [1, 0]"), "data.weights holds a 0");
+  EXPECT_CONTAINS(refusal(two + "min_characters = 3\nmax_characters = 2"), "data.max_characters is less");
   EXPECT_CONTAINS(refusal("task = \"tokens\"\ntrain = [\"a\"]"), "data.vocab_size");
 }
 

@@ -125,6 +125,24 @@ TEST(ParallelText, ColumnsOfATableCanBeChosen) {
     EXPECT_CONTAINS(refusal((folder / "a.tsv").string() + wrong), "is not the number of a column");
 }
 
+TEST(ParallelText, BadRecordsMayBeSkipped) {
+  const TemporaryFolder folder;
+  put_file(folder / "a.tsv", "one\teins\ntwo\n\xFF\tx\nthree\tdrei\n");
+  put_file(folder / "train.tags.de", "a\n\xFF\nc\nd\n");
+  put_file(folder / "train.tags.en", "1\n2\n3\xFF\n4\n");
+  Pairs pairs;
+  int problems = 0;
+  const Tolerance tolerance(OnInvalidUtf8::kFail, [&](const std::string&) { ++problems; });
+  const auto take = [&](const SentencePair& pair, const std::string&) {
+    pairs.emplace_back(pair.source, pair.target);
+  };
+  read_pairs(folder / "a.tsv", tolerance, take);
+  read_pairs(folder / "train.tags.{de,en}", tolerance, take);
+  EXPECT_EQ(pairs, (Pairs{{"one", "eins"}, {"three", "drei"}, {"a", "1"}, {"d", "4"}}));
+  EXPECT_EQ(problems, 4);
+  EXPECT_CONTAINS(refusal(folder / "train.tags.{de,en}"), "train.tags.de:2: this is not UTF-8");
+}
+
 TEST(ParallelText, OtherNamesAndMissingFilesAreRefused) {
   const TemporaryFolder folder;
   put_file(folder / "a.de", "x\n");

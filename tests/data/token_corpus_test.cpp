@@ -112,7 +112,7 @@ TEST(TokenCorpus, ADamagedFileIsMadeAnew) {
   std::string flipped = whole;
   flipped[3] ^= 1;
   std::string counts = whole;
-  counts[counts.size() - 48] ^= 1;  // the number of tokens
+  counts[counts.size() - 64] ^= 1;  // the number of tokens
   for (const std::string& damaged :
        {flipped, counts, whole.substr(0, whole.size() - 1), whole.substr(0, 10), std::string()}) {
     put_file(file, damaged);
@@ -136,6 +136,25 @@ TEST(TokenCorpus, InvalidUtf8MayBeReplaced) {
   EXPECT_THROW(TokenCorpus({{folder / "a.txt"}}, ByteTokenizer()), core::InputError);
   const TokenCorpus corpus({{folder / "a.txt"}, "text", OnInvalidUtf8::kReplace}, ByteTokenizer());
   EXPECT_EQ(all_of(corpus), (Ids{'a', 0xEF, 0xBF, 0xBD, 256}));
+}
+
+TEST(TokenCorpus, WhatIsLeftOutIsCountedAlsoWhenItIsFoundAgain) {
+  const TemporaryFolder folder;
+  put_file(folder / "a.jsonl",
+           "{\"text\": \"ab\"}\n{\"text\": 1}\n{\"text\": \"\u00e4\u00f6\u00fc\"}\n{\"text\": "
+           "\"abcd\"}\n{\n{\"text\": \"c\"}\n");
+  const TextSource source{{folder / "a.jsonl"}, "text", OnInvalidUtf8::kFail, OnBadRecord::kSkip, 2, 3};
+  for (const std::string cache : {"", "cache", "cache"}) {
+    ::testing::internal::CaptureStderr();
+    const TokenCorpus corpus(source, ByteTokenizer(), cache.empty() ? fs::path() : folder / cache);
+    const std::string log = ::testing::internal::GetCapturedStderr();
+    EXPECT_EQ(all_of(corpus), (Ids{'a', 'b', 256, 0xC3, 0xA4, 0xC3, 0xB6, 0xC3, 0xBC, 256}));
+    EXPECT_CONTAINS(log, "a.jsonl: 2 bad records are left out");
+    EXPECT_CONTAINS(log, "a.jsonl: 2 documents are left out, 2 are kept");
+  }
+  TextSource strict = source;
+  strict.on_bad_record = OnBadRecord::kFail;
+  EXPECT_THROW(TokenCorpus(strict, ByteTokenizer(), folder / "cache"), core::InputError);
 }
 
 }  // namespace

@@ -1,0 +1,48 @@
+// What readers do about what is wrong in a file.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+#include "core/names.h"
+
+namespace exactmamba::data {
+
+/// kReplace: U+FFFD takes its place.
+enum class OnInvalidUtf8 { kFail, kReplace };
+inline constexpr core::Names<2> kOnInvalidUtf8Names = {"fail", "replace"};
+OnInvalidUtf8 on_invalid_utf8(const std::string& name);  // @throws InputError for another name
+
+enum class OnBadRecord { kFail, kSkip };
+inline constexpr core::Names<2> kOnBadRecordNames = {"fail", "skip"};
+OnBadRecord on_bad_record(const std::string& name);  // @throws InputError for another name
+
+/// A line, or a row of a table, that cannot be used, while those behind it can.
+class BadRecord : public core::InputError {
+ public:
+  using InputError::InputError;
+};
+
+struct Tolerance {
+  using Skip = std::function<void(const std::string& problem)>;
+  Tolerance(OnInvalidUtf8 invalid = OnInvalidUtf8::kFail, Skip told = {})
+      : on_invalid_utf8(invalid), skip(std::move(told)) {}
+
+  /// Runs `read`. A BadRecord that it throws goes to `skip`, if there is one.
+  template <class Read>
+  void attempt(const Read& read) const {
+    try {
+      read();
+    } catch (const BadRecord& problem) {
+      if (!skip) throw;
+      skip(problem.what());
+    }
+  }
+
+  OnInvalidUtf8 on_invalid_utf8;
+  Skip skip;  // told of every bad record, which is then left out; empty: the first one ends the reading
+};
+
+}  // namespace exactmamba::data
