@@ -41,7 +41,7 @@ std::string read_input(const std::string& file) {
   return text;
 }
 
-void refuse_existing(const std::string& output, bool overwrite) {
+void refuse_existing(const std::string& output, bool overwrite, OutputKind kind) {
   std::error_code ignored;
   const fs::path parent = fs::path(output).parent_path();
   core::require<core::IoError>(!fs::is_regular_file(parent, ignored),
@@ -53,6 +53,9 @@ void refuse_existing(const std::string& output, bool overwrite) {
       "{}: is a device or a pipe, in whose place a file would be put; choose another name, or give - and "
       "redirect stdout to it",
       output);
+  core::require<core::IoError>(kind == OutputKind::kFolder || !fs::is_directory(output, ignored),
+                               "{}: is a folder; give --output the name of a file, for example in it",
+                               output);
   if (overwrite) return;
   throw core::IoError(fmt::format("{}: exists already; choose another name or give --overwrite", output));
 }

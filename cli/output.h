@@ -19,8 +19,11 @@ void write_json_result(const core::Json& document);
 /// The whole file, or stdin for "-". @throws IoError; InputError when stdin does not end within 256 MiB
 std::string read_input(const std::string& file);
 
-/// @throws IoError when `output` exists and may not be replaced. For use before long work.
-void refuse_existing(const std::string& output, bool overwrite);
+enum class OutputKind { kFile, kFolder };
+
+/// @throws IoError when `output` exists and may not be replaced, or is a folder in the place of a file. For
+/// use before long work.
+void refuse_existing(const std::string& output, bool overwrite, OutputKind kind = OutputKind::kFile);
 
 /// `place` and every folder that it lies in, from the inside out; links are followed.
 std::vector<std::filesystem::path> enclosing(const std::filesystem::path& place);

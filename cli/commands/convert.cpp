@@ -44,7 +44,7 @@ void refuse_place(const fs::path& output, const fs::path& model) {
 void convert(const ConvertArguments& arguments) {
   core::require<core::UsageError>(arguments.output != "-", "--output must be a folder");
   refuse_run_folder(arguments.model);
-  refuse_existing(arguments.output, arguments.overwrite);
+  refuse_existing(arguments.output, arguments.overwrite, OutputKind::kFolder);
   refuse_place(arguments.output, arguments.model);
   models::LoadOptions options;
   if (!arguments.names.empty()) options.names = arguments.names;

@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "data/text_reader.h"
 #include "data/tokenizers/bpe_trainer.h"
 
@@ -38,14 +39,23 @@ void train_tokenizer(const TrainTokenizerArguments& arguments) {
   core::require(any, "there is no text in {}",
                 data::file_names({arguments.in.files.begin(), arguments.in.files.end()}));
   const data::BpeSpec spec = trainer.train();
+  const auto tokens = static_cast<int64_t>(spec.vocab.size());
+  if (tokens < arguments.vocab_size)
+    core::log_warning(fmt::format(
+        "{} tokens instead of --vocab-size {}: the text has no further pair of tokens{}; give more "
+        "text or ask for fewer",
+        tokens, arguments.vocab_size,
+        arguments.min_frequency > 1
+            ? fmt::format(" that occurs --min-frequency {} times", arguments.min_frequency)
+            : ""));
   const core::Json json = json_of(spec);
   if (arguments.output == "-") return write_result(core::json_text(json, 2) + "\n");
   core::write_json(arguments.output, json);
   const core::Json result = {
-      {"output", arguments.output}, {"tokens", spec.vocab.size()}, {"merges", spec.merges.size()}};
-  arguments.common.json ? write_json_result(result)
-                        : write_result(fmt::format("{}: {} tokens, {} merges\n", arguments.output,
-                                                   spec.vocab.size(), spec.merges.size()));
+      {"output", arguments.output}, {"tokens", tokens}, {"merges", spec.merges.size()}};
+  arguments.common.json
+      ? write_json_result(result)
+      : write_result(fmt::format("{}: {} tokens, {} merges\n", arguments.output, tokens, spec.merges.size()));
 }
 
 }  // namespace exactmamba::cli

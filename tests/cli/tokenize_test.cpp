@@ -143,6 +143,29 @@ TEST(TrainTokenizer, MakesTheGoldenMerges) {
                   "there is no text in -");
   EXPECT_CONTAINS(run_program({"train-tokenizer", corpus, "--vocab-size", "100", "--output", "-"}).err,
                   "a vocabulary of 100 tokens is not between 256");
+  EXPECT_CONTAINS(run_program({"train-tokenizer", corpus, "--vocab-size", "600", "--output", folder.path(),
+                               "--overwrite"})
+                      .err,
+                  folder.path().string() + ": is a folder");
+}
+
+TEST(TrainTokenizer, SaysWhenTheTextIsTooSmall) {
+  const auto outcome = run_program({"train-tokenizer", "-", "--vocab-size", "300", "--output", "-"},
+                                   {.input = "aab\naab\n"});  // "aa" and "aab"
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_CONTAINS(outcome.err, "258 tokens instead of --vocab-size 300");
+  EXPECT_EQ(
+      run_program({"train-tokenizer", "-", "--vocab-size", "258", "--output", "-"}, {.input = "aab\naab\n"})
+          .err,
+      "");
+}
+
+TEST(Tokenize, ReadsColumnsOfParquet) {
+  const std::string file = golden("data/parquet/one-row-per-group.snappy.parquet").string();
+  const auto outcome = run_program({"tokenize", "byte", file});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 6);  // of 7 rows one is null
+  EXPECT_CONTAINS(run_program({"tokenize", "byte", file, "--text-key", "body"}).err, "no column 'body'");
 }
 
 TEST(TrainTokenizer, DoesNotReplaceItsText) {
