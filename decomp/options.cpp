@@ -45,8 +45,7 @@ void bind(core::Schema& schema, DecomposeOptions& options) {
       .choices(core::choices_of(kBiasRuleNames))
       .help("Where biases go: to the token's own contribution, or to a column of their own.");
   schema.option("decompose.methods", &options.methods)
-      .choices({"l1", "l2", "linf", "alti", "rollout", "alti_logit", "mamba_attention",
-                "mamba_attention_signed", "mamba_attention_rollout"})
+      .choices(core::choices_of(kMethodNames))
       .help("Maps to make: one number per output position and token.");
   schema.option("decompose.error", &options.error)
       .choices(core::choices_of(kErrorMeasureNames))

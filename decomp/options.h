@@ -16,10 +16,20 @@ class Schema;
 
 namespace exactmamba::decomp {
 
+inline constexpr core::Names<9> kMethodNames = {"l1",
+                                                "l2",
+                                                "linf",
+                                                "alti",
+                                                "rollout",
+                                                "alti_logit",
+                                                "mamba_attention",
+                                                "mamba_attention_signed",
+                                                "mamba_attention_rollout"};
+
 struct DecomposeOptions {
   std::vector<std::string> approximations = {"activation"};  // at least one
   std::string bias = "own";
-  std::vector<std::string> methods = {"l2"};  // as interaction_map.h has them
+  std::vector<std::string> methods = {"l2"};  // of kMethodNames
   std::string error = "l2_mean";              // the measure that tables show
   std::string dtype = "float32";              // of traces, sums and maps
   std::vector<int64_t> layers;                // whose maps are kept; empty: all

@@ -3,15 +3,31 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/schema.h"
 
 namespace exactmamba::eval {
 
+/// Word alignments of a translation model against gold.
+struct AlignmentOptions {
+  std::string sentences;  // empty: no alignments
+  std::string gold, gold_format = "talp", gold_base;
+  bool gold_reversed = false;
+  int64_t dev_pairs = 0;
+  std::string dev_sentences, dev_gold;
+  std::vector<std::string> methods = {
+      "l2", "alti", "rollout", "alti_logit", "mamba_attention", "mamba_attention_rollout"};
+  std::string rows = "awo";
+  std::string reverse_model;
+  std::vector<std::string> symmetrise = {"intersection", "union", "grow_diagonal", "grow_diagonal_final"};
+};
+
 struct EvaluateOptions {
   int64_t batch_size = 16;   // rows at a time
   int64_t max_rows = 0;      // of the validation data; 0: all
   bool free_running = true;  // copy task: also generate the copies
+  AlignmentOptions alignment = {};
 };
 void bind(core::Schema& schema, EvaluateOptions& options);
 

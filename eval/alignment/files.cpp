@@ -168,6 +168,10 @@ void append_pair(std::string& text, size_t pair, const Links& sure, const Links&
 
 }  // namespace
 
+AlignmentFormat alignment_format(const std::string& name, const std::string& where) {
+  return core::enum_from_name<AlignmentFormat>(kAlignmentFormatNames, name, where);
+}
+
 std::vector<GoldLinks> read_alignments(const std::filesystem::path& file, const AlignmentNotation& notation,
                                        const AlignmentBounds& bounds) {
   return Reader(file, notation, bounds).read();

@@ -18,6 +18,9 @@ namespace exactmamba::eval {
 enum class AlignmentFormat { kTalp, kPharaoh, kNaacl };
 inline constexpr core::Names<3> kAlignmentFormatNames = {"talp", "pharaoh", "naacl"};
 
+/// @throws InputError naming `where`
+AlignmentFormat alignment_format(const std::string& name, const std::string& where);
+
 struct AlignmentNotation {
   AlignmentFormat format = AlignmentFormat::kTalp;
   int64_t base = 0;       // number of the first word: 0 or 1

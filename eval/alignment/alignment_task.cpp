@@ -1,0 +1,59 @@
+#include "eval/alignment/alignment_task.h"
+
+#include <utility>
+
+#include "core/environment.h"
+#include "core/error.h"
+#include "core/hash.h"
+#include "eval/alignment/files.h"
+#include "eval/alignment/words.h"
+
+namespace exactmamba::eval {
+namespace {
+
+void add_pairs(AlignmentTask& task, const std::string& sentences, const std::string& gold,
+               const AlignmentOptions& options) {
+  AlignmentBounds bounds;
+  data::read_pairs(core::expand_environment(sentences).string(), data::OnInvalidUtf8::kFail,
+                   [&](const data::SentencePair& pair, const std::string&) {
+                     task.pairs.push_back(pair);
+                     bounds.lengths.push_back(lengths_of(pair));
+                   });
+  bounds.pairs = bounds.lengths.size();
+  const AlignmentNotation notation{alignment_format(options.gold_format, "evaluate.alignment.gold_format"),
+                                   options.gold_base == "1" ? 1 : 0, options.gold_reversed};
+  for (GoldLinks& links : read_alignments(core::expand_environment(gold), notation, bounds))
+    task.gold.push_back(std::move(links));
+  task.lengths.insert(task.lengths.end(), bounds.lengths.begin(), bounds.lengths.end());
+}
+
+template <class T>
+std::vector<T> test_part(const std::vector<T>& all, size_t development) {
+  return {all.begin() + static_cast<std::ptrdiff_t>(development), all.end()};
+}
+
+}  // namespace
+
+AlignmentTask read_alignment_task(const AlignmentOptions& options) {
+  AlignmentTask task;
+  if (!options.dev_sentences.empty()) add_pairs(task, options.dev_sentences, options.dev_gold, options);
+  task.file_begin = task.size();
+  task.development = task.size() + static_cast<size_t>(options.dev_pairs);
+  add_pairs(task, options.sentences, options.gold, options);
+  core::require(task.development < task.size(),
+                "evaluate.alignment.dev_pairs = {}, but {} has {} sentence pairs: none is left to test",
+                options.dev_pairs, options.sentences, task.size() - task.file_begin);
+  return task;
+}
+
+std::string fingerprint(const AlignmentTask& task) {
+  std::string text;
+  for (const data::SentencePair& pair : task.pairs) text += pair.source + '\n' + pair.target + '\n';
+  return core::hash_hex(text + alignment_text(task.gold, {}));
+}
+
+std::vector<SanityRow> test_sanity_rows(const AlignmentTask& task) {
+  return sanity_rows(test_part(task.lengths, task.development), test_part(task.gold, task.development));
+}
+
+}  // namespace exactmamba::eval

@@ -1,0 +1,236 @@
+#include "eval/alignment/model_alignment.h"
+
+#include <optional>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "core/files.h"
+#include "core/log.h"
+#include "core/stop_signal.h"
+#include "eval/alignment/files.h"
+#include "eval/alignment/symmetrise.h"
+
+namespace exactmamba::eval {
+namespace {
+
+using core::Json;
+
+Links flipped(const Links& links) {
+  Links result;
+  for (const Link& link : links) result.insert({link.target, link.source});
+  return result;
+}
+
+/// For readers: "l2 · activation", "mamba_attention".
+std::string name_of(const MapKey& key) {
+  return key.approximation.empty() ? key.method : fmt::format("{} · {}", key.method, key.approximation);
+}
+
+std::string layer_name(int64_t layer) {
+  return layer == kLayerMean            ? "layer_mean"
+         : layer == decomp::kWholeModel ? "whole_model"
+                                        : fmt::format("layer{}", layer);
+}
+
+/// Score of one map over the pairs [begin, end).
+AlignmentScore score_of(const AlignmentTask& task, const std::vector<MapLinks>& links, const MapKey& key,
+                        size_t begin, size_t end) {
+  AlignmentScore score;
+  for (size_t n = begin; n < end; ++n) score += alignment_score(links[n].at(key), task.gold[n]);
+  return score;
+}
+AlignmentScore test_score(const AlignmentTask& task, const std::vector<MapLinks>& links, const MapKey& key) {
+  return score_of(task, links, key, task.development, task.size());
+}
+AlignmentScore development_score(const AlignmentTask& task, const std::vector<MapLinks>& links,
+                                 const MapKey& key) {
+  return score_of(task, links, key, 0, task.development);
+}
+
+/// The maps that there are, the same for every pair.
+std::set<MapKey> maps_of(const std::vector<MapLinks>& links) {
+  std::set<MapKey> maps;
+  for (const auto& [key, pair_links] : links.front()) maps.insert(key);
+  return maps;
+}
+
+/// The layer with the lowest AER of the development part, by method and approximation; none without one.
+std::map<std::string, MapKey> best_layers(const AlignmentTask& task, const std::vector<MapLinks>& links) {
+  std::map<std::string, MapKey> best;
+  std::map<std::string, double> lowest;
+  for (const MapKey& key : maps_of(links)) {
+    if (key.layer < 0) continue;
+    const std::optional<double> aer = development_score(task, links, key).aer();
+    const std::string name = name_of(key);
+    if (!aer || (lowest.contains(name) && *aer >= lowest[name])) continue;
+    lowest[name] = *aer;
+    best.insert_or_assign(name, key);
+  }
+  return best;
+}
+
+// ---- symmetrisation ----
+
+/// The maps to put together: name of the result, forward's and reverse's.
+struct Couple {
+  std::string name;
+  MapKey forward, reverse;
+};
+
+std::vector<Couple> couples_of(const AlignmentTask& task, const std::vector<MapLinks>& forward,
+                               const std::vector<MapLinks>& reverse) {
+  std::vector<Couple> couples;
+  const auto there = best_layers(task, forward), back = best_layers(task, reverse);
+  for (const auto& [name, key] : there)
+    if (const auto other = back.find(name); other != back.end())
+      couples.push_back({name + ", best layers", key, other->second});
+  for (const MapKey& key : maps_of(forward))
+    if (key.layer < 0 && reverse.front().contains(key))
+      couples.push_back({name_of(key) + ", " + layer_name(key.layer), key, key});
+  return couples;
+}
+
+Json symmetrised_score(const AlignmentTask& task, const std::vector<MapLinks>& forward,
+                       const std::vector<MapLinks>& reverse, const Couple& couple, Symmetrisation rule) {
+  AlignmentScore score;
+  for (size_t n = task.development; n < task.size(); ++n)
+    score += alignment_score(symmetrise(forward[n].at(couple.forward), reverse[n].at(couple.reverse), rule),
+                             task.gold[n]);
+  return alignment_score_json(score);
+}
+
+// ---- tables ----
+
+std::string cell(const Json& value) {
+  return value.is_null() ? "–" : fmt::format("{:.4f}", value.get<double>());
+}
+
+std::string score_line(const std::string& map, const std::string& which, const Json& score) {
+  return fmt::format("| {} | {} | {} | {} | {} | {} |\n", map, which, cell(score["aer"]),
+                     cell(score["precision"]), cell(score["recall"]), score["links"].dump());
+}
+
+std::string score_lines(const Json& maps) {
+  std::string lines;
+  for (const auto& [name, scores] : maps.items()) {
+    if (scores.contains("best"))
+      lines += score_line(name, fmt::format("layer {}, best of development", scores["best_layer"].dump()),
+                          scores["best"]);
+    for (const auto& [key, which] :
+         {std::pair{"layer_mean", "mean of layers"}, {"whole_model", "whole model"}})
+      if (scores.contains(key)) lines += score_line(name, which, scores[key]);
+  }
+  return lines;
+}
+
+/// A line a map: its AER in every layer.
+std::string layer_table(const Json& maps) {
+  std::string lines;
+  size_t depth = 0;
+  for (const auto& [name, scores] : maps.items()) {
+    if (!scores.contains("layers")) continue;
+    lines += fmt::format("| {} |", name);
+    for (const Json& score : scores["layers"]) lines += fmt::format(" {} |", cell(score["aer"]));
+    lines += "\n";
+    depth = std::max(depth, scores["layers"].size());
+  }
+  std::string head = "| AER of layer |", rule = "|---|";
+  for (size_t layer = 0; layer < depth; ++layer) {
+    head += fmt::format(" {} |", layer);
+    rule += "--:|";
+  }
+  return fmt::format("{}\n{}\n{}", head, rule, lines);
+}
+
+constexpr const char* kScoreHead =
+    "| map | of | AER | precision | recall | links |\n|---|---|--:|--:|--:|--:|\n";
+
+}  // namespace
+
+std::vector<MapLinks> align(const AlignmentModel& model, const AlignmentTask& task, Direction direction,
+                            const decomp::DecomposeOptions& options, AlignmentRows rows) {
+  std::vector<MapLinks> result;
+  const auto total = static_cast<int64_t>(task.size());
+  core::Progress progress("align", total, "pair");
+  for (int64_t n = 0; n < total; ++n) {
+    core::stop_if_asked("aligning");
+    data::SentencePair pair = task.pairs[static_cast<size_t>(n)];
+    if (direction == Direction::kReverse) std::swap(pair.source, pair.target);
+    const AlignmentRow row = alignment_row(model.tokenizer, model.separator, model.end, pair);
+    MapLinks links = model_links(model.model, row, n, options, rows);
+    if (direction == Direction::kReverse)
+      for (auto& [key, pair_links] : links) pair_links = flipped(pair_links);
+    result.push_back(std::move(links));
+    progress.update(n + 1, static_cast<double>(n + 1));
+  }
+  return result;
+}
+
+Json map_scores(const AlignmentTask& task, const std::vector<MapLinks>& links) {
+  Json scores = Json::object();
+  for (const MapKey& key : maps_of(links)) {
+    Json& of_map = scores[name_of(key)];
+    const Json score = alignment_score_json(test_score(task, links, key));
+    if (key.layer < 0) {
+      of_map[layer_name(key.layer)] = score;
+      continue;
+    }
+    of_map["layers"].push_back(score);
+    if (task.development > 0)
+      of_map["development_aer"].push_back(alignment_score_json(development_score(task, links, key))["aer"]);
+  }
+  for (const auto& [name, key] : best_layers(task, links)) {
+    scores[name]["best"] = alignment_score_json(test_score(task, links, key));
+    scores[name]["best_layer"] = key.layer;
+  }
+  return scores;
+}
+
+Json symmetrised_scores(const AlignmentTask& task, const std::vector<MapLinks>& forward,
+                        const std::vector<MapLinks>& reverse, const std::vector<std::string>& rules) {
+  Json scores = Json::object();
+  for (const Couple& couple : couples_of(task, forward, reverse))
+    for (const std::string& rule : rules)
+      scores[couple.name][rule] = symmetrised_score(
+          task, forward, reverse, couple,
+          core::enum_from_name<Symmetrisation>(kSymmetrisationNames, rule, "evaluate.alignment.symmetrise"));
+  return scores;
+}
+
+Json sanity_scores(const AlignmentTask& task) {
+  Json scores = Json::object();
+  for (const SanityRow& row : test_sanity_rows(task)) scores[row.name] = alignment_score_json(row.score);
+  return scores;
+}
+
+void write_alignments(const std::filesystem::path& folder, const AlignmentTask& task,
+                      const std::vector<MapLinks>& links) {
+  std::filesystem::create_directories(folder);
+  for (const MapKey& key : maps_of(links)) {
+    std::vector<Links> pairs;
+    for (size_t n = task.file_begin; n < task.size(); ++n) pairs.push_back(links[n].at(key));
+    const std::string approximation = key.approximation.empty() ? "" : key.approximation + ".";
+    core::write_file(
+        folder / fmt::format("{}.{}{}.pharaoh", key.method, approximation, layer_name(key.layer)),
+        alignment_text(pairs, {AlignmentFormat::kPharaoh, 0}));
+  }
+}
+
+std::string alignment_markdown(const Json& alignment) {
+  std::string text =
+      fmt::format("# Word alignments\n\n{}\n\n{}", alignment["about"].get<std::string>(), kScoreHead);
+  text += score_lines(alignment["maps"]);
+  for (const auto& [name, score] : alignment["sanity"].items()) text += score_line(name, "no model", score);
+  text += "\n" + layer_table(alignment["maps"]);
+  if (!alignment.contains("reverse_maps")) return text;
+  text += fmt::format("\n## Reverse model\n\n{}{}\n{}", kScoreHead, score_lines(alignment["reverse_maps"]),
+                      layer_table(alignment["reverse_maps"]));
+  text += fmt::format("\n## Both directions as one\n\n{}", kScoreHead);
+  for (const auto& [name, by_rule] : alignment["symmetrised"].items())
+    for (const auto& [rule, score] : by_rule.items()) text += score_line(name, rule, score);
+  return text;
+}
+
+}  // namespace exactmamba::eval

@@ -1,0 +1,50 @@
+// The alignments of a translation model on an AlignmentTask: links by every map and layer, and what they are
+// worth.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "core/json.h"
+#include "eval/alignment/alignment_task.h"
+#include "eval/alignment/model_links.h"
+
+namespace exactmamba::eval {
+
+enum class Direction { kForward, kReverse };  // kReverse: of a model from target to source
+
+struct AlignmentModel {
+  const models::MambaLM& model;
+  const data::Tokenizer& tokenizer;
+  int64_t separator, end;
+};
+
+/// [pair], source–target of the task in either direction. @throws Interrupted between pairs; as model_links
+std::vector<MapLinks> align(const AlignmentModel& model, const AlignmentTask& task, Direction direction,
+                            const decomp::DecomposeOptions& options, AlignmentRows rows);
+
+/// What the maps of one model are worth:
+///   {"METHOD · APPROXIMATION": {"layers": [score], "layer_mean": score, "whole_model": score, "best": score,
+///                               "best_layer": number, "development_aer": [per layer]}}
+/// Scores (alignment_score_json) are of the test part. Each is there if there is such a map; the last three
+/// with a development part only, whose AER chooses the layer.
+core::Json map_scores(const AlignmentTask& task, const std::vector<MapLinks>& links);
+
+/// Both directions' alignments of one map, the best layer of each or the whole model, as one:
+///   {"METHOD · APPROXIMATION, best layers": {RULE: score}}
+core::Json symmetrised_scores(const AlignmentTask& task, const std::vector<MapLinks>& forward,
+                              const std::vector<MapLinks>& reverse, const std::vector<std::string>& rules);
+
+/// {name: score}
+core::Json sanity_scores(const AlignmentTask& task);
+
+/// The pairs of `sentences`, in its order, as pharaoh files from 0: METHOD.APPROXIMATION.layer3.pharaoh, and
+/// layer_mean, whole_model. @throws IoError
+void write_alignments(const std::filesystem::path& folder, const AlignmentTask& task,
+                      const std::vector<MapLinks>& links);
+
+/// The tables of a person: `alignment` is {"about": text, "sanity", "maps"} and, of a reverse model,
+/// "reverse_maps" and "symmetrised", as above.
+std::string alignment_markdown(const core::Json& alignment);
+
+}  // namespace exactmamba::eval
