@@ -19,6 +19,7 @@
 #include "core/nearest.h"
 #include "data/line_reader.h"
 #include "data/tokenizers/bpe_spec.h"
+#include "eval/bleu.h"
 #include "models/placement.h"
 
 namespace exactmamba::cli {
@@ -49,6 +50,8 @@ CommonArguments& common_of(Arguments& arguments) {
     return arguments.common;
   else if constexpr (requires { arguments.recipe; })
     return common_of(arguments.recipe);
+  else if constexpr (requires { arguments.score; })
+    return common_of(arguments.score);
   else
     return common_of(arguments.model);
 }
@@ -60,12 +63,14 @@ struct Subcommand {
   Arguments& arguments;
 };
 
+/// Of the program, or of one of its commands.
 template <class Arguments>
-Subcommand<Arguments> add_command(Declaration& program, const std::string& name, const std::string& help,
-                                  const std::string& example, void (*function)(const Arguments&)) {
+Subcommand<Arguments> add_command_to(CLI::App& parent, Declaration& program, const std::string& name,
+                                     const std::string& help, const std::string& example,
+                                     void (*function)(const Arguments&)) {
   auto arguments = std::make_shared<Arguments>();
   CommonArguments& shared = common_of(*arguments);
-  CLI::App& command = *program.app.add_subcommand(name, help);
+  CLI::App& command = *parent.add_subcommand(name, help);
   command.footer("Example:\n  " + example);
   command.add_flag("--quiet", shared.quiet, "No progress and messages; warnings and errors stay");
   command.add_flag("--json", shared.json, "The result as JSON");
@@ -76,6 +81,12 @@ Subcommand<Arguments> add_command(Declaration& program, const std::string& name,
     };
   });
   return {command, *arguments};
+}
+
+template <class Arguments>
+Subcommand<Arguments> add_command(Declaration& program, const std::string& name, const std::string& help,
+                                  const std::string& example, void (*function)(const Arguments&)) {
+  return add_command_to(program.app, program, name, help, example, function);
 }
 
 void add_recipe(CLI::App& command, RecipeArguments& arguments, bool required) {
@@ -325,6 +336,96 @@ void add_train_tokenizer(Declaration& program) {
   add_overwrite(command, arguments.overwrite);
 }
 
+void add_translations(CLI::App& command, ScoreArguments& score) {
+  command.add_option(
+      "hypotheses", score.hypotheses,
+      "Translations to score, a line each, not tokenised; plain or compressed; default: stdin, as - is");
+  command
+      .add_option("--reference", score.references, "Right translations of the same lines; may be repeated")
+      ->required()
+      ->take_all()
+      ->allow_extra_args(false);
+  CLI::Option* each = command.add_flag("--sentence-level", score.sentence_level, "A score for each line");
+  CLI::Option* compare =
+      command
+          .add_option(
+              "--compare", score.compare,
+              "Other translations of the same lines: both scores with intervals, and how likely their "
+              "difference is chance, by paired bootstrap resampling")
+          ->excludes(each);
+  command.add_option("--resamples", score.resamples, "Of --compare; default 1000")
+      ->check(CLI::Range(1, 1'000'000))
+      ->needs(compare);
+  command.add_option("--seed", score.seed, "Of --compare; default 12345")->needs(compare);
+  command.add_option("--width", score.digits, "Digits after the point; default 1")->check(CLI::Range(0, 17));
+}
+
+void add_score_bleu(CLI::App& parent, Declaration& program) {
+  const auto subcommand = add_command_to(
+      parent, program, "bleu", "BLEU, equal to sacreBLEU's",
+      "exactmamba score bleu output.en --reference newstest.en\n"
+      "  exactmamba score bleu output.en --reference a.en --reference b.en.gz --tokenize intl --json\n"
+      "  exactmamba score bleu new.en --compare old.en --reference newstest.en",
+      score_bleu);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
+  add_translations(command, arguments.score);
+  command
+      .add_option("--tokenize", arguments.tokenizer,
+                  "How words are found: 13a (default), intl, char, zh or none")
+      ->check(CLI::IsMember(core::choices_of(eval::kBleuTokenizerNames)));
+  command
+      .add_option("--smooth-method", arguments.smoothing,
+                  "Of n-gram orders without a match: exp (default), floor, add-k or none")
+      ->check(CLI::IsMember(core::choices_of(eval::kSmoothingNames)));
+  command.add_option("--smooth-value", arguments.smooth_value,
+                     "Of floor (default 0.1) and add-k (default 1)");
+  command.add_flag("--lowercase", arguments.lowercase, "Upper and lower case are the same");
+}
+
+void add_score_chrf(CLI::App& parent, Declaration& program) {
+  const auto subcommand =
+      add_command_to(parent, program, "chrf", "chrF and chrF++, equal to sacreBLEU's",
+                     "exactmamba score chrf output.en --reference newstest.en\n"
+                     "  exactmamba score chrf output.en --reference newstest.en --word-order 2",
+                     score_chrf);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
+  add_translations(command, arguments.score);
+  constexpr int kLongest = 100;
+  command.add_option("--char-order", arguments.char_order, "Characters of the longest n-gram; default 6")
+      ->check(CLI::Range(0, kLongest));
+  command
+      .add_option("--word-order", arguments.word_order,
+                  "Words of the longest n-gram; default 0, chrF++ has 2")
+      ->check(CLI::Range(0, kLongest));
+  command.add_option("--beta", arguments.beta, "How much more recall counts than precision; default 2")
+      ->check(CLI::Range(1, kLongest));
+  command.add_flag("--lowercase", arguments.lowercase, "Upper and lower case are the same");
+  command.add_flag("--whitespace", arguments.whitespace, "White space counts as characters");
+  command.add_flag("--eps-smoothing", arguments.eps_smoothing, "As chrF++.py, instead of effective order");
+}
+
+void add_score_ter(CLI::App& parent, Declaration& program) {
+  const auto subcommand =
+      add_command_to(parent, program, "ter", "Translation edit rate, equal to sacreBLEU's",
+                     "exactmamba score ter output.en --reference newstest.en", score_ter);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
+  add_translations(command, arguments.score);
+  command.add_flag("--normalized", arguments.normalized, "Punctuation apart, entities as characters");
+  command.add_flag("--no-punct", arguments.no_punct, "Without punctuation");
+  command.add_flag("--asian-support", arguments.asian_support, "Both of these for Chinese and Japanese too");
+  command.add_flag("--case-sensitive", arguments.case_sensitive, "Upper and lower case differ");
+}
+
+void add_score(Declaration& program) {
+  CLI::App& command = *program.app.add_subcommand("score", "Score translations against references");
+  command.require_subcommand(1);
+  command.footer("Example:\n  exactmamba score bleu output.en --reference newstest.en");
+  for (auto* add : {add_score_bleu, add_score_chrf, add_score_ter}) add(command, program);
+}
+
 void add_completion(Declaration& program) {
   auto shell = std::make_shared<std::string>();
   CLI::App* command = program.app.add_subcommand("completion", "Print a completion script for a shell");
@@ -346,21 +447,27 @@ void declare(Declaration& program) {
       "when one stopped it");
   for (auto* add :
        {add_run, add_train, add_decompose, add_evaluate, add_report, add_validate, add_inspect, add_convert,
-        add_generate, add_forward, add_tokenize, add_train_tokenizer, add_completion}) {
+        add_generate, add_forward, add_tokenize, add_train_tokenizer, add_score, add_completion}) {
     add(program);
   }
 }
 
-/// CLI11 would call an unknown command an unexpected argument.
-void check_command(const CLI::App& app, const std::string& word) {
-  std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
-    names.push_back(command->get_name());
-  if (word.empty() || word[0] == '-' || std::find(names.begin(), names.end(), word) != names.end()) return;
-  const std::string near = core::nearest_word(word, names);
-  throw core::UsageError(fmt::format(
-      "unknown command '{}'; {}", word,
-      near.empty() ? "exactmamba --help lists the commands" : fmt::format("did you mean '{}'?", near)));
+/// The words that name the command: "exactmamba score bleu". CLI11 would call an unknown one an unexpected
+/// argument.
+std::string command_of(const CLI::App& app, const std::vector<std::string>& words) {
+  const CLI::App* command = &app;
+  std::string name = "exactmamba";
+  for (size_t i = 1; i < words.size() && !words[i].empty() && words[i][0] != '-'; ++i) {
+    const std::vector<std::string> names = subcommands_of(*command);
+    if (names.empty()) break;
+    const std::string near = core::nearest_word(words[i], names);
+    core::require<core::UsageError>(
+        std::find(names.begin(), names.end(), words[i]) != names.end(), "unknown command '{}'; {}", words[i],
+        near.empty() ? name + " --help lists the commands" : fmt::format("did you mean '{}'?", near));
+    command = command->get_subcommand(words[i]);
+    name += " " + words[i];
+  }
+  return name;
 }
 
 std::string in_one_line(std::string text) {
@@ -376,8 +483,7 @@ std::function<void()> parse_arguments(int argc, const char* const* argv) {
   Declaration program;
   program.command_line.assign(argv, argv + argc);
   declare(program);
-  const std::string first = argc > 1 ? argv[1] : "";
-  check_command(program.app, first);
+  const std::string command = command_of(program.app, program.command_line);
   try {
     program.app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -385,8 +491,7 @@ std::function<void()> parse_arguments(int argc, const char* const* argv) {
   } catch (const CLI::CallForVersion&) {
     return print_version;
   } catch (const CLI::ParseError& error) {
-    throw core::UsageError(fmt::format("{}; see exactmamba {}--help", in_one_line(error.what()),
-                                       first.empty() || first[0] == '-' ? "" : first + " "));
+    throw core::UsageError(fmt::format("{}; see {} --help", in_one_line(error.what()), command));
   }
   return program.selected;
 }

@@ -130,6 +130,40 @@ struct TrainTokenizerArguments {
 };
 void train_tokenizer(const TrainTokenizerArguments& arguments);
 
+/// Of commands that score translations, line by line.
+struct ScoreArguments {
+  CommonArguments common;
+  std::string hypotheses = "-";  // "-": stdin
+  std::vector<std::string> references;
+  bool sentence_level = false;
+  std::string compare;       // other hypotheses; "": none
+  int64_t resamples = 1000;  // eval::BootstrapOptions
+  uint32_t seed = 12345;
+  int digits = 1;  // after the point
+};
+
+struct ScoreBleuArguments {
+  ScoreArguments score;
+  std::string tokenizer = "13a";  // eval::kBleuTokenizerNames
+  std::string smoothing = "exp";  // eval::kSmoothingNames
+  std::optional<double> smooth_value;
+  bool lowercase = false;
+};
+void score_bleu(const ScoreBleuArguments& arguments);
+
+struct ScoreChrfArguments {
+  ScoreArguments score;
+  size_t char_order = 6, word_order = 0, beta = 2;
+  bool lowercase = false, whitespace = false, eps_smoothing = false;
+};
+void score_chrf(const ScoreChrfArguments& arguments);
+
+struct ScoreTerArguments {
+  ScoreArguments score;
+  bool normalized = false, no_punct = false, asian_support = false, case_sensitive = false;
+};
+void score_ter(const ScoreTerArguments& arguments);
+
 void print_version();
 
 }  // namespace exactmamba::cli

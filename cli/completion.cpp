@@ -7,31 +7,42 @@
 namespace exactmamba::cli {
 namespace {
 
-std::vector<std::string> long_options(const CLI::App& command) {
-  std::vector<std::string> names;
+/// Its commands and long options.
+std::string words_after(const CLI::App& command) {
+  std::vector<std::string> words = subcommands_of(command);
   for (const CLI::Option* option : command.get_options()) {
-    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    for (const std::string& name : option->get_lnames()) words.push_back("--" + name);
   }
-  return names;
+  return fmt::format("{}", fmt::join(words, " "));
+}
+
+/// What may follow the words of `path` ("score bleu"), for it and for all commands below it.
+std::string cases_of(const CLI::App& command, const std::string& path) {
+  std::string cases;
+  for (const std::string& name : subcommands_of(command)) {
+    const std::string longer = path.empty() ? name : path + " " + name;
+    cases += cases_of(*command.get_subcommand(name), longer);
+  }
+  const char* place = subcommands_of(command).empty() ? "options" : "commands";
+  return cases + fmt::format("    \"{}{}\"*) place={} words=\"{}\" ;;\n", path, path.empty() ? "" : " ",
+                             place, words_after(command));
 }
 
 }  // namespace
 
+std::vector<std::string> subcommands_of(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::App* each : command.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(each->get_name());
+  return names;
+}
+
 std::string bash_completion(const CLI::App& program) {
-  std::vector<std::string> commands;
-  std::string cases;
-  for (const CLI::App* command : program.get_subcommands([](const CLI::App*) { return true; })) {
-    commands.push_back(command->get_name());
-    cases +=
-        fmt::format("    {}) words=\"{}\" ;;\n", command->get_name(), fmt::join(long_options(*command), " "));
-  }
   return fmt::format(R"(_exactmamba() {{
-  local word="${{COMP_WORDS[COMP_CWORD]}}" words
-  case "${{COMP_WORDS[1]}}" in
-{}    *) words="{} {}" ;;
-  esac
-  if [[ $COMP_CWORD -eq 1 ]]; then words="{} {}"; fi
-  if [[ "$word" == -* || $COMP_CWORD -eq 1 ]]; then
+  local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[*]:1:COMP_CWORD-1}} " place words
+  case "$before" in
+{}  esac
+  if [[ "$word" == -* || $place == commands ]]; then
     COMPREPLY=($(compgen -W "$words" -- "$word"))
   else
     COMPREPLY=($(compgen -f -- "$word"))
@@ -39,8 +50,7 @@ std::string bash_completion(const CLI::App& program) {
 }}
 complete -o filenames -F _exactmamba exactmamba
 )",
-                     cases, fmt::join(commands, " "), fmt::join(long_options(program), " "),
-                     fmt::join(commands, " "), fmt::join(long_options(program), " "));
+                     cases_of(program, ""));
 }
 
 }  // namespace exactmamba::cli

@@ -2,12 +2,16 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace CLI {
 class App;
 }
 
 namespace exactmamba::cli {
+
+/// The names of a command's own commands.
+std::vector<std::string> subcommands_of(const CLI::App& command);
 
 std::string bash_completion(const CLI::App& program);
 

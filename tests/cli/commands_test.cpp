@@ -58,7 +58,7 @@ TEST(Program, EveryCommandHasHelpWithAnExample) {
   const std::string help = result_of({"--help"});
   for (const std::string command :
        {"run", "train", "decompose", "evaluate", "report", "validate", "inspect", "convert", "generate",
-        "forward", "tokenize", "train-tokenizer", "completion"}) {
+        "forward", "tokenize", "train-tokenizer", "score", "completion"}) {
     EXPECT_CONTAINS(help, "\n  " + command);
     EXPECT_CONTAINS(result_of({command, "--help"}), "exactmamba " + command);
   }
@@ -71,7 +71,10 @@ TEST(Program, CompletionIsValidBash) {
       "source " + (folder / "c").string() +
       " && COMP_WORDS=(exactmamba dec) && COMP_CWORD=1 && _exactmamba && test \"${COMPREPLY[0]}\" = decompose"
       " && COMP_WORDS=(exactmamba forward --bl) && COMP_CWORD=2 && _exactmamba && test \"${COMPREPLY[0]}\" = "
-      "--blocks";
+      "--blocks && COMP_WORDS=(exactmamba score c) && COMP_CWORD=2 && _exactmamba && test "
+      "\"${COMPREPLY[0]}\" = chrf && COMP_WORDS=(exactmamba score bleu x --ref) && COMP_CWORD=4 && "
+      "_exactmamba "
+      "&& test \"${COMPREPLY[0]}\" = --reference";
   EXPECT_EQ(std::system(("bash -c '" + check + "'").c_str()), 0);
 }
 
