@@ -207,7 +207,7 @@ void add_evaluate(Declaration& program) {
 
 void add_report(Declaration& program) {
   auto [command, arguments] =
-      add_command(program, "report", "Write report.json, report.md and report.html from finished stages",
+      add_command(program, "report", "Write report.json, .md, .csv, .tex and .html from finished stages",
                   "exactmamba report recipe.toml --set report.map_rows=4", report);
   add_recipe(command, arguments, true);
 }

@@ -1,11 +1,12 @@
-// The comparison that a run ends in: one row per model, one JSON document as the source, Markdown and HTML
-// made from it.
+// The comparison that a run ends in: one row per model, one JSON document as the source, Markdown, CSV, LaTeX
+// and HTML made from it.
 //
 // report.json:
 //   format_version, program, title, recipe (TOML text), provenance {name: text}
 //   columns [{key, title, unit ("%": values are fractions), better ("higher" | "lower" | ""), digits, help}]
 //   rows    [{label, settings {name: text},
 //             values  {column key: number | null},
+//             half_widths {column key: half of the value's 95 % interval}, where there is one
 //             curves  {name: {x: [steps], y: [numbers]}},            e.g. "loss", "string accuracy"
 //             error_curves {approximation: {measure, steps,
 //                                           alpha: [one per evaluation of the training],
@@ -32,13 +33,17 @@ void check_report(const core::Json& report, const std::string& where);
 /// blocks of columns below each other.
 std::string report_table(const core::Json& report, size_t width = std::numeric_limits<size_t>::max());
 std::string report_markdown(const core::Json& report);
+/// A line a model: its label and its values as they are in report.json, under the columns' keys.
+std::string report_csv(const core::Json& report);
+/// A tabular of the package booktabs: what the text has, the best of a column in bold.
+std::string report_latex(const core::Json& report);
 /// One self-contained page: no network, opens from a file, no script but ours runs (Content-Security-Policy
 /// with a nonce).
 std::string report_html(const core::Json& report);
 
 /// @throws InputError when `folder` has a report.json of a newer format_version, which must not be replaced
 void refuse_newer_report(const std::filesystem::path& folder);
-/// report.json, report.md and report.html in `folder`, each atomic. @throws IoError; InputError as above
+/// report.json, .md, .csv, .tex and .html in `folder`, each atomic. @throws IoError; InputError as above
 void write_report(const std::filesystem::path& folder, const core::Json& report);
 
 }  // namespace exactmamba::eval

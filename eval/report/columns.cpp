@@ -18,8 +18,11 @@ double value_of(const Json& row, const std::string& key) {
 }
 
 std::string Column::cell(const Json& row) const {
-  const double value = value_of(row, key) * (unit == "%" ? 100.0 : 1.0);
+  const double scale = unit == "%" ? 100.0 : 1.0, value = value_of(row, key) * scale;
   if (std::isnan(value)) return "–";
+  const Json half_widths = row.value("half_widths", Json::object());
+  if (half_widths.contains(key))
+    return fmt::format("{:.{}f} ± {:.{}f}", value, digits, half_widths[key].get<double>() * scale, digits);
   const double smallest = 0.5 * std::pow(10.0, -digits);
   if (value != 0.0 && std::abs(value) < smallest) return fmt::format("{:.1e}", value);
   return fmt::format("{:.{}f}", value, digits);

@@ -13,7 +13,8 @@ struct Column {
   int digits = 3;
 
   std::string heading() const { return unit.empty() ? title : title + " (" + unit + ")"; }
-  /// "98.5" for 0.985 in %, "2.1e-16" for what the digits would hide, "–" for a missing value.
+  /// "98.5" for 0.985 in %, "2.1e-16" for what the digits would hide, "28.3 ± 0.7" where the row has half an
+  /// interval, "–" for a missing value.
   std::string cell(const core::Json& row) const;
 };
 

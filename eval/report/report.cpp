@@ -72,6 +72,8 @@ void write_report(const std::filesystem::path& folder, const Json& report) {
   refuse_newer_report(folder);
   core::write_json(folder / kReport, report);
   core::write_file(folder / "report.md", report_markdown(report));
+  core::write_file(folder / "report.csv", report_csv(report));
+  core::write_file(folder / "report.tex", report_latex(report));
   core::write_file(folder / "report.html", report_html(report));
 }
 

@@ -54,6 +54,32 @@ TEST(ReportMarkdown, SaysWhereCurvesAre) {
   EXPECT_NE(report_markdown(report).find("\nCurves of the training are in report.html"), std::string::npos);
 }
 
+TEST(ReportCsv, HasTheValuesThemselves) {
+  Json report = small_report();
+  report["rows"][1]["label"] = "a \"b\", c";
+  EXPECT_EQ(report_csv(report),
+            "model,accuracy,error\r\n"
+            "mamba1 silu,0.985,0.4291\r\n"
+            "\"a \"\"b\"\", c\",0.97,2.1e-16\r\n"
+            "mamba2 identity,,\r\n");
+}
+
+TEST(ReportLatex, EscapesAndMarksTheBest) {
+  Json report = small_report();
+  report["rows"][2]["label"] = "a_b & \\c~d {e} 5% #$^";
+  EXPECT_EQ(report_latex(report),
+            "% Copying; needs \\usepackage{booktabs}\n"
+            "\\begin{tabular}{lrr}\n"
+            "\\toprule\n"
+            "model & Accuracy (\\%) & Error \\\\\n"
+            "\\midrule\n"
+            "mamba1 silu & \\textbf{98.5} & 0.429 \\\\\n"
+            "mamba1 identity & 97.0 & \\textbf{2.1e-16} \\\\\n"
+            "a\\_b \\& \\textbackslash{}c\\~{}d \\{e\\} 5\\% \\#\\$\\^{} & – & – \\\\\n"
+            "\\bottomrule\n"
+            "\\end{tabular}\n");
+}
+
 TEST(ReportHtml, HostileTextStaysText) {
   Json report = small_report();
   report["title"] = report["recipe"] = kHostile;
@@ -134,6 +160,8 @@ TEST(ReportFiles, WriteAndReadBack) {
   EXPECT_EQ(core::read_json(folder / "report.json"), small_report());
   EXPECT_EQ(core::read_file(folder / "report.html"), report_html(small_report()));
   EXPECT_EQ(core::read_file(folder / "report.md"), report_markdown(small_report()));
+  EXPECT_EQ(core::read_file(folder / "report.csv"), report_csv(small_report()));
+  EXPECT_EQ(core::read_file(folder / "report.tex"), report_latex(small_report()));
   std::filesystem::remove_all(folder);
 }
 
