@@ -16,6 +16,7 @@
 #include "decomp/approximation_error.h"
 #include "eval/copying.h"
 #include "eval/optional_json.h"
+#include "eval/translation_scores.h"
 
 namespace exactmamba::eval {
 
@@ -226,8 +227,11 @@ Json attribution_column(const std::string& key, const std::string& method, const
                             measure.help, of_maps));
 }
 
-/// error.APPROXIMATION.FIRST-LAST and attribution.METHOD.MEASURE; nothing for other keys.
+/// error.APPROXIMATION.FIRST-LAST, attribution.METHOD.MEASURE, and those of translations; nothing for other
+/// keys.
 Json derived_column(const std::string& key) {
+  Json of_translations = translation_column(key);
+  if (!of_translations.is_null()) return of_translations;
   const size_t first = key.find('.'), last = key.rfind('.');
   if (first == last) return {};
   const std::string kind = key.substr(0, first), what = key.substr(first + 1, last - first - 1),
