@@ -61,6 +61,18 @@ __device__ inline ExponentialSum block_sum(ExponentialSum item) {
   return first_lane(item);
 }
 
+/// The sum over the block, in thread 0.
+__device__ inline float block_sum(float item) {
+  __shared__ float warps[32];
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) item += __shfl_down_sync(~0u, item, offset);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = item;
+  __syncthreads();
+  if (threadIdx.x == 0)
+    for (unsigned w = 1; w < blockDim.x / 32; ++w) item += warps[w];
+  return item;
+}
+
 /// The largest of the block, in thread 0.
 __device__ inline Largest block_largest(Largest item) {
   __shared__ Largest warps[32];
@@ -74,7 +86,7 @@ __device__ inline Largest block_largest(Largest item) {
   return item;
 }
 
-template <class T, int kVector, bool kResident, bool kPredicts>
+template <class T, int kVector, bool kResident, bool kPredicts, bool kSmooths>
 __global__ void __launch_bounds__(kMostCrossEntropyThreads)
     cross_entropy_rows_kernel(const __grid_constant__ CrossEntropyRowsCudaParams<T> params) {
   constexpr int kBatch = kVector > 1 ? 4 : 8;
@@ -97,6 +109,7 @@ __global__ void __launch_bounds__(kMostCrossEntropyThreads)
   const float target_logit = counts ? to_float(logits[target]) : 0.0f;
   ExponentialSum exponentials;
   Largest largest;
+  float sum = 0;  // of the logits
   for (int begin = first; begin < vocabulary; begin += kBatch * step) {
     DevicePack<T, kVector> packs[kBatch];
 #pragma unroll
@@ -117,6 +130,7 @@ __global__ void __launch_bounds__(kMostCrossEntropyThreads)
       for (int v = 0; v < kVector; ++v) {
         exponentials.sum += fast_exp2(fmaf(values[v], kLog2E, -exponentials.reference));
         if (kPredicts && column + v < params.true_vocab) largest.add(values[v], column + v);
+        if (kSmooths) sum += values[v];
       }
     }
   }
@@ -125,32 +139,39 @@ __global__ void __launch_bounds__(kMostCrossEntropyThreads)
     if (threadIdx.x == 0) params.predictions[row] = largest.column == INT_MAX ? 0 : largest.column;
   }
   exponentials = block_sum(exponentials);
-  if (counts && threadIdx.x == 0)
-    params.losses[row] =
-        kLn2 * (log2f(exponentials.sum) + fmaf(-target_logit, kLog2E, exponentials.reference));
+  if constexpr (kSmooths) sum = block_sum(sum);
+  if (counts && threadIdx.x == 0) {
+    float wanted = target_logit;
+    if constexpr (kSmooths) wanted += params.label_smoothing * (sum / vocabulary - target_logit);
+    params.losses[row] = kLn2 * (log2f(exponentials.sum) + fmaf(-wanted, kLog2E, exponentials.reference));
+  }
   if (!params.write_gradient) return;
 
   const float scale = !counts ? 0.0f : params.scale * (params.device_scale ? *params.device_scale : 1.0f),
-              factor = scale / exponentials.sum;
+              factor = scale / exponentials.sum,
+              everywhere = kSmooths ? scale * params.label_smoothing / vocabulary : 0.0f,
+              at_target = kSmooths ? scale * (1.0f - params.label_smoothing) : scale;
 #pragma unroll 2
   for (int column = first; column < vocabulary; column += step) {
     float values[kVector];
     load_floats(kept + column, values);
 #pragma unroll
-    for (int v = 0; v < kVector; ++v)
+    for (int v = 0; v < kVector; ++v) {
       values[v] = factor * fast_exp2(fmaf(values[v], kLog2E, -exponentials.reference));
+      if constexpr (kSmooths) values[v] -= everywhere;
+    }
     if (target >= column && target < column + kVector)
 #pragma unroll
       for (int v = 0; v < kVector; ++v)
-        if (target == column + v) values[v] -= scale;
+        if (target == column + v) values[v] -= at_target;
     store_floats(logits + column, values);
   }
 }
 
-template <class T, int kVector, bool kResident, bool kPredicts>
+template <class T, int kVector, bool kResident, bool kPredicts, bool kSmooths>
 cudaError_t run_cross_entropy_rows(const CrossEntropyRowsCudaParams<T>& params) {
   const size_t shared = kResident ? params.vocabulary * sizeof(T) : 0;
-  const auto kernel = cross_entropy_rows_kernel<T, kVector, kResident, kPredicts>;
+  const auto kernel = cross_entropy_rows_kernel<T, kVector, kResident, kPredicts, kSmooths>;
   if (shared > 48 * 1024)
     if (const auto error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                 static_cast<int>(shared)))
@@ -164,12 +185,16 @@ cudaError_t run_cross_entropy_rows(const CrossEntropyRowsCudaParams<T>& params) 
 
 template <class T, int kVector>
 cudaError_t dispatch_cross_entropy_rows(const CrossEntropyRowsCudaParams<T>& params) {
-  if (params.predictions) return run_cross_entropy_rows<T, kVector, false, true>(params);
+  if (params.predictions) return run_cross_entropy_rows<T, kVector, false, true, false>(params);
   constexpr int64_t kStaticShared = 1024;
   const bool fits = params.vocabulary * int64_t(sizeof(T)) + kStaticShared <=
                     device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  return params.write_gradient && fits ? run_cross_entropy_rows<T, kVector, true, false>(params)
-                                       : run_cross_entropy_rows<T, kVector, false, false>(params);
+  const bool resident = params.write_gradient && fits;
+  if (params.label_smoothing > 0)
+    return resident ? run_cross_entropy_rows<T, kVector, true, false, true>(params)
+                    : run_cross_entropy_rows<T, kVector, false, false, true>(params);
+  return resident ? run_cross_entropy_rows<T, kVector, true, false, false>(params)
+                  : run_cross_entropy_rows<T, kVector, false, false, false>(params);
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ using core::require;
 
 /// Where the gradients go; null in a forward pass.
 struct Gradients {
-  double scale;
+  double scale, label_smoothing;
   at::Tensor& hidden;
   at::Tensor& weight;
 };
@@ -54,6 +54,8 @@ void check_inputs(const LinearCrossEntropyInputs& in, int64_t true_vocab, const 
           in.weight.size(0));
   check_targets(in.targets, in.hidden.size(0), in.weight.size(0));
   if (!gradients) return;
+  require(gradients->label_smoothing >= 0 && gradients->label_smoothing < 1,
+          "linear_cross_entropy: label_smoothing is {}, but must be in [0, 1)", gradients->label_smoothing);
   checks.dense_or_undefined("grad_hidden", gradients->hidden, in.hidden.sizes());
   checks.wide_or_undefined("grad_weight", gradients->weight, in.weight.sizes());
 }
@@ -80,6 +82,7 @@ void run_rows_cpu(const LossRows& rows) {
   params.true_vocab = rows.true_vocab;
   params.write_gradient = rows.scale.has_value();
   params.scale = rows.scale.value_or(0);
+  params.label_smoothing = rows.label_smoothing;
   cross_entropy_rows_cpu(params);
 }
 
@@ -125,7 +128,7 @@ LinearCrossEntropyOutputs run(const LinearCrossEntropyInputs& in, int64_t true_v
     const auto part = [&](const at::Tensor& t) { return t.defined() ? t.narrow(0, first, count) : t; };
     LossRows rows{buffer.narrow(0, 0, count), part(targets), part(outputs.per_token_loss),
                   part(outputs.predictions),  true_vocab,    {}};
-    if (gradients) rows.scale = gradients->scale;
+    if (gradients) rows.scale = gradients->scale, rows.label_smoothing = gradients->label_smoothing;
     at::mm_out(rows.logits, part(in.hidden), in.weight.t());
     run_rows(rows);
     if (gradients) add_products(in, first, rows.logits, *gradients);
@@ -143,8 +146,9 @@ LinearCrossEntropyOutputs linear_cross_entropy_forward(const LinearCrossEntropyI
 
 LinearCrossEntropyOutputs linear_cross_entropy_forward_backward(const LinearCrossEntropyInputs& in,
                                                                 double scale, at::Tensor& grad_hidden,
-                                                                at::Tensor& grad_weight) {
-  const Gradients gradients{scale, grad_hidden, grad_weight};
+                                                                at::Tensor& grad_weight,
+                                                                double label_smoothing) {
+  const Gradients gradients{scale, label_smoothing, grad_hidden, grad_weight};
   return run(in, 0, &gradients);
 }
 

@@ -28,8 +28,12 @@ LinearCrossEntropyOutputs linear_cross_entropy_forward(const LinearCrossEntropyI
 
 /// The same, with the gradients of scale · loss_sum in the same pass, so that no logits are computed twice:
 /// `grad_hidden` (T, d) is written, `grad_weight` (V, d) is ADDED to; either may be undefined.
+/// `label_smoothing` ε in [0, 1), as torch.nn.CrossEntropyLoss has it (Szegedy et al. 2016): the target is
+/// 1 − ε at its row and ε/V at every one of the V rows, pad rows of the vocabulary included, so that
+///   loss_t = logsumexp(logits_t) − (1 − ε) logits_t[target_t] − ε mean(logits_t).
 LinearCrossEntropyOutputs linear_cross_entropy_forward_backward(const LinearCrossEntropyInputs& in,
                                                                 double scale, at::Tensor& grad_hidden,
-                                                                at::Tensor& grad_weight);
+                                                                at::Tensor& grad_weight,
+                                                                double label_smoothing = 0);
 
 }  // namespace exactmamba::ops

@@ -25,6 +25,14 @@ T largest(const T* row, int64_t size) {
   return top;
 }
 
+/// Σ (top − row) in double: no cancellation where the logits are large but close together.
+template <class T>
+double sum_below(const T* row, int64_t size, T top) {
+  double sum = 0;
+  for (int64_t c = 0; c < size; ++c) sum += static_cast<double>(top) - static_cast<double>(row[c]);
+  return sum;
+}
+
 /// Replaces the row by exp(row − top). @return its sum, added in double per stretch of columns.
 template <class T>
 double exponentiate(T* row, int64_t size, T top) {
@@ -44,10 +52,12 @@ double exponentiate(T* row, int64_t size, T top) {
 
 template <class T>
 void finish_gradient(const CrossEntropyRowsParams<T>& params, T* row, int64_t target, double sum) {
-  const T factor = static_cast<T>(params.scale / sum);
+  const double smoothing = params.label_smoothing;
+  const T factor = static_cast<T>(params.scale / sum),
+          everywhere = static_cast<T>(params.scale * smoothing / static_cast<double>(params.vocabulary));
   for_each_pack<T>(params.vocabulary,
-                   [&](int64_t c, int64_t n) { store(row + c, load(row + c, n) * factor, n); });
-  row[target] -= static_cast<T>(params.scale);
+                   [&](int64_t c, int64_t n) { store(row + c, load(row + c, n) * factor - everywhere, n); });
+  row[target] -= static_cast<T>(params.scale * (1 - smoothing));
 }
 
 template <class T>
@@ -61,7 +71,10 @@ void process_row(const CrossEntropyRowsParams<T>& params, int64_t r) {
     return;
   }
   const T top = largest(row, params.vocabulary);
-  const double distance = static_cast<double>(top) - static_cast<double>(row[target]);
+  double distance = static_cast<double>(top) - static_cast<double>(row[target]);
+  if (params.label_smoothing > 0)
+    distance += params.label_smoothing *
+                (sum_below(row, params.vocabulary, top) / static_cast<double>(params.vocabulary) - distance);
   const double sum = exponentiate(row, params.vocabulary, top);
   params.losses[r] = static_cast<T>(std::log(sum) + distance);
   if (params.write_gradient) finish_gradient(params, row, target, sum);

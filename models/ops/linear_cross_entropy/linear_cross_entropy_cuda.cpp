@@ -18,6 +18,7 @@ void cross_entropy_rows_cuda(const LossRows& rows) {
     params.true_vocab = rows.true_vocab;
     params.write_gradient = rows.scale.has_value();
     params.scale = static_cast<float>(rows.scale.value_or(0));
+    params.label_smoothing = static_cast<float>(rows.label_smoothing);
     params.stream = stream_of(rows.logits);
     check_launch("linear_cross_entropy", launch_cross_entropy_rows(params));
   });

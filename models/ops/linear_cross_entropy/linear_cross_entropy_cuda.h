@@ -14,7 +14,8 @@ struct LossRows {
   at::Tensor losses;       // (rows), float on a GPU
   at::Tensor predictions;  // (rows) int64: argmax over the first `true_vocab` columns [nullable]
   int64_t true_vocab = 0;
-  std::optional<double> scale;  // leave scale · (softmax − onehot) in `logits`, 0 in ignored rows
+  std::optional<double> scale;  // leave scale · (softmax − smoothed onehot) in `logits`, 0 in ignored rows
+  double label_smoothing = 0;   // only with `scale`
 };
 
 void cross_entropy_rows_cuda(const LossRows& rows);

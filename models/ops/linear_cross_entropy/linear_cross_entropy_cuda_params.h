@@ -15,8 +15,9 @@ struct CrossEntropyRowsCudaParams {
   float* losses = nullptr;                           // (rows)
   int64_t* predictions = nullptr;  // (rows): argmax over the first `true_vocab` columns [nullable]
   int64_t true_vocab = 0;
-  bool write_gradient = false;  // leave scale · (softmax − onehot) in `logits`, 0 in ignored rows
+  bool write_gradient = false;  // leave scale · (softmax − smoothed onehot) in `logits`, 0 in ignored rows
   float scale = 0;
+  float label_smoothing = 0;            // only with write_gradient
   const float* device_scale = nullptr;  // a factor of `scale` read on the device [nullable]
 
   cudaStream_t stream = nullptr;

@@ -16,8 +16,9 @@ struct CrossEntropyRowsParams {
   T* losses = nullptr;               // (rows)
   int64_t* predictions = nullptr;    // (rows): argmax over the first `true_vocab` columns [nullable]
   int64_t true_vocab = 0;
-  bool write_gradient = false;  // leave scale · (softmax − onehot) in `logits`, 0 in ignored rows
+  bool write_gradient = false;  // leave scale · (softmax − smoothed onehot) in `logits`, 0 in ignored rows
   double scale = 0;
+  double label_smoothing = 0;  // only with write_gradient
 };
 
 template <class T>

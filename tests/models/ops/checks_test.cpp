@@ -94,6 +94,10 @@ TEST(Checks, TargetsOutsideTheVocabulary) {
   expect_refused([&] { linear_cross_entropy_forward(in); }, {"targets[1]", "7", "-100"});
   in.targets = at::tensor({int64_t(-100), int64_t(-1)});
   expect_refused([&] { linear_cross_entropy_forward(in); }, {"targets[1]", "-1"});
+  in.targets[1] = 2;
+  at::Tensor none;
+  expect_refused([&] { linear_cross_entropy_forward_backward(in, 1.0, none, none, 1.0); },
+                 {"label_smoothing is 1"});
 }
 
 }  // namespace

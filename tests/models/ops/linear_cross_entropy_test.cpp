@@ -30,5 +30,20 @@ TEST(LinearCrossEntropy, MatchesGoldenOutputsAndGradients) {
   });
 }
 
+/// torch.nn.CrossEntropyLoss(label_smoothing=…), gradients by autograd.
+TEST(LinearCrossEntropy, SmoothsLabelsAsTorchDoes) {
+  for_each_case("label_smoothing.safetensors", [](const GoldenCase& golden) {
+    const LinearCrossEntropyInputs in{golden("hidden"), golden("weight"), golden("targets")};
+    const double tolerance = golden.is_double() ? kDoubleTolerance : 2e-5,
+                 smoothing = golden("label_smoothing").to(at::kDouble).item<double>();
+    at::Tensor grad_hidden = at::empty_like(in.hidden), grad_weight = at::zeros_like(in.weight);
+    const auto both = linear_cross_entropy_forward_backward(in, golden("scale").item<double>(), grad_hidden,
+                                                            grad_weight, smoothing);
+    golden.expect("per_token_loss", both.per_token_loss, tolerance);
+    golden.expect("grad.hidden", grad_hidden, tolerance);
+    golden.expect("grad.weight", grad_weight, tolerance);
+  });
+}
+
 }  // namespace
 }  // namespace exactmamba::ops
