@@ -8,10 +8,12 @@
 #include <ATen/ops/randn_like.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <fmt/format.h>
 
 #include "bench/gpu_models.h"
 #include "bench/gpu_report.h"
 #include "models/ops/causal_conv1d/causal_conv1d.h"
+#include "models/ops/dropout/dropout.h"
 #include "models/ops/embedding_gradient/embedding_gradient.h"
 #include "models/ops/gated_rms_norm/gated_rms_norm.h"
 #include "models/ops/linear_cross_entropy/linear_cross_entropy.h"
@@ -128,6 +130,9 @@ void norms(Report& report) {
   add(report, "rms_norm + residual backward", traffic(7 * kModel), 0,
       [&] { ops::rms_norm_backward(ops::rms_norm_saved(out), weight, x, residual, grad_weight); });
 
+  const at::Tensor dropped = at::empty_like(x);
+  add(report, "dropout", traffic(2 * kModel), 0, [&] { ops::dropout(x, {0.3, 1, 2, 3}, dropped); });
+
   const ops::GatedRmsNormInputs gated{activation(kInner), activation(kInner), parameter({kInner})};
   at::Tensor rstd;
   const at::Tensor grad = at::randn_like(ops::gated_rms_norm_forward(gated, &rstd));
@@ -144,8 +149,11 @@ void head_and_embedding(Report& report) {
                                          at::randn({kVocabulary, kModel}, of(at::kBFloat16)), targets};
   at::Tensor grad_hidden = at::empty_like(in.hidden),
              grad_weight = at::zeros({kVocabulary, kModel}, of(at::kFloat));
-  add(report, "linear_cross_entropy with gradients", 0, 6.0 * kTokens * kVocabulary * kModel,
-      [&] { ops::linear_cross_entropy_forward_backward(in, 1.0 / kTokens, grad_hidden, grad_weight); });
+  for (const double smoothing : {0.0, 0.1})
+    add(report, fmt::format("linear_cross_entropy with gradients{}", smoothing > 0 ? ", smoothed" : ""), 0,
+        6.0 * kTokens * kVocabulary * kModel, [&, smoothing] {
+          ops::linear_cross_entropy_forward_backward(in, 1.0 / kTokens, grad_hidden, grad_weight, smoothing);
+        });
   const at::Tensor grad_rows = parameter({kTokens, kModel});
   add(report, "embedding gradient", 4.0 * 3 * kTokens * kModel, 0,
       [&] { ops::add_embedding_gradient(targets, grad_rows, grad_weight); });

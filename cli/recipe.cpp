@@ -28,7 +28,7 @@ void bind_run(Schema& schema, RunOptions& o) {
   schema.option("run.output", &o.output).cosmetic().help("Folder of stages and report; empty: runs/NAME.");
   schema.option("run.seed", &o.seed)
       .range(0, 9007199254740991)
-      .help("Starting weights, generated data and order of the data follow from it.");
+      .help("Starting weights, generated data, order of the data and dropout follow from it.");
   schema.option("run.threads", &o.threads)
       .range(0, 4096)
       .cosmetic()

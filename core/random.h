@@ -32,8 +32,11 @@ class RandomStream {
   void fill_normal(at::Tensor& tensor, double mean, double standard_deviation);
   std::vector<int64_t> permutation(int64_t n);  // Fisher–Yates
 
- private:
+  // For draws in any order, by any thread or by a GPU: the words next_u32() gives, four a block.
   PhiloxBlock block(uint64_t offset) const;  // `offset` blocks after the current one
+  const std::array<uint32_t, 2>& key() const { return key_; }
+
+ private:
   void advance(uint64_t blocks);
   void refill();
   template <class Draw>

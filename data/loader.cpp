@@ -74,7 +74,9 @@ class Loader::State {
     std::vector<Row> rows;
     for (int64_t i = begin; i < begin + options_.batch_size; ++i)
       rows.push_back(dataset_->row(shuffled(epoch, i)));
-    return collate(rows, options_.pad_id);
+    Batch batch = collate(rows, options_.pad_id);
+    batch.first_row = position * global_batch_ + options_.rank * options_.batch_size;
+    return batch;
   }
 
   Prepared prepare(int64_t position) {

@@ -14,6 +14,7 @@
 #include "core/memory.h"
 #include "models/block.h"
 #include "models/linear.h"
+#include "models/ops/dropout/dropout.h"
 #include "models/ops/embedding_gradient/embedding_gradient.h"
 #include "models/ops/linear_cross_entropy/linear_cross_entropy.h"
 #include "models/ops/rms_norm/rms_norm.h"
@@ -141,7 +142,30 @@ at::Tensor MambaLM::head(const at::Tensor& hidden) const { return linear(hidden,
 struct MambaLM::Kept {
   std::vector<BlockSaved> blocks;
   std::vector<Stream> groups;  // what enters each, with Keep::kBlockInput
+  ops::DropoutMask dropout;    // of the first layer
+
+  ops::DropoutMask dropout_of(size_t layer) const {
+    ops::DropoutMask mask = dropout;
+    mask.layer = static_cast<int64_t>(layer);
+    return mask;
+  }
 };
+
+void MambaLM::run_block(size_t i, Stream& stream, const at::Tensor& cu_seqlens, const Kept& kept,
+                        BlockSaved* saved) const {
+  blocks_[i]->forward(stream, cu_seqlens, saved);
+  if (kept.dropout.rate > 0) ops::dropout(stream.y, kept.dropout_of(i), stream.y);
+}
+
+void MambaLM::run_block_back(size_t i, ops::RmsNormGradient& grad, Kept& kept) {
+  if (kept.dropout.rate > 0) {
+    const bool shared = grad.x.is_same(grad.residual);
+    const at::Tensor whole = std::exchange(grad.x, shared ? at::empty_like(grad.x) : grad.x);
+    ops::dropout(whole, kept.dropout_of(i), grad.x);
+  }
+  grad = blocks_[i]->backward(grad, kept.blocks[i]);
+  kept.blocks[i] = {};
+}
 
 Stream MambaLM::run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, Kept& kept) const {
   kept.blocks.resize(blocks_.size());
@@ -154,11 +178,11 @@ Stream MambaLM::run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_se
   for (size_t i = 0; i < blocks_.size(); ++i) {
     if (keep_ == Keep::kBlockInput) {
       if (i % kGroup == 0) kept.groups.push_back(stream);
-      blocks_[i]->forward(stream, cu_seqlens);
+      run_block(i, stream, cu_seqlens, kept);
       continue;
     }
     kept.blocks[i].mixer.keep = keep_;
-    blocks_[i]->forward(stream, cu_seqlens, &kept.blocks[i]);
+    run_block(i, stream, cu_seqlens, kept, &kept.blocks[i]);
     bytes += kept.blocks[i].bytes();
     for (auto& [level, next] : stages)
       for (; bytes > kept_bytes_ && next <= i; ++next) bytes -= kept.blocks[next].mixer.drop(level);
@@ -172,7 +196,7 @@ void MambaLM::run_group_again(size_t group, const at::Tensor& cu_seqlens, Kept& 
   const size_t end = std::min((group + 1) * kGroup, blocks_.size());
   for (size_t i = group * kGroup; i < end; ++i) {
     kept.blocks[i].mixer.keep = i + 1 == end ? Keep::kDelta : Keep::kMixerInput;
-    blocks_[i]->forward(stream, cu_seqlens, &kept.blocks[i]);
+    run_block(i, stream, cu_seqlens, kept, &kept.blocks[i]);
   }
 }
 
@@ -185,7 +209,8 @@ LossOutputs MambaLM::top_forward_backward(Stream stream, const at::Tensor& targe
   at::Tensor grad_hidden = at::empty_like(top.out), grad_rows = as_rows(grad_hidden);
   at::Tensor grad_head = store_->gradient(config_.tie_embeddings ? kEmbedding : kHead);
   const ops::LinearCrossEntropyOutputs loss = ops::linear_cross_entropy_forward_backward(
-      {as_rows(top.out), head_weight(), targets.reshape({-1})}, scale, grad_rows, grad_head);
+      {as_rows(top.out), head_weight(), targets.reshape({-1})}, scale, grad_rows, grad_head,
+      regularisation_.label_smoothing);
   at::Tensor grad_norm_weight = store_->gradient(kFinalNorm);
   grad = ops::rms_norm_backward(saved, norm_weight, grad_hidden, {}, grad_norm_weight);
   return loss_outputs(loss, targets);
@@ -195,14 +220,14 @@ LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale, co
   const at::Tensor ids = ids_on_device(batch.input_ids),
                    boundaries = boundaries_of(batch.input_ids, batch.cu_seqlens, placement());
   Kept kept;
+  kept.dropout = {regularisation_.dropout, regularisation_.seed, 0, batch.first_row};
   ops::RmsNormGradient grad;
   const LossOutputs loss =
       top_forward_backward(run_keeping(ids, boundaries, kept), batch.targets, scale, grad);
   for (size_t i = blocks_.size(); i-- > 0;) {
     if (keep_ == Keep::kBlockInput && (i + 1 == blocks_.size() || (i + 1) % kGroup == 0))
       run_group_again(i / kGroup, boundaries, kept);
-    grad = blocks_[i]->backward(grad, kept.blocks[i]);
-    kept.blocks[i] = {};
+    run_block_back(i, grad, kept);
     if (visit) visit(static_cast<int64_t>(i));
   }
   at::Tensor grad_embedding = store_->gradient(kEmbedding);

@@ -36,6 +36,14 @@ struct LossOutputs {
   at::Tensor predictions;     // (B, L) int64 argmax over the true vocabulary; only from loss()
 };
 
+/// What training does so that a model generalises; forward_backward() alone, for there is none of it in what
+/// a model computes otherwise.
+struct Regularisation {
+  double label_smoothing = 0;  // ops/linear_cross_entropy/linear_cross_entropy.h
+  double dropout = 0;          // rate, on every mixer's output before it is added (ops/dropout/dropout.h)
+  uint64_t seed = 0;           // of dropout
+};
+
 class Block;
 struct BlockSaved;
 struct Stream;
@@ -59,6 +67,8 @@ class MambaLM {
   void set_keep(Keep keep) { keep_ = keep, kept_bytes_ = kNoLimit; }
   /// Keep::kMost; beyond `bytes` in all, the first blocks let go, level by level down to Keep::kProjected.
   void set_keep_within(int64_t bytes) { keep_ = Keep::kMost, kept_bytes_ = bytes; }
+  /// At first there is none.
+  void set_regularisation(const Regularisation& regularisation) { regularisation_ = regularisation; }
   /// The true vocabulary, which the tokenizer knows and a Hugging Face config does not: ids below it may be
   /// predicted.
   /// @throws InputError when it exceeds the embedding's rows
@@ -71,7 +81,8 @@ class MambaLM {
   /// Called by backward when it is done with the gradients of block `layer`, from the last to the first; -1:
   /// the embedding. The final norm and the head come before the last block.
   using GradientVisitor = std::function<void(int64_t layer)>;
-  /// Forward and backward of scale · Σ loss over the batch's targets; gradients are added to the store's.
+  /// Forward and backward of scale · Σ loss over the batch's targets, with regularisation; gradients are
+  /// added to the store's.
   LossOutputs forward_backward(const data::Batch& batch, double scale,
                                const GradientVisitor& visit = nullptr);
   /// Forward only, with predictions.
@@ -107,6 +118,9 @@ class MambaLM {
   Stream embed(const at::Tensor& input_ids) const;
   /// What one forward pass leaves for backward.
   struct Kept;
+  void run_block(size_t i, Stream& stream, const at::Tensor& cu_seqlens, const Kept& kept,
+                 BlockSaved* saved = nullptr) const;
+  void run_block_back(size_t i, ops::RmsNormGradient& grad, Kept& kept);
   Stream run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, Kept& kept) const;
   void run_group_again(size_t group, const at::Tensor& cu_seqlens, Kept& kept) const;
   /// norm_f, head and loss. `grad` becomes the gradient of the stream behind the last block.
@@ -122,6 +136,7 @@ class MambaLM {
   static constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
   Keep keep_ = Keep::kAll;
   int64_t kept_bytes_ = kNoLimit;
+  Regularisation regularisation_;
   std::unique_ptr<ParameterStore> store_;
   std::vector<std::unique_ptr<Block>> blocks_;
 };

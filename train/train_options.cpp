@@ -11,6 +11,7 @@ namespace exactmamba::train {
 namespace {
 
 constexpr double kManySteps = 1e9;
+constexpr double kMostRegularisation = 0.99;
 
 void bind_loop(core::Schema& schema, TrainOptions& o) {
   schema.option("train.steps", &o.steps).range(1, kManySteps).unit("updates").help("Length of the training.");
@@ -90,6 +91,16 @@ void bind_optimizer(core::Schema& schema, TrainOptions& o) {
       .help(
           "How the activation goes from SiLU to the model's conv_activation; the last 10 % of the updates "
           "run without SiLU.");
+  schema.option("train.dropout", &o.dropout)
+      .range(0, kMostRegularisation)
+      .help(
+          "Share of the numbers of every mixer's output that is dropped before it is added to the residual "
+          "stream, in training only.");
+  schema.option("train.label_smoothing", &o.label_smoothing)
+      .range(0, kMostRegularisation)
+      .help(
+          "Share of every target that is spread evenly over all rows of the vocabulary, in training only: "
+          "the training's loss has it, the validation's has not.");
 }
 
 /// Not cosmetic, though without effect on the weights: curves and best checkpoint are results of the training
@@ -151,6 +162,10 @@ at::ScalarType training_dtype(const TrainOptions& options) {
 models::Placement training_placement(const TrainOptions& options, at::Device device) {
   return models::placement_from_names(training_dtype(options), device, options.compute_dtype, "train.dtype",
                                       "train.compute_dtype");
+}
+
+models::Regularisation regularisation(const TrainOptions& options, uint64_t seed) {
+  return {options.label_smoothing, options.dropout, seed};
 }
 
 void set_recompute(const TrainOptions& options, models::MambaLM& model) {

@@ -11,7 +11,8 @@
 
 namespace exactmamba::models {
 class MambaLM;
-}
+struct Regularisation;
+}  // namespace exactmamba::models
 
 namespace exactmamba::train {
 
@@ -35,6 +36,7 @@ struct TrainOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double max_grad_norm = 1.0;
   std::string annealing = "none";
+  double dropout = 0, label_smoothing = 0;
 
   int64_t eval_every = 100;
   bool eval_error = false;
@@ -58,6 +60,7 @@ at::ScalarType training_dtype(const TrainOptions& options);
 /// Of a training on `device`; "tf32" lets float products on a GPU round their operands to it.
 /// @throws InputError when the device does not compute in what is asked for
 models::Placement training_placement(const TrainOptions& options, at::Device device);
+models::Regularisation regularisation(const TrainOptions& options, uint64_t seed);
 /// Tells the model what train.recompute and train.keep_gib let it keep.
 void set_recompute(const TrainOptions& options, models::MambaLM& model);
 

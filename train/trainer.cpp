@@ -173,6 +173,7 @@ Trainer::Trainer(TrainSetup setup, core::Communicator& communicator)
       annealing_(annealing_from_name(setup_.options.annealing)),
       loader_(setup_.training, loader_options(setup_, communicator)) {
   set_recompute(setup_.options, model_);
+  model_.set_regularisation(regularisation(setup_.options, setup_.seed));
   loader_.seek(state_.loader_position);
   share_weights();
   if (!resume_.checkpoint) return;

@@ -45,7 +45,7 @@ struct TrainSetup {
   std::shared_ptr<const data::Dataset> validation;  // [nullable]
   int64_t validation_rows = 0;                      // 0: all
   bool shuffle = true;
-  uint64_t seed = 0;     // of the order of the data
+  uint64_t seed = 0;     // of the order of the data and of dropout
   int64_t prefetch = 2;  // batches prepared ahead
   int64_t pad_id = 0;
   EvaluationHook evaluation;  // [nullable]

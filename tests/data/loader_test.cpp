@@ -49,6 +49,13 @@ TEST(Loader, KeepsTheOrderWithoutShuffle) {
   EXPECT_EQ(take(loader, 0, 3), (std::vector<Rows>{{0, 1, 2}, {3, 4, 5}, {0, 1, 2}}));  // row 6 is left out
 }
 
+TEST(Loader, NumbersTheRowsOverRanksAndEpochs) {
+  for (const int64_t rank : {0, 1}) {
+    Loader loader(numbers(7), {.batch_size = 3, .rank = rank, .ranks = 2});
+    for (int64_t k = 0; k < 4; ++k) EXPECT_EQ(loader.next().first_row, 6 * k + 3 * rank);
+  }
+}
+
 struct Case {
   int64_t ranks, prefetch;
 };

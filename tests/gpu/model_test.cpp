@@ -58,12 +58,30 @@ TEST(GpuModel, LossesAndGradientsAreThoseOfTheCpu) {
   }
 }
 
+TEST(GpuModel, RegularisedGradientsAreThoseOfTheCpu) {
+  data::Batch batch = packed_batch();
+  batch.first_row = 12345;
+  for (const Case& c : kCases) {
+    const MambaLM model = testing::random_model(config_of(c.architecture, c.activation), at::kFloat, 0.05, 3);
+    const auto gradients = [&](const models::Placement& placement) {
+      MambaLM there = model.to(placement);
+      there.set_regularisation({0.1, 0.3, 99});
+      return gradients_of(there, batch);
+    };
+    const Results expected = gradients(at::kDouble), found = gradients(on_gpu(at::kBFloat16));
+    expect_close(expected, gradients(on_gpu(at::kFloat)), 1e-4, "float32");
+    EXPECT_LE(relative_distance(expected, found), 0.03);  // as without
+    expect_identical(found, gradients(on_gpu(at::kBFloat16)), "bfloat16 again");
+  }
+}
+
 TEST(GpuModel, WhatIsKeptDoesNotChangeTheGradients) {
   const data::Batch batch = packed_batch();
   for (const Case& c : kCases) {
     const MambaLM start = testing::random_model(config_of(c.architecture, c.activation), at::kFloat, 0.05, 3);
     const auto gradients_with = [&](const auto& choose) {
       MambaLM model = start.to(on_gpu(at::kBFloat16));
+      model.set_regularisation({0.1, 0.3, 99});
       choose(model);
       return gradients_of(model, batch);
     };
@@ -158,6 +176,8 @@ TEST(GpuTrainer, ContinuesInFloat16BitByBit) {
     train::TrainSetup setup = testing::tiny_setup(folder / name);
     setup.device = {at::kCUDA, 0};
     setup.options.compute_dtype = "float16";
+    setup.options.dropout = 0.2;
+    setup.options.label_smoothing = 0.1;
     setup.start = [] {
       models::ModelConfig config = config_of(kCases[0].architecture, kCases[0].activation);
       config.vocab_size = testing::kTinyVocabulary;

@@ -28,6 +28,7 @@
 
 #include "core/dtype.h"
 #include "models/ops/causal_conv1d/causal_conv1d.h"
+#include "models/ops/dropout/dropout.h"
 #include "models/ops/embedding_gradient/embedding_gradient.h"
 #include "models/ops/gated_rms_norm/gated_rms_norm.h"
 #include "models/ops/linear_cross_entropy/linear_cross_entropy.h"
@@ -423,7 +424,8 @@ TEST(GpuOps, GatedRmsNorm) {
 
 // ---- head and embedding ----
 
-void check_loss(int64_t tokens, int64_t size, int64_t vocabulary, at::ScalarType dtype) {
+void check_loss(int64_t tokens, int64_t size, int64_t vocabulary, at::ScalarType dtype,
+                double label_smoothing) {
   const at::Tensor hidden = random_exact({tokens, size}, dtype),
                    weight = random_exact({vocabulary, size}, dtype, 0.3);
   at::Tensor targets = at::randint(0, vocabulary, {tokens}, at::kLong);
@@ -434,21 +436,45 @@ void check_loss(int64_t tokens, int64_t size, int64_t vocabulary, at::ScalarType
         LinearCrossEntropyInputs in{p.activation(hidden), p.activation(weight), targets};
         at::Tensor grad_hidden = at::empty_like(in.hidden),
                    grad_weight = at::zeros({vocabulary, size}, in.weight.options().dtype(p.wide));
-        const auto both = linear_cross_entropy_forward_backward(in, scale, grad_hidden, grad_weight);
+        const auto both =
+            linear_cross_entropy_forward_backward(in, scale, grad_hidden, grad_weight, label_smoothing);
         return Results{
             {"loss", both.per_token_loss}, {"grad_hidden", grad_hidden}, {"grad_weight", grad_weight}};
       },
       // Logits are rounded, their gradients too, and a logit's rounding is relative to the largest of them.
       dtype, bound(dtype, 12, 256 + static_cast<double>(tokens)),
-      text("linear_cross_entropy", dtype, fmt::format("T {} d {} V {}", tokens, size, vocabulary)));
+      text("linear_cross_entropy", dtype,
+           fmt::format("T {} d {} V {} smoothing {}", tokens, size, vocabulary, label_smoothing)));
 }
 
 TEST(GpuOps, LinearCrossEntropy) {
   for (const at::ScalarType dtype : kDtypes) {
-    check_loss(1, 7, 3, dtype);
-    check_loss(151, 32, 129, dtype);
-    check_loss(372, 64, 50280, dtype);
+    for (const double label_smoothing : {0.0, 0.1}) {
+      check_loss(1, 7, 3, dtype, label_smoothing);
+      check_loss(151, 32, 129, dtype, label_smoothing);
+      check_loss(372, 64, 50280, dtype, label_smoothing);
+    }
   }
+}
+
+// ---- dropout ----
+
+/// In float the same bits as on a CPU, in 16 bits those numbers rounded.
+TEST(GpuOps, DropoutIsThatOfTheCpu) {
+  for (const at::ScalarType dtype : kDtypes)
+    for (const auto& [length, size] : {std::pair{1, 1}, {2, 7}, {7, 129}, {151, 64}, {372, 610}})
+      for (const double rate : {0.1, 0.3}) {
+        const DropoutMask mask{rate, 1103, 23, (int64_t(1) << 32) - 1};
+        const at::Tensor x = random_exact({3, length, size}, dtype).to(at::kFloat),
+                         on_cpu = at::empty_like(x), on_gpu = x.to(at::Device(at::kCUDA, 0), dtype),
+                         elsewhere = at::empty_like(on_gpu);
+        dropout(x, mask, on_cpu);
+        dropout(on_gpu, mask, elsewhere);
+        dropout(on_gpu, mask, on_gpu);
+        const std::string what = text("dropout", dtype, fmt::format("L {} d {} rate {}", length, size, rate));
+        EXPECT_TRUE(elsewhere.cpu().equal(on_cpu.to(dtype))) << what;
+        EXPECT_TRUE(on_gpu.equal(elsewhere)) << what;
+      }
 }
 
 /// cuBLAS cuts long sums into parts; these are of integers that cancel, up to some thousands on the way.

@@ -34,21 +34,24 @@ ModelConfig odd_config(Architecture architecture, ConvActivation activation) {
   return config;
 }
 
-double mean_loss(const MambaLM& model, const data::Batch& batch) {
-  return model.loss(batch).loss_sum.item<double>() / static_cast<double>(batch.target_count);
+/// Of validation and, with a scale that leaves the gradients alone, of training.
+double mean_loss(MambaLM& model, const data::Batch& batch, bool of_training) {
+  const LossOutputs loss = of_training ? model.forward_backward(batch, 0.0) : model.loss(batch);
+  return loss.loss_sum.item<double>() / static_cast<double>(batch.target_count);
 }
 
 /// d loss / d parameter, element by element. The step is short: ReLU has a kink that a long one would cross.
-at::Tensor central_differences(MambaLM& model, const data::Batch& batch, const std::string& name) {
+at::Tensor central_differences(MambaLM& model, const data::Batch& batch, const std::string& name,
+                               bool of_training) {
   constexpr double kStep = 1e-5;  // about the cube root of the rounding error
   const at::Tensor values = model.parameters().parameter(name).view({-1});
   at::Tensor result = values.clone();
   for (int64_t i = 0; i < values.numel(); ++i) {
     const double kept = values[i].item<double>();
     values[i] = kept + kStep;
-    const double above = mean_loss(model, batch);
+    const double above = mean_loss(model, batch, of_training);
     values[i] = kept - kStep;
-    result[i] = (above - mean_loss(model, batch)) / (2 * kStep);
+    result[i] = (above - mean_loss(model, batch, of_training)) / (2 * kStep);
     values[i] = kept;
   }
   return result.view_as(model.parameters().parameter(name));
@@ -63,20 +66,29 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
              << c.activation.alpha;
 }
 
-class Gradients : public ::testing::TestWithParam<Case> {};
+class Gradients : public ::testing::TestWithParam<Case> {
+ protected:
+  static void check(const Regularisation& regularisation, bool of_training);
+};
 
-TEST_P(Gradients, EqualCentralDifferences) {
+void Gradients::check(const Regularisation& regularisation, bool of_training) {
   MambaLM model =
       random_model(odd_config(GetParam().architecture, GetParam().activation), at::kDouble, 0.3, 5);
+  model.set_regularisation(regularisation);
   const data::Batch batch = random_batch(2, 11, 7, {0, 1, 5, 11, 20}, 6);
   model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count));
   for (const ParameterSpec& spec : model.parameters().specs()) {
     const at::Tensor gradient = model.parameters().gradient(spec.name);
     EXPECT_GT(gradient.abs().max().item<double>(), 0.0) << spec.name;
-    EXPECT_LE(testing::relative_difference(gradient, central_differences(model, batch, spec.name)), 1e-6)
+    EXPECT_LE(
+        testing::relative_difference(gradient, central_differences(model, batch, spec.name, of_training)),
+        1e-6)
         << spec.name;
   }
 }
+
+TEST_P(Gradients, EqualCentralDifferences) { check({}, false); }
+TEST_P(Gradients, EqualCentralDifferencesWithOneMaskOfDropout) { check({0.2, 0.4, 9}, true); }
 
 INSTANTIATE_TEST_SUITE_P(OddModels, Gradients,
                          ::testing::Values(Case{Architecture::kMamba1, {ActivationKind::kSilu, 1.0}},
@@ -110,6 +122,7 @@ TEST_P(Threads, DoNotChangeATrainingStep) {
   for (const int threads : {1, 2, 3}) {
     at::set_num_threads(threads);
     MambaLM model = random_model(larger_config(GetParam()), at::kFloat, 0.05, 8);
+    model.set_regularisation({0.1, 0.3, 4});
     losses.push_back(
         model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count)).loss_sum.item<double>());
     for (const Decay group : {Decay::kYes, Decay::kNo})
@@ -127,6 +140,7 @@ TEST_P(Threads, WhatIsKeptDoesNotChangeATrainingStep) {
   std::vector<at::Tensor> gradients;
   const auto train_with = [&](const auto& choose) {
     MambaLM model = random_model(larger_config(GetParam()), at::kFloat, 0.05, 8);
+    model.set_regularisation({0.1, 0.3, 4});
     choose(model);
     model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count));
     gradients.push_back(model.parameters().flat_gradient(Decay::kYes));

@@ -57,6 +57,8 @@ class Resume : public ::testing::TestWithParam<Case> {
     TrainSetup setup = tiny_setup(folder);
     models::ModelConfig config = testing::tiny_config(std::get<0>(GetParam()));
     setup.options.annealing = std::get<1>(GetParam());
+    setup.options.dropout = 0.2;
+    setup.options.label_smoothing = 0.1;
     if (setup.options.annealing != "none") config.activation.kind = models::ActivationKind::kIdentity;
     setup.start = [config] { return testing::tiny_model(config); };
     return setup;

@@ -94,11 +94,13 @@ TEST(Trainer, TrainsTheSameModelWhateverIsRecomputed) {
     const TemporaryFolder folder;
     TrainSetup setup = tiny_setup(folder.path());
     setup.options.recompute = recompute;
+    setup.options.dropout = 0.2;
     weights.insert(train_tiny(setup));
   }
   const TemporaryFolder folder;
   TrainSetup setup = tiny_setup(folder.path());
   setup.options.keep_gib = 1e-6;
+  setup.options.dropout = 0.2;
   weights.insert(train_tiny(setup));
   EXPECT_EQ(weights.size(), 1u);
 }
