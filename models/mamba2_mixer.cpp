@@ -76,7 +76,7 @@ at::Tensor Mamba2Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) con
 }
 
 void Mamba2Mixer::scan_again(MixerSaved& saved) const {
-  if (!saved.chunk_states.defined()) run_ssd(saved, true, nullptr);
+  if (!saved.scanned.defined()) run_ssd(saved, true, nullptr);
 }
 
 at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& saved,

@@ -27,6 +27,7 @@ int64_t MixerSaved::drop(Keep at_most) {
   beyond(mamba2 ? Keep::kAll : Keep::kMost, {&inner});
   beyond(Keep::kDelta, {&delta});
   beyond(Keep::kConvolved, {&convolved});
+  if (mamba2) beyond(Keep::kConvolved, {&chunk_states});
   beyond(Keep::kCostly, {&chunk_states, &scanned, &dt_B_C});
   beyond(Keep::kProjected, {&projected});
   return before - bytes();

@@ -26,7 +26,7 @@ enum class Keep {
   kMost,        // not Mamba-2's input of out_proj, which backward makes where its gradient lay
   kDelta,       // nor Mamba-1's, which the scan's backward pass makes with little more work
   kConvolved,   // nor Δ, a product of a few columns
-  kCostly,      // nor the convolution's output, one pass over memory
+  kCostly,      // nor the convolution's output, one pass over memory, nor Mamba-2's states, two
   kProjected,   // nor what the scan made, which runs again
   kMixerInput,  // nor in_proj's output: everything in the mixer runs again
   kBlockInput,  // what enters every eighth block: all blocks run again, their mixers twice

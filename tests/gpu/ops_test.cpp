@@ -265,17 +265,22 @@ void check_ssd(const SsdCase& c, at::ScalarType dtype) {
         at::Tensor last_state;
         Results results;
         results["out"] = ssd_forward(in, &saved, c.with_states ? &last_state : nullptr);
-        SsdGradients grad;
-        grad.x = at::empty_like(in.x);
-        grad.dt = at::empty_like(in.dt);
-        grad.B = at::empty_like(in.B);
-        grad.C = at::empty_like(in.C);
-        grad.A = at::zeros_like(in.A);
-        grad.D = at::zeros_like(in.D);
-        grad.dt_bias = at::zeros_like(in.dt_bias);
-        if (c.with_states) grad.initial_state = at::empty_like(in.initial_state);
-        ssd_backward(in, saved, p.activation(grad_out), c.with_states ? p.parameter(grad_last) : at::Tensor(),
-                     grad);
+        const auto backward = [&](const SsdSaved& given) {
+          SsdGradients grad;
+          grad.x = at::empty_like(in.x);
+          grad.dt = at::empty_like(in.dt);
+          grad.B = at::empty_like(in.B);
+          grad.C = at::empty_like(in.C);
+          grad.A = at::zeros_like(in.A);
+          grad.D = at::zeros_like(in.D);
+          grad.dt_bias = at::zeros_like(in.dt_bias);
+          if (c.with_states) grad.initial_state = at::empty_like(in.initial_state);
+          ssd_backward(in, given, p.activation(grad_out),
+                       c.with_states ? p.parameter(grad_last) : at::Tensor(), grad);
+          return grad;
+        };
+        const SsdGradients grad = backward(saved), again = backward({});
+        EXPECT_TRUE(at::equal(grad.C, again.C) && at::equal(grad.A, again.A));
         if (c.with_states) results["last_state"] = last_state;
         if (c.with_states) results["grad_initial_state"] = grad.initial_state;
         results["grad_x"] = grad.x;

@@ -117,6 +117,11 @@ at::Tensor ssd_forward(const SsdInputs& in, SsdSaved* saved, at::Tensor* last_st
 void ssd_backward(const SsdInputs& in, const SsdSaved& saved, const at::Tensor& grad_out,
                   const at::Tensor& grad_last_state, SsdGradients& gradients) {
   const Call call = checked_call(in);
+  if (in.x.is_cpu() && !saved.chunk_states.defined()) {
+    SsdSaved again;
+    ssd_forward(in, &again);
+    return ssd_backward(in, again, grad_out, grad_last_state, gradients);
+  }
   check_backward(in, call, saved, grad_out, grad_last_state, gradients);
   if (in.x.is_cuda()) return ssd_backward_cuda(in, saved, grad_out, grad_last_state, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {

@@ -27,7 +27,7 @@ struct SsdInputs {
 };
 
 struct SsdSaved {
-  at::Tensor chunk_states;  // (chunks, H, P, N): the state entering every chunk
+  at::Tensor chunk_states;  // (chunks, H, P, N): the state entering every chunk; backward can make it again
 };
 
 /// @return out (B, L, H, P). `last_state` (S, H, P, N) when asked for. `saved` may be null when no backward

@@ -363,7 +363,7 @@ struct SsdBackwardSpace {
   SsdTables<float> fast{};
   SsdTables<double> generic{};
   SsdGradientParts parts;
-  T* grad_states;
+  T *states, *grad_states;
   float* sums;  // (3, H, slots)
   float *grad_products, *partial_B = nullptr, *partial_C = nullptr, *products, *pairs, *read, *written,
                         *grad_scaled_x;
@@ -378,6 +378,7 @@ struct SsdBackwardSpace {
     parts = {floats(tokens), floats(tokens), floats(tokens),   floats(tokens),
              floats(tokens), floats(rows),   floats(rows * 16)};
     sums = floats(3 * rows);
+    states = p.chunk_states ? p.chunk_states : arena.template take<T>(rows * sizes.state_size);
     grad_states = arena.template take<T>(rows * sizes.state_size);
     if (uses_fast_backward(p)) {
       fast = sizes.template take_tables<float>(arena, p);
@@ -404,6 +405,9 @@ struct SsdBackwardSpace {
 template <class T, int N>
 cudaError_t ssd_fast_backward(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
                               const SsdBackwardSpace<T>& space) {
+  if (!p.chunk_states)
+    if (const cudaError_t error = launch_ssd_states<T, N, false>(p, sizes, space.fast, space.states))
+      return error;
   if (const cudaError_t error = launch_ssd_states<T, N, true>(p, sizes, space.fast, space.grad_states))
     return error;
   const SsdBackwardArguments<T> a{p.x,
@@ -414,7 +418,7 @@ cudaError_t ssd_fast_backward(const SsdCudaParams<T>& p, const SsdSizes<T>& size
                                   p.grad_B,
                                   p.grad_C,
                                   p.D,
-                                  p.chunk_states,
+                                  space.states,
                                   space.grad_states,
                                   p.initial_state != nullptr,
                                   p.grad_last_state != nullptr,
@@ -483,7 +487,11 @@ cudaError_t launch_ssd_backward(const SsdCudaParams<T>& p) {
       return ssd_finish_backward(p, sizes, space.fast, space);
     }
   if (const cudaError_t error = launch_ssd_prepare(p, sizes, space.generic)) return error;
-  const SsdGenericBackward<T> backward{{p, space.generic, p.chunk_states, space.products},
+  if (!p.chunk_states) {
+    const auto states = state_arguments<false>(p, sizes, space.generic, space.states);
+    if (const cudaError_t error = ssd_generic_states<T, false>(states, sizes, p.stream)) return error;
+  }
+  const SsdGenericBackward<T> backward{{p, space.generic, space.states, space.products},
                                        space.grad_states,
                                        space.pairs,
                                        space.grad_products,

@@ -84,7 +84,7 @@ void ssd_backward_cuda(const SsdInputs& in, const SsdSaved& saved, const at::Ten
     auto params =
         params_of<T>(in, cu_seqlens, grad_last_state.defined() || gradients.initial_state.defined());
     core::require(
-        saved.chunk_states.numel() == ssd_chunk_state_count(params),
+        !saved.chunk_states.defined() || saved.chunk_states.numel() == ssd_chunk_state_count(params),
         "ssd: saved.chunk_states has {} values, but this backward pass needs {}; ask forward for the "
         "last state where backward gets its gradient",
         saved.chunk_states.numel(), ssd_chunk_state_count(params));

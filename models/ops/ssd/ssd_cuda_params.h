@@ -28,8 +28,8 @@ struct SsdCudaParams {
   const float* D = nullptr;              // (H) [nullable]
   const float* dt_bias = nullptr;        // (H) [nullable]
   const float* initial_state = nullptr;  // (S, H, P, N) [nullable]
-  /// ssd_chunk_state_count elements of T, written by the forward pass (null: kept in the workspace), read by
-  /// the backward pass.
+  /// ssd_chunk_state_count elements of T, written by the forward pass, read by the backward pass. Null: each
+  /// makes them in its workspace.
   T* chunk_states = nullptr;
 
   // forward

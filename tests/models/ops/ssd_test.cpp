@@ -1,6 +1,7 @@
 #include "models/ops/ssd/ssd.h"
 
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -56,6 +57,10 @@ void check_forward_and_backward(const GoldenCase& golden, int64_t chunk_size) {
   golden.expect("grad.D", gradients.D, loose);
   golden.expect("grad.dt_bias", gradients.dt_bias, loose);
   golden.expect("grad.initial_states", gradients.initial_state, loose);
+
+  auto again = gradients_for(in);
+  ssd_backward(in, {}, golden("grad_out.out"), golden("grad_out.final_states"), again);
+  EXPECT_TRUE(at::equal(again.C, gradients.C) && at::equal(again.A, gradients.A));
 }
 
 TEST(Ssd, MatchesGoldenOutputsAndGradientsForEveryChunkSize) {
