@@ -76,15 +76,17 @@ at::Tensor Mamba2Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) con
 }
 
 void Mamba2Mixer::scan_again(MixerSaved& saved) const {
-  if (!saved.scanned.defined()) run_ssd(saved, true, nullptr);
+  if (!saved.scanned.defined() && !saved.inner.defined()) run_ssd(saved, true, nullptr);
 }
 
 at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& saved,
                                       const at::Tensor& grad_projected) {
   const Weights gradient = gradients();
   // Gradients take the place of what they are made from.
-  ops::GatedRmsNormGradients grad_norm{saved.scanned, gate(grad_projected), gradient.norm};
-  if (!saved.inner.defined()) grad_norm.out = saved.inner = grad_inner;
+  ops::GatedRmsNormGradients grad_norm{saved.scanned.defined() ? saved.scanned : grad_inner,
+                                       gate(grad_projected), gradient.norm};
+  if (!saved.inner.defined()) saved.inner = grad_norm.out = grad_inner;
+  if (!saved.scanned.defined()) grad_norm.out = saved.inner;
   ops::gated_rms_norm_backward(norm_inputs(saved.scanned, saved.projected), saved.rstd, grad_inner,
                                grad_norm);
 

@@ -23,12 +23,12 @@ int64_t MixerSaved::drop(Keep at_most) {
     if (at_most > level)
       for (at::Tensor* tensor : tensors) tensor->reset();
   };
-  const bool mamba2 = scanned.defined();
-  beyond(mamba2 ? Keep::kAll : Keep::kMost, {&inner});
+  const bool mamba2 = rstd.defined();
+  beyond(mamba2 ? Keep::kAll : Keep::kMost, {mamba2 && inner.is_cuda() ? &scanned : &inner});
   beyond(Keep::kDelta, {&delta});
   beyond(Keep::kConvolved, {&convolved});
   if (mamba2) beyond(Keep::kConvolved, {&chunk_states});
-  beyond(Keep::kCostly, {&chunk_states, &scanned, &dt_B_C});
+  beyond(Keep::kCostly, {&chunk_states, &scanned, &inner, &dt_B_C});
   beyond(Keep::kProjected, {&projected});
   return before - bytes();
 }

@@ -23,7 +23,7 @@ struct LayerState {
 /// time a byte than what it still keeps (docs/kernels.md has the times). A trace needs all.
 enum class Keep {
   kAll,
-  kMost,        // not Mamba-2's input of out_proj, which backward makes where its gradient lay
+  kMost,        // not Mamba-2's input of out_proj, on a GPU not the scan's output, which is divided out of it
   kDelta,       // nor Mamba-1's, which the scan's backward pass makes with little more work
   kConvolved,   // nor Δ, a product of a few columns
   kCostly,      // nor the convolution's output, one pass over memory, nor Mamba-2's states, two

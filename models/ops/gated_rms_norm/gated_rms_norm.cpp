@@ -45,15 +45,17 @@ at::Tensor gated_rms_norm_forward(const GatedRmsNormInputs& in, at::Tensor* rstd
 
 void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rstd, const at::Tensor& grad_out,
                              GatedRmsNormGradients& gradients) {
-  const OperatorChecks checks("gated_rms_norm", "x", in.x);
-  check_inputs(checks, in);
-  checks.wide("rstd", rstd, {in.x.size(0), in.x.size(1), in.groups});
-  checks.rows("grad_out", grad_out, in.x.sizes());
-  checks.rows_or_undefined("gradients.x", gradients.x, in.x.sizes());
-  checks.rows_or_undefined("gradients.z", gradients.z, in.x.sizes());
+  const bool from_out = in.z.is_cuda() && !in.x.defined();
+  const at::Tensor& x = from_out ? gradients.out : in.x;
+  const OperatorChecks checks("gated_rms_norm", from_out ? "gradients.out" : "x", x);
+  check_inputs(checks, {x, in.z, in.weight, in.groups});
+  checks.wide("rstd", rstd, {x.size(0), x.size(1), in.groups});
+  checks.rows("grad_out", grad_out, x.sizes());
+  checks.rows_or_undefined("gradients.x", gradients.x, x.sizes());
+  checks.rows_or_undefined("gradients.z", gradients.z, x.sizes());
   checks.wide_or_undefined("gradients.weight", gradients.weight, in.weight.sizes());
-  checks.rows_or_undefined("gradients.out", gradients.out, in.x.sizes());
-  if (in.x.is_cuda()) return gated_rms_norm_backward_cuda(in, rstd, grad_out, gradients);
+  checks.rows_or_undefined("gradients.out", gradients.out, x.sizes());
+  if (x.is_cuda()) return gated_rms_norm_backward_cuda(in, rstd, grad_out, gradients);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
     set_gradients(params, rstd, grad_out, gradients);

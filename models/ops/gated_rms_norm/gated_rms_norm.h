@@ -7,7 +7,7 @@
 namespace exactmamba::ops {
 
 struct GatedRmsNormInputs {
-  at::Tensor x;       // (B, L, D)
+  at::Tensor x;       // (B, L, D) [nullable in backward on a GPU]
   at::Tensor z;       // (B, L, D)
   at::Tensor weight;  // (D)
   int64_t groups = 1;
@@ -18,6 +18,9 @@ at::Tensor gated_rms_norm_forward(const GatedRmsNormInputs& in, at::Tensor* rstd
 
 /// x and z are written where defined (z strided like the input); weight is ADDED to where defined. `out`, no
 /// gradient, becomes forward's, bit by bit, where defined. x may be the input's tensor, and out grad_out's.
+/// On a GPU `out` may hold forward's and stand for the input x, which is left undefined; x may then be
+/// grad_out's tensor. The gradients are the same bits: there they come from forward's rounded out anyway,
+/// which is why a weight or a SiLU(z) nearer to 0 than 2^-60 (half: 2^-14) counts as that.
 struct GatedRmsNormGradients {
   at::Tensor x, z, weight;
   at::Tensor out = {};

@@ -15,7 +15,7 @@ template <class T>
 GatedRmsNormCudaParams<T> params_of(const GatedRmsNormInputs& in) {
   GatedRmsNormCudaParams<T> params;
   set_inputs(params, in);
-  params.stream = stream_of(in.x);
+  params.stream = stream_of(in.z);
   return params;
 }
 
@@ -35,10 +35,14 @@ at::Tensor gated_rms_norm_forward_cuda(const GatedRmsNormInputs& in, at::Tensor*
 
 void gated_rms_norm_backward_cuda(const GatedRmsNormInputs& in, const at::Tensor& rstd,
                                   const at::Tensor& grad_out, GatedRmsNormGradients& gradients) {
-  dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
+  dispatch_cuda(in.z.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in);
     set_gradients(params, rstd, grad_out, gradients);
-    const at::Tensor workspace = workspace_of(in.x, gated_rms_norm_backward_workspace(params));
+    if (!in.x.defined()) {
+      set(params.normed, gradients.out);
+      params.out = {};
+    }
+    const at::Tensor workspace = workspace_of(in.z, gated_rms_norm_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
     check_launch(kOp, launch_gated_rms_norm_backward(params));
   });

@@ -22,6 +22,7 @@ struct GatedRmsNormCudaParams {
   float* rstd = nullptr;  // (B·L, G) [nullable]
 
   // backward
+  Rows<const T> normed;               // forward's out, in place of x [nullable]
   const float* saved_rstd = nullptr;  // (B·L, G)
   Rows<const T> grad_out;
   Rows<T> grad_x, grad_z;        // grad_x may be x [nullable]

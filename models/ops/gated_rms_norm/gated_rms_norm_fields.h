@@ -8,8 +8,8 @@ namespace exactmamba::ops {
 
 template <class Params>
 void set_inputs(Params& params, const GatedRmsNormInputs& in) {
-  params.tokens = in.x.size(0) * in.x.size(1);
-  params.channels = in.x.size(2);
+  params.tokens = in.z.size(0) * in.z.size(1);
+  params.channels = in.z.size(2);
   params.groups = in.groups;
   params.eps = static_cast<decltype(params.eps)>(in.eps);
   set(params.x, in.x);

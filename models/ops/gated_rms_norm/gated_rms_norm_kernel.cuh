@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "models/ops/cuda/column_sums.cuh"
+#include "models/ops/cuda/norm_weight.cuh"
 #include "models/ops/cuda/row_team.cuh"
 #include "models/ops/gated_rms_norm/gated_rms_norm_cuda_params.h"
 
@@ -19,15 +20,21 @@ __device__ __forceinline__ T* group_of(const Rows<T>& rows, int64_t token, int64
 }
 
 /// kVector weights, in accesses of 16 bytes.
-template <int kVector>
+template <class T, int kVector>
 __device__ __forceinline__ void load_weights(const float* from, float (&to)[kVector]) {
   constexpr int kSize = kVector < 4 ? kVector : 4;
 #pragma unroll
   for (int i = 0; i < kVector; i += kSize) {
     const auto pack = load_pack<kSize>(from + i);
 #pragma unroll
-    for (int v = 0; v < kSize; ++v) to[i + v] = pack.values[v];
+    for (int v = 0; v < kSize; ++v) to[i + v] = usable_weight<T>(pack.values[v]);
   }
+}
+
+/// SiLU(z). Like a weight it is never nearer to 0 than can be divided out again.
+template <class T>
+__device__ __forceinline__ float usable_gate(float z, float sigmoid) {
+  return usable_weight<T>(z * sigmoid);
 }
 
 template <class T, class Team>
@@ -50,7 +57,7 @@ __global__ void __launch_bounds__(Team::kThreads)
     unpack(z_packs[k], gate);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      gated[k][v] *= gate[v] * fast_sigmoid(gate[v]);
+      gated[k][v] *= usable_gate<T>(gate[v], fast_sigmoid(gate[v]));
       squares = fmaf(gated[k][v], gated[k][v], squares);
     }
   });
@@ -60,7 +67,7 @@ __global__ void __launch_bounds__(Team::kThreads)
   T* out = group_of(params.out, token, first);
   Team::for_each_pack(size, [&](int k, int column) {
     float weight[kVector];
-    load_weights(params.weight + first + column, weight);
+    load_weights<T>(params.weight + first + column, weight);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) gated[k][v] *= rstd * weight[v];
     store_floats(out + column, gated[k]);
@@ -68,66 +75,80 @@ __global__ void __launch_bounds__(Team::kThreads)
 }
 
 /// The gradient of v = x ⊙ SiLU(z) is that of RMSNorm: rstd (ĝ − v̂ mean(ĝ ⊙ v̂)), v̂ = v·rstd, ĝ = weight ⊙
-/// grad_out.
-template <class T, class Team>
+/// grad_out. v̂ and x come from forward's out, read (`kFromOut`) or made again, so that both give the same
+/// bits: v̂ = out / weight, x = v̂ / (rstd SiLU(z)), and ĝ ⊙ v̂ = grad_out ⊙ out.
+template <class T, class Team, bool kFromOut>
 __global__ void __launch_bounds__(Team::kThreads)
     gated_rms_norm_backward_kernel(const __grid_constant__ GatedRmsNormCudaParams<T> params, const int size) {
   constexpr int kVector = Team::kVector;
   allow_dependent_launch();
   const int64_t first = int64_t(blockIdx.y) * size;
-  float grad_weight[Team::kElements] = {};
+  float grad_weight[Team::kElements] = {};  // times the weight
   typename Team::Sum team_sum;
   for (int64_t token = int64_t(blockIdx.x) * Team::kTeams + Team::index(); token < params.tokens;
        token += int64_t(gridDim.x) * Team::kTeams) {
-    const T *x = group_of(params.x, token, first), *z = group_of(params.z, token, first),
-            *grad_out = group_of(params.grad_out, token, first);
+    const T *from = group_of(kFromOut ? params.normed : params.x, token, first),
+            *z = group_of(params.z, token, first), *grad_out = group_of(params.grad_out, token, first);
     const float rstd = params.saved_rstd[token * params.groups + blockIdx.y];
-    DevicePack<T, kVector> x_packs[Team::kPacks], z_packs[Team::kPacks], grad_packs[Team::kPacks];
+    DevicePack<T, kVector> out_packs[Team::kPacks], z_packs[Team::kPacks], grad_packs[Team::kPacks];
     Team::for_each_pack(size, [&](int k, int column) {
-      x_packs[k] = load_pack<kVector>(x + column);
+      out_packs[k] = load_pack<kVector>(from + column);
       z_packs[k] = load_pack<kVector>(z + column);
       grad_packs[k] = load_pack<kVector>(grad_out + column);
     });
     using Floats = float[kVector];
-    const auto unpack_all = [&](int k, int column, Floats& of_x, Floats& of_z, Floats& grad, Floats& weight) {
-      load_weights(params.weight + first + column, weight);
-      unpack(x_packs[k], of_x);
-      unpack(z_packs[k], of_z);
-      unpack(grad_packs[k], grad);
-    };
     float sigmoids[Team::kPacks][kVector], products = 0;
     Team::for_each_pack(size, [&](int k, int column) {
-      Floats x_floats, z_floats, grad, weight;
-      unpack_all(k, column, x_floats, z_floats, grad, weight);
+      Floats out, z_floats, grad;
+      unpack(z_packs[k], z_floats);
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) sigmoids[k][v] = fast_sigmoid(z_floats[v]);
+      if constexpr (!kFromOut) {
+        Floats weight;
+        load_weights<T>(params.weight + first + column, weight);
+        unpack(out_packs[k], out);
+#pragma unroll
+        for (int v = 0; v < kVector; ++v)
+          out[v] = out[v] * usable_gate<T>(z_floats[v], sigmoids[k][v]) * (rstd * weight[v]);
+        out_packs[k] = pack_floats<T>(out);
+      }
+      unpack(out_packs[k], out);
+      unpack(grad_packs[k], grad);
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
-        sigmoids[k][v] = fast_sigmoid(z_floats[v]);
-        const float product = grad[v] * (x_floats[v] * z_floats[v] * sigmoids[k][v] * rstd);
-        grad_weight[k * kVector + v] += product;
-        products = fmaf(weight[v], product, products);
+        grad_weight[k * kVector + v] = fmaf(grad[v], out[v], grad_weight[k * kVector + v]);
+        products = fmaf(grad[v], out[v], products);
       }
     });
     const float mean = team_sum(products) / static_cast<float>(size);
     T* grad_x = params.grad_x.data ? group_of(params.grad_x, token, first) : nullptr;
     T* grad_z = params.grad_z.data ? group_of(params.grad_z, token, first) : nullptr;
-    T* out = params.out.data ? group_of(params.out, token, first) : nullptr;
+    T* out_again = params.out.data ? group_of(params.out, token, first) : nullptr;
     Team::for_each_pack(size, [&](int k, int column) {
-      Floats x_floats, z_floats, grad, weight;
-      unpack_all(k, column, x_floats, z_floats, grad, weight);
+      Floats out, z_floats, grad, weight;
+      load_weights<T>(params.weight + first + column, weight);
+      unpack(out_packs[k], out);
+      unpack(z_packs[k], z_floats);
+      unpack(grad_packs[k], grad);
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
-        const float s = sigmoids[k][v], silu = z_floats[v] * s;
-        const float gated = x_floats[v] * silu;
-        const float inner = rstd * fmaf(weight[v], grad[v], -(gated * rstd) * mean);
-        grad[v] = gated * (rstd * weight[v]);  // out
-        z_floats[v] = inner * x_floats[v] * s * fmaf(z_floats[v], 1 - s, 1.0f);
-        x_floats[v] = inner * silu;
+        const float s = sigmoids[k][v], silu = usable_gate<T>(z_floats[v], s),
+                    normed = out[v] * fast_reciprocal(weight[v]), x = normed * fast_reciprocal(rstd * silu),
+                    inner = rstd * fmaf(weight[v], grad[v], -normed * mean);
+        grad[v] = inner * silu;
+        z_floats[v] = inner * x * s * fmaf(z_floats[v], 1 - s, 1.0f);
       }
-      if (grad_x) store_floats(grad_x + column, x_floats);
+      if (grad_x) store_floats(grad_x + column, grad);
       if (grad_z) store_floats(grad_z + column, z_floats);
-      if (out) store_floats(out + column, grad);
+      if (out_again) *reinterpret_cast<DevicePack<T, kVector>*>(out_again + column) = out_packs[k];
     });
   }
+  Team::for_each_pack(size, [&](int k, int column) {
+    float weight[kVector];
+    load_weights<T>(params.weight + first + column, weight);
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) grad_weight[k * kVector + v] /= weight[v];
+  });
   if (params.grad_weight)
     store_column_partials<Team>(
         grad_weight, size,
@@ -138,9 +159,10 @@ template <class T>
 bool takes_packs(const GatedRmsNormCudaParams<T>& params) {
   constexpr int kVector = kWidestPack<T>;
   return params.channels / params.groups % kVector == 0 && is_aligned(params.weight, 16) &&
-         allows_packs(params.x, kVector) && allows_packs(params.z, kVector) &&
-         allows_packs(params.out, kVector) && allows_packs(params.grad_out, kVector) &&
-         allows_packs(params.grad_x, kVector) && allows_packs(params.grad_z, kVector);
+         allows_packs(params.x, kVector) && allows_packs(params.normed, kVector) &&
+         allows_packs(params.z, kVector) && allows_packs(params.out, kVector) &&
+         allows_packs(params.grad_out, kVector) && allows_packs(params.grad_x, kVector) &&
+         allows_packs(params.grad_z, kVector);
 }
 
 template <class T>
@@ -155,7 +177,8 @@ cudaError_t dispatch_backward(const GatedRmsNormCudaParams<T>& params, const Lau
   if (const cudaError_t error = checked(params)) return error;
   const int64_t size = params.channels / params.groups;
   const auto go = [&]<class Team>() {
-    const auto kernel = gated_rms_norm_backward_kernel<T, Team>;
+    const auto kernel = params.normed.data ? gated_rms_norm_backward_kernel<T, Team, true>
+                                           : gated_rms_norm_backward_kernel<T, Team, false>;
     const size_t shared = column_partials_shared<Team>(size);
     return launch.template operator()<Team>(
         kernel, walking_blocks<Team>(kernel, shared, params.tokens, params.groups), shared);
