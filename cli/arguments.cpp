@@ -28,7 +28,9 @@ namespace {
 using Command = std::function<void()>;
 
 /// What data::open_tokenizer() takes.
-constexpr const char* kTokenizers = "byte, copy, a tokenizer.json (byte-level BPE) or the folder that has it";
+constexpr const char* kTokenizers =
+    "byte, copy, a tokenizer.json (byte-level BPE) or the folder that has it, or a SentencePiece model "
+    "(.model, .spm)";
 
 /// The program's arguments while they are declared; `selected` is what the parsed subcommand wants to do.
 struct Declaration {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what is missing to build exactmamba: system packages (apt), LibTorch and Arrow (into a cache outside the clone).
+# Sets up what is missing to build exactmamba: system packages (apt), LibTorch, Arrow and SentencePiece (into a cache outside the clone).
 # Does nothing, and needs no network, when everything is there. YES=1: do not ask before sudo. NVIDIA's libraries come
 # along where there is a GPU, or with CUDA=1.
 set -euo pipefail
@@ -7,9 +7,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache=${EXACTMAMBA_CACHE:-$HOME/.cache/exactmamba}
 libtorch=$cache/libtorch-2.11.0
 arrow=$cache/arrow-25.0.1
+sentencepiece=$cache/sentencepiece-0.2.1
 
 packages=(g++ cmake ninja-build ccache mold python3 ca-certificates
-  libfmt-dev libtomlplusplus-dev nlohmann-json3-dev libcli11-dev libxxhash-dev zlib1g-dev liblzma-dev libzstd-dev libpcre2-dev libutf8proc-dev libexpat1-dev
+  libfmt-dev libtomlplusplus-dev nlohmann-json3-dev libcli11-dev libxxhash-dev zlib1g-dev liblzma-dev libzstd-dev libpcre2-dev libutf8proc-dev libexpat1-dev libyaml-cpp-dev
   libgtest-dev libbenchmark-dev)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -104,6 +105,21 @@ install_cuda() {
   sha256sum < "$here/wheels-cuda.txt" > "$libtorch/.complete-cuda"
 }
 
+# The source is what the package on PyPI is built from; here only its archive is wanted.
+install_sentencepiece() (
+  local work
+  say "SentencePiece 0.2.1: downloads 3.2 MB, unpacks to about 11 MB in $sentencepiece"
+  mkdir -p "$cache" || fail "cannot write to $cache; set EXACTMAMBA_CACHE to another folder"
+  work=$(mktemp -d "$cache/unpacking.XXXXXX")
+  trap "rm -rf '$work'" EXIT
+  python3 -m pip --disable-pip-version-check download --no-deps --require-hashes --no-binary=:all: -r "$here/sources.txt" -d "$work" ||
+    fail "download failed (is there network?)"
+  tar -xzf "$work"/sentencepiece-*.tar.gz --no-same-owner -C "$work"
+  rm -rf "$sentencepiece"
+  mv "$work"/sentencepiece-*/sentencepiece "$sentencepiece"
+  sha256sum < "$here/sources.txt" > "$sentencepiece/.complete"
+)
+
 # The compiler and pip may come from elsewhere than apt; what is on PATH counts.
 command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 read -r -a missing <<< "$(missing_packages)"
@@ -112,6 +128,7 @@ read -r -a missing <<< "$(missing_packages)"
 [[ $(uname -m) == x86_64 ]] || fail "exactmamba is built for x86-64 machines; this one is $(uname -m)"
 [[ $(cat "$libtorch/.complete" 2>/dev/null) == $(sha256sum < "$here/wheels.txt") ]] || install_libtorch
 [[ $(cat "$arrow/.complete" 2>/dev/null) == $(sha256sum < "$here/wheels-arrow.txt") ]] || install_arrow
+[[ $(cat "$sentencepiece/.complete" 2>/dev/null) == $(sha256sum < "$here/sources.txt") ]] || install_sentencepiece
 if [[ ${CUDA:-} == 1 || -e /dev/nvidiactl ]]; then
   [[ $(cat "$libtorch/.complete-cuda" 2>/dev/null) == $(sha256sum < "$here/wheels-cuda.txt") ]] || install_cuda
 fi

@@ -77,7 +77,9 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .help("The key that holds the text in .jsonl files, the column of .parquet files.");
   schema.option("data.tokenizer", &o.tokenizer)
       .only_with(kTask, {"text"})
-      .help("byte, or a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it.");
+      .help(
+          "byte, a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it, or a "
+          "SentencePiece model (.model, .spm).");
   schema.option("data.on_invalid_utf8", &o.on_invalid_utf8)
       .choices(core::choices_of(kOnInvalidUtf8Names))
       .only_with(kTask, {"text"})

@@ -1,0 +1,24 @@
+# exactmamba_sentencepiece: SentencePiece 0.2.1 from the source that cmake/setup.sh puts into the cache, without its trainer. A static
+# library, and hidden: it defines FLAGS_minloglevel and protobuf, which LibTorch's libraries also export, as something else.
+find_path(EXACTMAMBA_SENTENCEPIECE_SOURCE sentencepiece_processor.h PATHS ${EXACTMAMBA_CACHE}/sentencepiece-0.2.1/src NO_DEFAULT_PATH)
+if(NOT EXACTMAMBA_SENTENCEPIECE_SOURCE)
+  message(FATAL_ERROR "SentencePiece 0.2.1 was not found in ${EXACTMAMBA_CACHE}. Run cmake/setup.sh (make quickstart and make test do).")
+endif()
+set(sentencepiece_root ${EXACTMAMBA_SENTENCEPIECE_SOURCE}/..)
+
+set(sentencepiece_sources bpe_model char_model error filesystem model_factory model_interface normalizer sentencepiece_processor
+  unigram_model util word_model)
+list(TRANSFORM sentencepiece_sources PREPEND ${EXACTMAMBA_SENTENCEPIECE_SOURCE}/)
+list(TRANSFORM sentencepiece_sources APPEND .cc)
+file(GLOB protobuf_sources ${sentencepiece_root}/third_party/protobuf-lite/*.cc ${EXACTMAMBA_SENTENCEPIECE_SOURCE}/builtin_pb/*.cc)
+add_library(exactmamba_sentencepiece STATIC ${sentencepiece_sources} ${protobuf_sources} ${sentencepiece_root}/third_party/absl/flags/flag.cc)
+set_target_properties(exactmamba_sentencepiece PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+
+set(sentencepiece_generated ${CMAKE_BINARY_DIR}/sentencepiece)
+file(CONFIGURE OUTPUT ${sentencepiece_generated}/config.h
+  CONTENT "#define VERSION \"0.2.1\"\n#define PACKAGE_STRING \"sentencepiece\"\n#define INSTALL_DATADIR \"\"\n")
+target_compile_definitions(exactmamba_sentencepiece PRIVATE HAVE_PTHREAD=1 _USE_INTERNAL_STRING_VIEW)
+target_compile_options(exactmamba_sentencepiece PRIVATE -w)
+target_include_directories(exactmamba_sentencepiece SYSTEM PUBLIC ${EXACTMAMBA_SENTENCEPIECE_SOURCE}
+  PRIVATE ${EXACTMAMBA_SENTENCEPIECE_SOURCE}/builtin_pb ${sentencepiece_root}/third_party/protobuf-lite ${sentencepiece_root}/third_party
+    ${sentencepiece_root} ${sentencepiece_generated})
