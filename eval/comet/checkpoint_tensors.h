@@ -1,0 +1,24 @@
+// The tensors of a checkpoint of Lightning, asked for by name and shape.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include <ATen/core/Tensor.h>
+
+namespace exactmamba::eval {
+
+class CheckpointTensors {
+ public:
+  /// @throws IoError, InputError
+  explicit CheckpointTensors(const std::filesystem::path& file);
+  /// @throws InputError when there is no such tensor of floating point numbers, or it has another shape
+  at::Tensor at(const std::string& name, at::IntArrayRef shape) const;
+
+ private:
+  std::string file_;
+  std::map<std::string, at::Tensor> tensors_;
+};
+
+}  // namespace exactmamba::eval
