@@ -43,14 +43,14 @@ std::vector<fs::path> sorted_entries(const fs::path& folder) {
   return entries;
 }
 
-/// Says how far the weights in `checkpoint` are trained; true when they are those that training ended with.
+/// Says how far the weights in `checkpoint` are trained; true when they are the training's result.
 bool describe_progress(const fs::path& checkpoint, const Json& result, models::ModelCard& card) {
   const fs::path file = checkpoint / "trainer.json";
   if (!fs::is_regular_file(file)) return false;
   const auto step = core::read_json(file).at("step").get<int64_t>();
   const auto last = result.at("training").at("step").get<int64_t>();
   card.progress = fmt::format("Weights after update {} of {}.", step, last);
-  return step == last;
+  return step == result.value("step", last);  // of before train.result: the last
 }
 
 /// The errors of every decomposition of those weights, which lie beside the training.
@@ -84,8 +84,7 @@ void describe_origin(const fs::path& folder, models::ModelCard& card) {
   if (!training) return;
   try {
     describe_training(*training, card);
-    const Json& result = training->at("result");
-    // Only the last weights are decomposed.
+    const Json& result = training->at("result");  // its weights alone are decomposed
     if (describe_progress(folder, result, card)) describe_errors(stage, result.at("model_checksum"), card);
   } catch (const Json::exception& error) {
     throw core::InputError(

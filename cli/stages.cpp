@@ -209,9 +209,10 @@ core::Stage RunStages::evaluate_stage() const { return later_stage("evaluate", k
 
 fs::path RunStages::checkpoint() const {
   return train_.reading([this] {
-    const int64_t step = train_.result().at("training").at("step").get<int64_t>();
+    const int64_t step = train_.result().at("step").get<int64_t>();
     fs::path checkpoint = train::checkpoint_path(train_.folder(), step);
-    core::require(fs::is_directory(checkpoint), "{}: the last checkpoint is gone", checkpoint.string());
+    core::require(fs::is_directory(checkpoint), "{}: the {} checkpoint is gone", checkpoint.string(),
+                  run_.recipe.train.result);
     return checkpoint;
   });
 }
@@ -232,7 +233,7 @@ models::MambaLM RunStages::trained_model(at::ScalarType dtype) const {
     const models::MambaLM model = models::load_model(folder, options);
     const std::string found = model.parameters().checksum(), expected = trained_checksum(train_);
     core::require(found == expected,
-                  "{}: damaged: the weights have the checksum {}, but training ended with {}",
+                  "{}: damaged: the weights have the checksum {}, but the training's result has {}",
                   folder.string(), found, expected);
     return model.to(dtype);
   });

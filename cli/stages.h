@@ -51,7 +51,8 @@ class RunStages {
   core::Stage evaluate_stage() const;
   /// The label in the sweep, or the run's name.
   std::string label() const;
-  /// The last checkpoint of the finished training. @throws InputError, saying what to delete, when it is gone
+  /// The checkpoint that is the result of the finished training (train.result). @throws InputError, saying
+  /// what to delete, when it is gone
   std::filesystem::path checkpoint() const;
   /// The checkpoint of the training's best evaluation, if there was one that counts (train.best_measure).
   struct BestCheckpoint {

@@ -8,8 +8,10 @@
 #include "decomp/decompose.h"
 #include "eval/copying.h"
 #include "eval/evaluation.h"
+#include "models/checkpoint.h"
 #include "models/model_options.h"
 #include "train/trainer.h"
+#include "train/training_checkpoint.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -80,6 +82,18 @@ train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets,
   return setup;
 }
 
+/// The update whose weights are the training's result.
+int64_t resulting_step(const train::TrainOptions& options, const train::TrainState& state) {
+  return options.result == "best" && state.best ? state.best->step : state.step;
+}
+
+std::string resulting_checksum(const train::Trainer& trainer, const core::Stage& stage, int64_t step) {
+  if (step == trainer.state().step) return trainer.model().parameters().checksum();
+  models::LoadOptions options;
+  options.dtype = trainer.model().parameters().dtype();
+  return models::load_model(train::checkpoint_path(stage.folder(), step), options).parameters().checksum();
+}
+
 /// By the names of the stage's inputs.
 Json data_names(const data::Datasets& datasets) {
   Json names = {{kTrainingData, datasets.train->name()}};
@@ -92,7 +106,9 @@ Json data_names(const data::Datasets& datasets) {
 Json RunStages::run_training(core::Communicator& communicator) const {
   train::Trainer trainer(setup_of(run_.recipe, datasets_, train_), communicator);
   trainer.run();
-  return {{"model_checksum", trainer.model().parameters().checksum()},
+  const int64_t step = resulting_step(run_.recipe.train, trainer.state());
+  return {{"model_checksum", resulting_checksum(trainer, train_, step)},
+          {"step", step},
           {"data", data_names(datasets_)},
           {"training", train::to_json(trainer.state())}};
 }

@@ -124,6 +124,19 @@ void bind_evaluation(core::Schema& schema, TrainOptions& o) {
           "Measure of the evaluation that chooses the best checkpoint: the lowest loss, the highest "
           "accuracy; "
           "with annealing, only evaluations at alpha = 1 count.");
+  schema.option("train.patience", &o.patience)
+      .range(0, kManySteps)
+      .unit("evaluations")
+      .only_with("data.valid")
+      .help(
+          "The training ends early after so many evaluations in a row without a better train.best_measure; "
+          "0 = never.");
+  schema.option("train.result", &o.result)
+      .choices({"last", "best"})
+      .only_with("data.valid")
+      .help(
+          "The checkpoint that is decomposed and evaluated: the last, or the best by train.best_measure (the "
+          "last where no evaluation counted).");
   schema.option("train.checkpoint_every", &o.checkpoint_every)
       .range(0, kManySteps)
       .unit("updates")
@@ -139,6 +152,10 @@ void add_rules(core::Schema& schema, const TrainOptions& o) {
   schema.rule({"train.warmup_steps", "train.steps"}, [&o]() -> std::string {
     if (o.warmup_steps <= o.steps) return "";
     return fmt::format("train.warmup_steps = {} is larger than train.steps = {}", o.warmup_steps, o.steps);
+  });
+  schema.rule({"train.patience", "train.eval_every"}, [&o]() -> std::string {
+    if (o.patience == 0 || o.eval_every > 0) return "";
+    return "train.patience counts evaluations on the way, and train.eval_every = 0 makes none";
   });
 }
 

@@ -41,6 +41,8 @@ struct TrainOptions {
   int64_t eval_every = 100;
   bool eval_error = false;
   std::string best_measure = "validation_loss";
+  int64_t patience = 0;  // evaluations; 0: trains to the end
+  std::string result = "last";
 
   int64_t checkpoint_every = 100;
   int64_t keep_checkpoints = 2;

@@ -19,6 +19,7 @@ void visit_members(State& state, const Visit& visit) {
   visit("updates_without_targets", state.updates_without_targets);
   visit("bad_updates", state.bad_updates);
   visit("bad_updates_in_row", state.bad_updates_in_row);
+  visit("evaluations_since_best", state.evaluations_since_best);
   visit("elapsed_seconds", state.elapsed_seconds);
   visit("options_hash", state.options_hash);
   visit("ranks", state.ranks);

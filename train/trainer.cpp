@@ -306,6 +306,7 @@ void Trainer::evaluate() {
   if (measures.empty()) return;
   choose_best(measures);
   if (log_) log_->evaluation(state_, measures, alpha());
+  if (log_ && out_of_patience()) tell_of_early_end();
 }
 
 core::Json Trainer::measure() {
@@ -326,11 +327,22 @@ void Trainer::choose_best(const core::Json& measures) {
   core::require(measures.contains(name) && measures[name].is_number(),
                 "train.best_measure is '{}', but the evaluation has no such number; it has: {}", name,
                 names_of(measures));
+  if (alpha() < 1) return;  // a half annealed model is not what was asked for
+  ++state_.evaluations_since_best;
   const double value = measures[name];
   const bool lowest = setup_.options.lowest_is_best();
-  if (!std::isfinite(value) || alpha() < 1) return;  // a half annealed model is not what was asked for
+  if (!std::isfinite(value)) return;
   if (state_.best && (lowest ? value >= state_.best->value : value <= state_.best->value)) return;
   state_.best = {state_.step, value};
+  state_.evaluations_since_best = 0;
+}
+
+void Trainer::tell_of_early_end() const {
+  const std::string measure = state_.best ? fmt::format("better {} than that of update {}",
+                                                        setup_.options.best_measure, state_.best->step)
+                                          : "finite " + setup_.options.best_measure;
+  core::log_info(fmt::format("update {} of {} is the last: {} evaluations in a row had no {}", state_.step,
+                             setup_.options.steps, state_.evaluations_since_best, measure));
 }
 
 void Trainer::checkpoint_if_due() {

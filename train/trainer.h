@@ -65,7 +65,8 @@ class Trainer {
   /// the ranks see different ones, or none is whole; IoError
   Trainer(TrainSetup setup, core::Communicator& communicator);
 
-  /// Trains to the end, where the last checkpoint is; returns at once when an earlier run got there.
+  /// Trains to the end, where the last checkpoint is: after options.steps updates, or earlier when
+  /// options.patience evaluations brought nothing better. Returns at once when an earlier run got there.
   /// @throws Interrupted when a stop was asked for (core/stop_signal.h): the update is finished and a
   /// checkpoint committed
   /// @throws NumericalError after max_bad_steps updates in a row that are not finite: a checkpoint has the
@@ -78,7 +79,10 @@ class Trainer {
   const TrainState& state() const { return state_; }
 
  private:
-  bool finished() const { return state_.step == setup_.options.steps; }
+  bool finished() const { return state_.step == setup_.options.steps || out_of_patience(); }
+  bool out_of_patience() const {
+    return setup_.options.patience > 0 && state_.evaluations_since_best >= setup_.options.patience;
+  }
   bool is_writer() const { return communicator_.rank() == 0; }
   double alpha() const { return model_.config().activation.alpha; }
 
@@ -97,6 +101,7 @@ class Trainer {
   void evaluate();
   core::Json measure();
   void choose_best(const core::Json& measures);
+  void tell_of_early_end() const;
   void checkpoint_if_due();
   void checkpoint();
   void prune();

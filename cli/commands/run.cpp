@@ -81,14 +81,14 @@ void write_measures(const Stages& stages, bool json) {
   json ? write_json_result(all) : write_result(text);
 }
 
-/// The last checkpoint, and the best one where the training chose one.
+/// The checkpoint that is the result, and the best one where the training chose one.
 void write_trained(const Stages& stages, bool json) {
   Json all = Json::array();
   std::string text;
   for (const auto& run : stages) {
-    const std::string last = run->checkpoint().string();
-    Json result = {{"checkpoint", last}, {"best", nullptr}};
-    text += fmt::format("{}: {}\n", run->label(), last);
+    const std::string checkpoint = run->checkpoint().string();
+    Json result = {{"checkpoint", checkpoint}, {"best", nullptr}};
+    text += fmt::format("{}: {}\n", run->label(), checkpoint);
     if (const auto best = run->best_checkpoint()) {
       const std::string folder = best->folder.string(), measure = run->run().recipe.train.best_measure;
       result["best"] = {

@@ -394,6 +394,18 @@ TEST_F(RunTest, ATrainingNamesItsLastAndItsBestCheckpoint) {
   EXPECT_CONTAINS(text, "best validation_accuracy, ");
 }
 
+TEST_F(RunTest, TheBestCheckpointMayBeTheResult) {
+  write_recipe();
+  const std::vector<std::string> sets = {"train.result=best", "train.lr=5", "train.warmup_steps=0",
+                                         "train.eval_every=2", "train.patience=2"};
+  const Json result = Json::parse(succeed({"train", "r.toml", "--json"}, sets))[0]["result"];
+  const Json& best = result["best"];
+  EXPECT_LT(best["step"], 4) << "the test needs a training that makes the model worse";
+  EXPECT_EQ(result["checkpoint"], best["checkpoint"]);
+  const Json measures = Json::parse(succeed({"evaluate", "r.toml", "--json"}, sets))[0]["result"];
+  EXPECT_NEAR(measures["loss"], best["value"], 1e-5);  // in batches of another size
+}
+
 TEST_F(RunTest, TheFolderOfARunIsNoModelButNamesOne) {
   write_recipe();
   succeed({"train", "r.toml"});

@@ -155,6 +155,7 @@ TEST(Checkpoint, TheStateSurvivesAsItIs) {
   state.bad_updates = 2;
   state.elapsed_seconds = 0.1;
   state.best = {6, 1.0 / 3.0};
+  state.evaluations_since_best = 3;
   state.loss_scale = {1024, 77};
   state.options_hash = "abc";
   const core::Json json = to_json(state);
@@ -162,6 +163,7 @@ TEST(Checkpoint, TheStateSurvivesAsItIs) {
       train_state_from_json(core::parse_json(json.dump(), "trainer.json"), "trainer.json");
   EXPECT_EQ(to_json(again), json);
   EXPECT_EQ(again.best->value, 1.0 / 3.0);
+  EXPECT_EQ(again.evaluations_since_best, 3);
   EXPECT_EQ(again.loss_scale->value, 1024);
   EXPECT_EQ(again.loss_scale->finite_updates, 77);
 }

@@ -41,6 +41,7 @@ TEST(TrainOptions, ContradictionsAreRefusedWithTheirPlace) {
   EXPECT_CONTAINS(warmup, "recipe.toml:3");
   EXPECT_CONTAINS(warmup, "warmup_steps = 11 is larger than train.steps = 10");
   EXPECT_CONTAINS(refusal("[train]\nschedule = \"constant\"\nmin_lr_ratio = 0.1\n"), "min_lr_ratio");
+  EXPECT_CONTAINS(refusal("[train]\npatience = 3\neval_every = 0\n"), "train.patience counts evaluations");
 }
 
 TEST(TrainOptions, ValuesOutOfRangeAreRefused) {

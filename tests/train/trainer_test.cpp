@@ -301,6 +301,31 @@ TEST(Trainer, AHalfAnnealedModelIsNeverTheBest) {
   EXPECT_EQ(best_checkpoint(folder.path()), checkpoint_path(folder.path(), 18));  // the first with alpha = 1
 }
 
+TEST(Trainer, EndsEarlyWhenNothingBetterComes) {
+  const TemporaryFolder folder;
+  TrainSetup setup = tiny_setup(folder.path());
+  setup.options.eval_every = 2;
+  setup.options.patience = 3;
+  setup.options.best_measure = "score";
+  const std::map<int64_t, double> scores = {{0, 1}, {2, NAN}, {4, 1}, {6, 2}, {8, 2}, {10, 0}};  // then none
+  setup.evaluation = [&](const models::MambaLM&, int64_t step) {
+    const auto found = scores.find(step);
+    return core::Json{{"score", found == scores.end() ? 1.5 : found->second}};
+  };
+  const std::string weights = train_tiny(setup);
+  EXPECT_EQ(last_checkpoint(folder.path()), checkpoint_path(folder.path(), 12));
+  EXPECT_EQ(best_checkpoint(folder.path()), checkpoint_path(folder.path(), 6));
+  EXPECT_EQ(lines_of(folder.path(), "evaluation").size(), 7u);
+  setup.evaluation = [](const models::MambaLM&, int64_t) -> core::Json {
+    throw std::logic_error("must not be called");
+  };
+  EXPECT_EQ(train_tiny(setup), weights);  // stays ended
+
+  std::filesystem::remove_all(checkpoint_path(folder.path(), 12));  // back to update 8, with one of three
+  setup.evaluation = [](const models::MambaLM&, int64_t) { return core::Json{{"score", 1}}; };
+  EXPECT_EQ(train_tiny(setup), weights);
+}
+
 /// A single process that asks for more memory than an address has bits for, once it has summed `sums` times.
 class Greedy final : public core::Communicator {
  public:
