@@ -36,12 +36,8 @@ void check_output(const RecipeRun& run) {
 models::ModelConfig config_of(const Recipe& recipe, int64_t vocabulary) {
   if (recipe.model.from.empty()) return models::config_from_options(recipe.model, vocabulary);
   refuse_run_folder(recipe.model.checkpoint());
-  models::ModelConfig config = models::load_config(recipe.model.checkpoint());
-  core::require(vocabulary <= config.vocab_size,
-                "model.from: {} has a vocabulary of {} tokens, but the data has {}", recipe.model.from,
-                config.vocab_size, vocabulary);
-  models::continued_activation(recipe.model, config.activation, recipe.train.annealing != "none");
-  return config;
+  return models::continued_config(recipe.model, models::load_config(recipe.model.checkpoint()), vocabulary,
+                                  recipe.train.annealing != "none");
 }
 
 void check_layers(const Recipe& recipe, const models::ModelConfig& config) {

@@ -6,6 +6,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/log.h>
+#include <ATen/ops/mean.h>
 
 #include "core/error.h"
 #include "core/random.h"
@@ -135,6 +136,24 @@ void initialise(MambaLM& model, uint64_t seed) {
   for (const ParameterSpec& spec : model.parameters().specs()) {
     standard.fill(spec.name, model.parameters().parameter(spec.name));
   }
+}
+
+MambaLM with_vocab_rows(const MambaLM& model, int64_t vocab_rows) {
+  ModelConfig config = model.config();
+  core::require(vocab_rows >= config.vocab_rows,
+                "a vocabulary of {} rows would cut the {} that the model has off; give at least those",
+                vocab_rows, config.vocab_rows);
+  config.vocab_rows = vocab_rows;
+  MambaLM larger(config, model.placement());
+  for (const ParameterSpec& spec : model.parameters().specs()) {
+    const at::Tensor old = model.parameters().parameter(spec.name),
+                     all = larger.parameters().parameter(spec.name);
+    const int64_t rows = old.size(0);
+    all.narrow(0, 0, rows).copy_(old);
+    if (all.size(0) > rows) all.narrow(0, rows, all.size(0) - rows).copy_(old.mean(0, false, at::kDouble));
+  }
+  larger.parameters().refresh_compute_copies();
+  return larger;
 }
 
 void apply_mimetic(MambaLM& model, const MimeticOptions& options) {

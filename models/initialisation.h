@@ -11,6 +11,11 @@ namespace exactmamba::models {
 /// Counter-based: depends on seed, parameter name and element only.
 void initialise(MambaLM& model, uint64_t seed);
 
+/// The model with rows for new tokens appended to the embedding and, where it is not tied, the head: each the
+/// mean of the old rows, so that a new token begins no likelier than the others are (Hewitt 2021; as
+/// transformers resizes embeddings, but for its tiny noise). @throws InputError for fewer rows than it has
+MambaLM with_vocab_rows(const MambaLM& model, int64_t vocab_rows);
+
 struct MimeticOptions {
   bool state = true;            // A_log ← −8 A_log
   bool step_size = true;        // W_Δ ← 0, b_Δ ← 0.5413

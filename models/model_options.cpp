@@ -1,5 +1,7 @@
 #include "models/model_options.h"
 
+#include <utility>
+
 #include "core/environment.h"
 #include "core/error.h"
 #include "models/checkpoint.h"
@@ -113,10 +115,18 @@ MambaLM continued_model(const ModelOptions& options, int64_t vocab_size, at::Sca
   LoadOptions load;
   load.dtype = dtype;
   load.names = options.names_file();
-  MambaLM model = load_model(options.checkpoint(), load);
-  model.set_vocab_size(vocab_size);
-  model.set_activation(continued_activation(options, model.config().activation, annealed));
+  MambaLM loaded = load_model(options.checkpoint(), load);
+  const ModelConfig config = continued_config(options, loaded.config(), vocab_size, annealed);
+  const bool has_rows = config.vocab_rows == loaded.config().vocab_rows;
+  MambaLM model = has_rows ? std::move(loaded) : with_vocab_rows(loaded, config.vocab_rows);
+  model.set_vocab_size(config.vocab_size);
+  model.set_activation(config.activation);
   return model;
+}
+
+/// As public models pad them.
+int64_t padded_rows(Architecture architecture, int64_t vocab_size) {
+  return padded_vocabulary(vocab_size, architecture == Architecture::kMamba1 ? 8 : 16);
 }
 
 }  // namespace
@@ -143,6 +153,12 @@ void bind(core::Schema& schema, ModelOptions& options) {
   schema.option("model.names", &options.names)
       .only_with(kFrom)
       .help("TOML table of foreign tensor names, for `from`; its name as in `from`.");
+  schema.option("model.append_tokens", &options.append_tokens)
+      .only_with(kFrom)
+      .help(
+          "The data may have more tokens than the checkpoint: they come behind its own, first in the rows of "
+          "padding that it has, which stay as they are, then in new rows, each the mean of the old ones. "
+          "Hugging Face configs count padding as tokens, so that such rows are used in any case.");
   add_rules(schema, options);
 }
 
@@ -151,7 +167,7 @@ ModelConfig config_from_options(const ModelOptions& options, int64_t vocab_size)
   config.architecture =
       core::enum_from_name<Architecture>(kArchitectureNames, options.architecture, kArchitecture);
   config.vocab_size = vocab_size;
-  config.vocab_rows = padded_vocabulary(vocab_size, config.architecture == Architecture::kMamba1 ? 8 : 16);
+  config.vocab_rows = padded_rows(config.architecture, vocab_size);
   config.d_model = options.d_model;
   config.n_layer = options.n_layer;
   config.d_state = options.d_state;
@@ -187,6 +203,20 @@ ConvActivation continued_activation(const ModelOptions& options, const ConvActiv
                 "train.annealing = \"none\", or start from a silu model",
                 options.from, name);
   return own;
+}
+
+ModelConfig continued_config(const ModelOptions& options, const ModelConfig& own, int64_t vocab_size,
+                             bool annealed) {
+  core::require(
+      vocab_size <= own.vocab_size || options.append_tokens,
+      "model.from: {} has a vocabulary of {} tokens, but the data has {}; use the tokenizer that it "
+      "was trained with, or set model.append_tokens = true to learn the others",
+      options.from, own.vocab_size, vocab_size);
+  ModelConfig config = own;
+  config.vocab_size = vocab_size;
+  if (vocab_size > own.vocab_rows) config.vocab_rows = padded_rows(own.architecture, vocab_size);
+  config.activation = continued_activation(options, own.activation, annealed);
+  return config;
 }
 
 MambaLM make_model(const ModelOptions& options, int64_t vocab_size, uint64_t seed, at::ScalarType dtype,

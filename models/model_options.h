@@ -27,6 +27,7 @@ struct ModelOptions {
        mimetic_correlate_BC = true;
   bool mimetic_faithful_fork = false;
   std::string from, names;  // as written
+  bool append_tokens = false;
 
   /// `from` and `names` with their variables replaced. @throws InputError (core/environment.h)
   std::filesystem::path checkpoint() const;
@@ -46,8 +47,14 @@ ModelConfig config_from_options(const ModelOptions& options, int64_t vocab_size)
 /// annealing (α < 1), and for `annealed`, which starts at SiLU, from anything but SiLU
 ConvActivation continued_activation(const ModelOptions& options, const ConvActivation& own, bool annealed);
 
-/// New and initialised from `seed`, or loaded from options.from with continued_activation(). `annealed`: the
-/// training will anneal. @throws InputError, also when the checkpoint has no rows for `vocab_size` tokens
+/// What a checkpoint in options.from, whose config is `own`, becomes for data of `vocab_size` tokens. Tokens
+/// beyond its own, if options.append_tokens, take the rows of padding that it has and then new ones, padded
+/// as a new model's. @throws InputError for more tokens otherwise, and as continued_activation()
+ModelConfig continued_config(const ModelOptions& options, const ModelConfig& own, int64_t vocab_size,
+                             bool annealed);
+
+/// New and initialised from `seed`, or loaded from options.from with continued_config() and, where that has
+/// more rows, with_vocab_rows(). `annealed`: the training will anneal. @throws InputError
 MambaLM make_model(const ModelOptions& options, int64_t vocab_size, uint64_t seed, at::ScalarType dtype,
                    bool annealed = false);
 

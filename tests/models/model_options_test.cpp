@@ -7,6 +7,8 @@
 #include "core/error.h"
 #include "tests/support/files.h"
 #include "tests/support/golden_model.h"
+#include "tests/support/random_model.h"
+#include "tests/support/tensors.h"
 
 namespace exactmamba::models {
 namespace {
@@ -122,6 +124,18 @@ TEST(MakeModel, IsInitialisedFromTheSeed) {
   EXPECT_NE(model.parameters().checksum(), make_model(options, 29, 3, at::kFloat).parameters().checksum());
 }
 
+ModelConfig tiny_config(bool tied) {
+  ModelConfig config;
+  config.architecture = Architecture::kMamba2;
+  config.vocab_size = 29;
+  config.vocab_rows = 32;
+  config.d_model = 8;
+  config.n_layer = 1;
+  config.headdim = 4;
+  config.tie_embeddings = tied;
+  return config;
+}
+
 class MakeModelFrom : public ::testing::Test {
  protected:
   MakeModelFrom() { options_.from = testing::golden("models/mamba2-hf").string(); }
@@ -187,7 +201,45 @@ TEST(ContinuedActivation, NeverStartsInTheMiddleOfAnAnnealing) {
 }
 
 TEST_F(MakeModelFrom, RefusesAVocabularyThatDoesNotFit) {
-  EXPECT_THROW(make_model(options_, 200, 1, at::kFloat), core::InputError);
+  const std::string message =
+      testing::error_of<core::InputError>([&] { make_model(options_, 200, 1, at::kFloat); });
+  EXPECT_CONTAINS(message, "has a vocabulary of 112 tokens, but the data has 200");
+  EXPECT_CONTAINS(message, "model.append_tokens = true");
+}
+
+/// The folder is what other loaders read.
+TEST_F(MakeModelFrom, AppendsTokensBehindItsOwnAsTheMeanOfTheOthers) {
+  options_.append_tokens = true;
+  for (const bool tied : {true, false}) {
+    const testing::TemporaryFolder start, appended;
+    MambaLM old = testing::random_model(tiny_config(tied), at::kFloat, 0.1, 3);
+    save_model(old, start.path());
+    options_.from = start.path().string();
+    save_model(make_model(options_, 33, 1, at::kFloat), appended.path());
+    const MambaLM model = load_model(appended.path());
+    EXPECT_EQ(model.config().vocab_rows, 48);
+    for (const ParameterSpec& spec : old.parameters().specs()) {
+      const at::Tensor before = old.parameters().parameter(spec.name),
+                       after = model.parameters().parameter(spec.name);
+      const int64_t rows = before.size(0);
+      EXPECT_TRUE(after.narrow(0, 0, rows).equal(before)) << spec.name;
+      if (after.size(0) == rows) continue;
+      EXPECT_EQ(after.size(0), 48) << spec.name;
+      const at::Tensor mean = before.to(at::kDouble).sum(0) / static_cast<double>(rows);
+      for (int64_t row = rows; row < 48; ++row)
+        EXPECT_LE(testing::absolute_difference(after[row], mean), 1e-7) << spec.name;
+    }
+  }
+}
+
+TEST_F(MakeModelFrom, TakesRowsOfPaddingFirst) {
+  options_.from = testing::golden("models/mamba2-ss").string();
+  options_.append_tokens = true;
+  const ModelConfig own = load_config(options_.from);
+  ASSERT_GT(own.vocab_rows, own.vocab_size);
+  const MambaLM model = make_model(options_, own.vocab_size + 1, 1, at::kFloat);
+  EXPECT_EQ(model.config().vocab_size, own.vocab_size + 1);
+  EXPECT_EQ(model.parameters().checksum(), load_model(options_.from).parameters().checksum());
 }
 
 }  // namespace
