@@ -192,6 +192,8 @@ constexpr KnownColumn kKnownColumns[] = {
     {"free_string_accuracy", "Strings, free", "%", "higher", 1,
      "Copies that the model generates by itself without a mistake."},
     {"bits_per_byte", "Bits per byte", "", "lower", 3, "Validation loss in bits per byte of text."},
+    {"perplexity_before", "Perplexity before", "", "lower", 3,
+     "Of the checkpoint that training continued from, on the training's validation rows."},
     {"perplexity", "Perplexity", "", "lower", 3, "exp of the validation loss per target token."},
 };
 
