@@ -54,8 +54,7 @@ void refuse_existing(const std::string& output, bool overwrite, OutputKind kind)
       "redirect stdout to it",
       output);
   core::require<core::IoError>(kind == OutputKind::kFolder || !fs::is_directory(output, ignored),
-                               "{}: is a folder; give --output the name of a file, for example in it",
-                               output);
+                               "{}: is a folder, and --output must name a file", output);
   if (overwrite) return;
   throw core::IoError(fmt::format("{}: exists already; choose another name or give --overwrite", output));
 }

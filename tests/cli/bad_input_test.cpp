@@ -576,7 +576,7 @@ INSTANTIATE_TEST_SUITE_P(
              both(model("mamba2-hf"), foreign_folder)},
         Case{"decompose_over_foreign_files",
              kIo,
-             "cannot write o: Is a directory",
+             "o: is a folder, and --output must name a file",
              {"decompose", "m", "--ids", "1,2", "--output", "o", "--overwrite"},
              both(model("mamba2-hf"), foreign_folder)},
         Case{"output_in_a_file",
