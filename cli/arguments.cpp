@@ -19,6 +19,8 @@
 #include "core/nearest.h"
 #include "data/line_reader.h"
 #include "data/tokenizers/bpe_spec.h"
+#include "eval/alignment/files.h"
+#include "eval/alignment/symmetrise.h"
 #include "eval/bleu.h"
 #include "models/placement.h"
 
@@ -421,11 +423,60 @@ void add_score_ter(CLI::App& parent, Declaration& program) {
   command.add_flag("--case-sensitive", arguments.case_sensitive, "Upper and lower case differ");
 }
 
+CLI::Option* add_base(CLI::App& command, const std::string& name, std::string& base,
+                      const std::string& help) {
+  return command.add_option(name, base, help)->required()->check(CLI::IsMember({"0", "1"}));
+}
+
+CLI::Option* add_alignment_format(CLI::App& command, const std::string& name, std::string& format,
+                                  const std::string& help) {
+  return command.add_option(name, format, help)
+      ->check(CLI::IsMember(core::choices_of(eval::kAlignmentFormatNames)));
+}
+
+void add_score_aer(CLI::App& parent, Declaration& program) {
+  auto [command, arguments] = add_command_to(
+      parent, program, "aer", "Alignment error rate of word alignments, of any aligner",
+      "exactmamba score aer forward.align --base 0 --gold alignment.talp --gold-base 1 --sentences "
+      "test.{de,en}\n"
+      "  exactmamba score aer forward.align --base 0 --reverse reverse.align --reverse-target-first \\\n"
+      "    --symmetrise grow_diagonal --output both.align --gold alignment.talp --gold-base 1",
+      score_aer);
+  command.add_option("alignments", arguments.alignments, "Files of links, a line a sentence pair")
+      ->required();
+  add_base(command, "--base", arguments.base, "Number of the first word in them: 0 or 1");
+  add_alignment_format(command, "--format", arguments.format,
+                       "pharaoh (default): 3-4; talp: 3-4 and 3p4, all count; naacl: a line a link, 1 3 4");
+  command.add_flag("--target-first", arguments.target_first, "Their links have the target's word first");
+  command.add_option("--gold", arguments.gold, "The right links")->required();
+  add_base(command, "--gold-base", arguments.gold_base, "Number of the first word in gold: 0 or 1");
+  add_alignment_format(command, "--gold-format", arguments.gold_format,
+                       "talp (default): 3-4 is sure, 3p4 possible; naacl: 1 3 4 S or P; pharaoh: all sure");
+  command.add_flag("--gold-target-first", arguments.gold_target_first, "Gold has the target's word first");
+  CLI::Option* reverse = command.add_option("--reverse", arguments.reverse,
+                                            "The alignment of the other direction, in the same format");
+  command
+      .add_flag("--reverse-target-first", arguments.reverse_target_first,
+                "It has the target's word first, as aligners write it")
+      ->needs(reverse);
+  command
+      .add_option(
+          "--symmetrise", arguments.symmetrise,
+          "How both directions become one: intersection, union, grow_diagonal and grow_diagonal_final "
+          "(rules of lilt), moses_grow_diag, moses_grow_diag_final_and; default: all")
+      ->needs(reverse)
+      ->check(CLI::IsMember(core::choices_of(eval::kSymmetrisationNames)));
+  command.add_option("--sentences", arguments.sentences,
+                     "The tokenised sentences, as name.{source,target} or .tsv: links are checked against "
+                     "them, and what no model reaches is shown");
+  command.add_option("--output", arguments.output, "Write the alignment, in --format and --base");
+}
+
 void add_score(Declaration& program) {
-  CLI::App& command = *program.app.add_subcommand("score", "Score translations against references");
+  CLI::App& command = *program.app.add_subcommand("score", "Score translations and word alignments");
   command.require_subcommand(1);
   command.footer("Example:\n  exactmamba score bleu output.en --reference newstest.en");
-  for (auto* add : {add_score_bleu, add_score_chrf, add_score_ter}) add(command, program);
+  for (auto* add : {add_score_bleu, add_score_chrf, add_score_ter, add_score_aer}) add(command, program);
 }
 
 void add_completion(Declaration& program) {

@@ -164,6 +164,21 @@ struct ScoreTerArguments {
 };
 void score_ter(const ScoreTerArguments& arguments);
 
+struct ScoreAerArguments {
+  CommonArguments common;
+  std::vector<std::string> alignments;
+  std::string format = "pharaoh", base;  // eval::kAlignmentFormatNames; "0" | "1"
+  bool target_first = false;
+  std::string gold, gold_format = "talp", gold_base;
+  bool gold_target_first = false;
+  std::string reverse;  // of the other direction; "": none
+  bool reverse_target_first = false;
+  std::vector<std::string> symmetrise;  // eval::kSymmetrisationNames
+  std::string sentences;                // as data::read_pairs; "": unknown
+  std::string output;                   // "": nowhere
+};
+void score_aer(const ScoreAerArguments& arguments);
+
 void print_version();
 
 }  // namespace exactmamba::cli

@@ -13,7 +13,7 @@ namespace exactmamba::eval {
 struct AlignmentOptions {
   std::string sentences;  // empty: no alignments
   std::string gold, gold_format = "talp", gold_base;
-  bool gold_reversed = false;
+  bool gold_target_first = false;
   int64_t dev_pairs = 0;
   std::string dev_sentences, dev_gold;
   std::vector<std::string> methods = {

@@ -21,7 +21,7 @@ void add_pairs(AlignmentTask& task, const std::string& sentences, const std::str
                    });
   bounds.pairs = bounds.lengths.size();
   const AlignmentNotation notation{alignment_format(options.gold_format, "evaluate.alignment.gold_format"),
-                                   options.gold_base == "1" ? 1 : 0, options.gold_reversed};
+                                   options.gold_base == "1" ? 1 : 0, options.gold_target_first};
   for (GoldLinks& links : read_alignments(core::expand_environment(gold), notation, bounds))
     task.gold.push_back(std::move(links));
   task.lengths.insert(task.lengths.end(), bounds.lengths.begin(), bounds.lengths.end());

@@ -85,9 +85,9 @@ void Reader::check_length(size_t pair, int32_t word, const char* side, int64_t l
 
 void Reader::add(size_t pair, int32_t first, int32_t second, bool sure, std::string_view field) {
   const char *first_side = "source", *second_side = "target";
-  if (notation_.reversed) std::swap(first_side, second_side);
+  if (notation_.target_first) std::swap(first_side, second_side);
   Link link{word(first, first_side, field), word(second, second_side, field)};
-  if (notation_.reversed) std::swap(link.source, link.target);
+  if (notation_.target_first) std::swap(link.source, link.target);
   if (pair < bounds_.lengths.size()) {
     check_length(pair, link.source, "source", bounds_.lengths[pair].source, field);
     check_length(pair, link.target, "target", bounds_.lengths[pair].target, field);
@@ -155,7 +155,7 @@ void append_pair(std::string& text, size_t pair, const Links& sure, const Links&
                   "pair {}: a pharaoh file cannot tell that a link is only possible; write talp or naacl",
                   pair + 1);
     int64_t first = link.source + notation.base, second = link.target + notation.base;
-    if (notation.reversed) std::swap(first, second);
+    if (notation.target_first) std::swap(first, second);
     if (notation.format == AlignmentFormat::kNaacl) {
       text += fmt::format("{} {} {} {}\n", pair + 1, first, second, is_sure ? 'S' : 'P');
     } else {

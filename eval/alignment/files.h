@@ -23,8 +23,8 @@ AlignmentFormat alignment_format(const std::string& name, const std::string& whe
 
 struct AlignmentNotation {
   AlignmentFormat format = AlignmentFormat::kTalp;
-  int64_t base = 0;       // number of the first word: 0 or 1
-  bool reversed = false;  // the target's word comes first
+  int64_t base = 0;           // number of the first word: 0 or 1
+  bool target_first = false;  // the target's word stands before the source's
 };
 
 /// What a file must fit: so many sentence pairs, of these lengths.

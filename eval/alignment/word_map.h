@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/names.h"
 #include "eval/alignment/links.h"
 
 namespace exactmamba::eval {
@@ -13,6 +14,7 @@ namespace exactmamba::eval {
 /// Which row of a map speaks of a target token: that of the step that emits it, the token before it; or that
 /// of the step that consumes it.
 enum class AlignmentRows { kAwo, kAwi };
+inline constexpr core::Names<2> kAlignmentRowsNames = {"awo", "awi"};
 
 /// A row `source <SEP> target <EOS>` of tokens, as words.
 struct WordedRow {
