@@ -23,12 +23,14 @@ OnBadRecord on_bad_record(const std::string& name) {
   return core::enum_from_name<OnBadRecord>(kOnBadRecordNames, name, "on_bad_record");
 }
 
-LineReader::LineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid, size_t longest_line)
+LineReader::LineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid, size_t longest_line,
+                       ByteOrderMark mark)
     : name_(file == kStdin ? "stdin" : file.string()),
       source_(open_bytes(file)),
       chunk_(kChunk),
       on_invalid_(on_invalid),
-      longest_line_(longest_line) {}
+      longest_line_(longest_line),
+      mark_(mark) {}
 
 std::string LineReader::where() const { return fmt::format("{}:{}", name_, line_number_); }
 
@@ -58,7 +60,8 @@ bool LineReader::next(std::string& line) {
   ++line_number_;
   while (!line_ended_ && refill()) append_until_line_feed(line);
   if (line_ended_ && line.ends_with('\r')) line.pop_back();
-  if (line_number_ == 1 && line.starts_with(kByteOrderMark)) line.erase(0, kByteOrderMark.size());
+  if (mark_ == ByteOrderMark::kSkip && line_number_ == 1 && line.starts_with(kByteOrderMark))
+    line.erase(0, kByteOrderMark.size());
   if (on_invalid_ == OnInvalidUtf8::kFail) {
     refuse_invalid_utf8(line);
   } else if (core::find_invalid_utf8(line)) {

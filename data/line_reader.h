@@ -1,5 +1,4 @@
-// The lines of a text file ("-": stdin), plain or compressed: UTF-8, ended by LF or CR LF; a byte order mark
-// at the start is skipped.
+// The lines of a text file ("-": stdin), plain or compressed: UTF-8, ended by LF or CR LF.
 #pragma once
 
 #include <filesystem>
@@ -16,11 +15,14 @@ namespace exactmamba::data {
 /// Longest line in bytes: a small compressed file, or one without line feeds, must not fill the memory.
 inline constexpr size_t kLongestLine = size_t{1} << 30;
 
+/// At the start of a file. kKeep: it is the first line's first character.
+enum class ByteOrderMark { kSkip, kKeep };
+
 class LineReader {
  public:
   /// @throws as open_bytes
   explicit LineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail,
-                      size_t longest_line = kLongestLine);
+                      size_t longest_line = kLongestLine, ByteOrderMark mark = ByteOrderMark::kSkip);
 
   /// The next line without its end; false after the last.
   /// @throws IoError, BadRecord ("file:line: …" for invalid UTF-8; `line` holds it), InputError (the same for
@@ -43,6 +45,7 @@ class LineReader {
   size_t begin_ = 0, end_ = 0;  // unread part of chunk_
   OnInvalidUtf8 on_invalid_;
   size_t longest_line_;
+  ByteOrderMark mark_;
   int64_t line_number_ = 0;
   bool line_ended_ = false;
 };

@@ -6,6 +6,7 @@
 #include "cli/output.h"
 #include "core/error.h"
 #include "core/json.h"
+#include "core/log.h"
 #include "data/line_reader.h"
 #include "eval/bleu.h"
 #include "eval/bootstrap.h"
@@ -23,13 +24,17 @@ struct LineFile {
   std::vector<std::string> lines;
 };
 
-/// Lines without the white space at their ends, as sacreBLEU reads them.
+/// As sacreBLEU reads them: without the white space at their ends, but with a byte order mark.
 LineFile read_lines(const std::string& file) {
-  data::LineReader reader(file);
+  data::LineReader reader(file, data::OnInvalidUtf8::kFail, data::kLongestLine, data::ByteOrderMark::kKeep);
   LineFile result{.name = reader.file(), .lines = {}};
   for (std::string line; reader.next(line);)
     result.lines.push_back(eval::utf8_of(eval::without_trailing_space(eval::code_points(line))));
   core::require(!result.lines.empty(), "{}: there is no line in it", result.name);
+  if (result.lines.front().starts_with("\uFEFF"))
+    core::log_warning(
+        result.name +
+        ": begins with a byte order mark, which is a character of its first line, as with sacreBLEU");
   return result;
 }
 

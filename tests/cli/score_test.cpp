@@ -150,6 +150,14 @@ TEST_F(Score, SeveralReferencesAndOptions) {  // expected: sacreBLEU 2.6.0
             "TER|nrefs:2|case:lc|tok:tercom|norm:yes|punct:yes|asian:no|version:2.6.0 = 33.33\n");
 }
 
+TEST_F(Score, AByteOrderMarkIsACharacter) {  // expected: sacreBLEU 2.6.0
+  put_file(folder_ / "h", "\uFEFFa b c d e\n");
+  put_file(folder_ / "r", "a b c d e\n");
+  const auto outcome = score({"bleu", "h", "--reference", "r", "--width", "2"});
+  EXPECT_CONTAINS(outcome.out, " = 66.87 80.0/75.0/66.7/50.0 ");
+  EXPECT_CONTAINS(outcome.err, "h: begins with a byte order mark");
+}
+
 TEST_F(Score, ErrorsSayWhere) {
   const auto error = [&](const std::vector<std::string>& arguments, const std::string& input = "") {
     const auto outcome = score(arguments, input);
