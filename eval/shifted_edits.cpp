@@ -9,7 +9,7 @@ namespace exactmamba::eval {
 namespace {
 
 constexpr size_t kLongestShift = 10;
-constexpr int64_t kFarthestShift = 50;
+constexpr size_t kFarthestShift = 50;
 constexpr int64_t kBeam = 25;
 constexpr int64_t kMostCandidates = 1000;
 
@@ -26,54 +26,66 @@ int64_t errors_in(const std::vector<int64_t>& before, size_t begin, size_t lengt
   return before[begin + length] - before[begin];
 }
 
-/// Edit distances of a hypothesis's beginnings and the reference's, within a beam around the diagonal. All
-/// hypotheses are of one length, the shifted ones of a single one.
+/// Edit distances of a hypothesis's beginnings and the reference's, within a beam around the diagonal, which
+/// alone is kept. All hypotheses are of one length, the shifted ones of a single one.
 class EditTable {
  public:
   EditTable(const Sequence& reference, size_t length)
-      : reference_(reference), columns_(reference.size() + 1), rows_(length + 1), cells_(rows_ * columns_) {
+      : reference_(reference),
+        rows_(static_cast<int64_t>(length) + 1),
+        columns_(static_cast<int64_t>(reference.size()) + 1) {
     ratio_ = length > 0 ? static_cast<double>(reference.size()) / static_cast<double>(length) : 1.0;
     beam_ = kBeam < ratio_ / 2 ? static_cast<int64_t>(std::ceil(ratio_ / 2 + kBeam)) : kBeam;
-    for (size_t j = 0; j < columns_; ++j) cells_[j] = static_cast<int32_t>(j);
+    width_ = 2 * beam_ + 1;
+    cells_.resize(static_cast<size_t>(rows_ * width_));
   }
 
   /// Rows of words that the hypothesis before began with as well are still right.
   int64_t distance(const Sequence& hypothesis) {
     const auto changed = std::mismatch(hypothesis_.begin(), hypothesis_.end(), hypothesis.begin()).second;
-    for (auto i = static_cast<size_t>(changed - hypothesis.begin()) + 1; i < rows_; ++i)
-      fill_row(i, hypothesis[i - 1]);
+    for (int64_t i = changed - hypothesis.begin() + 1; i < rows_; ++i)
+      fill_row(i, hypothesis[static_cast<size_t>(i - 1)]);
     hypothesis_ = hypothesis;
-    return cells_.back();
+    return at(rows_ - 1, columns_ - 1);
   }
 
   /// Of the hypothesis whose distance was asked for last.
   Alignment alignment() const;
 
  private:
-  int32_t at(size_t i, size_t j) const { return cells_[i * columns_ + j]; }
-  int32_t substituted(size_t i, size_t j, uint32_t word) const {
-    return at(i - 1, j - 1) + (word == reference_[j - 1] ? 0 : 1);
+  int64_t diagonal(int64_t i) const {
+    return static_cast<int64_t>(std::floor(static_cast<double>(i) * ratio_));
+  }
+  int64_t begin_of(int64_t i) const { return std::max<int64_t>(0, diagonal(i) - beam_); }
+
+  int32_t at(int64_t i, int64_t j) const {
+    if (i == 0) return static_cast<int32_t>(j);
+    const int64_t place = j - begin_of(i);
+    return place < 0 || place >= width_ ? kUnreachable : cells_[static_cast<size_t>(i * width_ + place)];
+  }
+  int32_t substituted(int64_t i, int64_t j, uint32_t word) const {
+    return at(i - 1, j - 1) + (word == reference_[static_cast<size_t>(j - 1)] ? 0 : 1);
   }
 
-  void fill_row(size_t i, uint32_t word) {
-    int32_t* row = cells_.data() + i * columns_;
-    std::fill(row, row + columns_, kUnreachable);
-    const auto diagonal = static_cast<int64_t>(std::floor(static_cast<double>(i) * ratio_));
-    const auto all = static_cast<int64_t>(columns_);
-    const auto begin = static_cast<size_t>(std::max<int64_t>(0, diagonal - beam_));
-    const auto end = static_cast<size_t>(i + 1 == rows_ ? all : std::min(all, diagonal + beam_));
-    for (size_t j = begin; j < end; ++j) {
-      row[j] = at(i - 1, j) + 1;
-      if (j > 0) row[j] = std::min({row[j], substituted(i, j, word), row[j - 1] + 1});
+  void fill_row(int64_t i, uint32_t word) {
+    const int64_t begin = begin_of(i);
+    const int64_t end = i + 1 == rows_ ? columns_ : std::min(columns_, diagonal(i) + beam_);
+    int32_t* row = cells_.data() + i * width_;
+    std::fill(row, row + width_, kUnreachable);
+    for (int64_t j = begin; j < end; ++j) {
+      int32_t& cell = row[j - begin];
+      cell = at(i - 1, j) + 1;
+      if (j > 0) cell = std::min(cell, substituted(i, j, word));
+      if (j > begin) cell = std::min(cell, row[j - begin - 1] + 1);
     }
   }
 
   const Sequence& reference_;
   Sequence hypothesis_;
-  size_t columns_, rows_;
-  std::vector<int32_t> cells_;  // (rows, columns)
+  int64_t rows_, columns_;
   double ratio_;
-  int64_t beam_;
+  int64_t beam_, width_;
+  std::vector<int32_t> cells_;  // (rows, width): row i begins at column begin_of(i)
 };
 
 /// Among equal ways a substitution is preferred to a word of the hypothesis left out, and that to one of the
@@ -83,11 +95,13 @@ Alignment EditTable::alignment() const {
   result.position.resize(reference_.size());
   std::vector<int64_t> reference_wrong(reference_.size(), 0), hypothesis_wrong(hypothesis_.size(), 0);
   for (size_t i = hypothesis_.size(), j = reference_.size(); i > 0 || j > 0;) {
-    if (i > 0 && j > 0 && at(i, j) == substituted(i, j, hypothesis_[i - 1])) {
+    const auto row = static_cast<int64_t>(i), column = static_cast<int64_t>(j);
+    const int32_t here = at(row, column);
+    if (i > 0 && j > 0 && here == substituted(row, column, hypothesis_[i - 1])) {
       --i, --j;
       result.position[j] = static_cast<int64_t>(i);
       reference_wrong[j] = hypothesis_wrong[i] = hypothesis_[i] != reference_[j];
-    } else if (i > 0 && at(i, j) == at(i - 1, j) + 1) {
+    } else if (i > 0 && here == at(row - 1, column) + 1) {
       hypothesis_wrong[--i] = 1;
     } else {
       result.position[--j] = static_cast<int64_t>(i) - 1;
@@ -147,8 +161,8 @@ class ShiftSearch {
     const Alignment alignment = table_.alignment();
     std::optional<Shift> best;
     for (size_t start = 0; start < words_.size(); ++start) {
-      for (size_t from = 0; from < reference_.size(); ++from) {
-        if (std::abs(static_cast<int64_t>(from) - static_cast<int64_t>(start)) > kFarthestShift) continue;
+      const size_t nearest = start - std::min(start, kFarthestShift);
+      for (size_t from = nearest; from < std::min(reference_.size(), start + kFarthestShift + 1); ++from) {
         const size_t longest = common_words(start, from);
         for (size_t length = 1; length <= longest; ++length) {
           try_targets(alignment, start, from, length, distance, best);

@@ -1,6 +1,8 @@
 // TER against sacreBLEU's stored scores (golden/metrics).
 #include "eval/ter.h"
 
+#include <numeric>
+
 #include <gtest/gtest.h>
 
 #include "eval/shifted_edits.h"
@@ -34,6 +36,26 @@ TEST(ShiftedEdits, CountedByHand) {
   EXPECT_EQ(shifted_edits({}, {1, 2}), 2);
   EXPECT_EQ(shifted_edits({1, 2, 3}, {}), 3);
   EXPECT_EQ(shifted_edits({1}, {2, 1, 3}), 2);
+}
+
+TEST(ShiftedEdits, OfSequencesOfVeryUnequalLength) {  // expected: sacreBLEU 2.6.0
+  const auto counted = [](uint32_t first, size_t length) {
+    Sequence sequence(length);
+    std::iota(sequence.begin(), sequence.end(), first);
+    return sequence;
+  };
+  EXPECT_EQ(shifted_edits(counted(0, 3), counted(0, 400)), 400);
+  EXPECT_EQ(shifted_edits(counted(0, 400), counted(0, 3)), 397);
+  EXPECT_EQ(shifted_edits(counted(100, 5), counted(0, 300)), 298);
+  EXPECT_EQ(shifted_edits(counted(0, 200), counted(40, 130)), 71);
+}
+
+TEST(ShiftedEdits, OfVeryLongLines) {
+  Sequence words(20'000, 0);
+  std::iota(words.begin(), words.end(), 0);
+  Sequence other = words;
+  other[10'000] = 99'999;
+  EXPECT_EQ(shifted_edits(words, other), 1);
 }
 
 }  // namespace
