@@ -349,7 +349,8 @@ void add_translations(CLI::App& command, ScoreArguments& score) {
       ->required()
       ->take_all()
       ->allow_extra_args(false);
-  CLI::Option* each = command.add_flag("--sentence-level", score.sentence_level, "A score for each line");
+  CLI::Option* each = command.add_flag("--sentence-level", score.sentence_level,
+                                       "A score for each line; with --json an object a line");
   CLI::Option* compare =
       command
           .add_option(

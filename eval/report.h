@@ -33,7 +33,8 @@ void check_report(const core::Json& report, const std::string& where);
 /// blocks of columns below each other.
 std::string report_table(const core::Json& report, size_t width = std::numeric_limits<size_t>::max());
 std::string report_markdown(const core::Json& report);
-/// A line a model: its label and its values as they are in report.json, under the columns' keys.
+/// A line a model: its label, and its values and half widths as they are in report.json, under the columns'
+/// keys.
 std::string report_csv(const core::Json& report);
 /// A tabular of the package booktabs: what the text has, the best of a column in bold.
 std::string report_latex(const core::Json& report);

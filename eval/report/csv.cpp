@@ -1,4 +1,6 @@
 // report.csv: the comparison table for spreadsheets and scripts, as RFC 4180 has it.
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "eval/report.h"
@@ -20,18 +22,36 @@ std::string quoted(const std::string& text) {
   return out + "\"";
 }
 
+/// Of `object`, nothing where it has none.
+std::string number(const Json& object, const std::string& key) {
+  const Json value = object.value(key, Json());
+  return value.is_number() ? fmt::format("{}", value.get<double>()) : "";
+}
+
+Json half_widths(const Json& row) { return row.value("half_widths", Json::object()); }
+
 }  // namespace
 
 std::string report_csv(const Json& report) {
-  const std::vector<Column> columns = columns_of(report);
+  const Json& rows = report["rows"];
   std::string out = "model";
-  for (const Column& column : columns) out += "," + quoted(column.key);
+  std::vector<std::string> keys, with_intervals;
+  for (const Column& column : columns_of(report)) {
+    keys.push_back(column.key);
+    out += "," + quoted(column.key);
+    const auto has_interval = [&](const Json& row) { return half_widths(row).contains(column.key); };
+    if (std::none_of(rows.begin(), rows.end(), has_interval)) continue;
+    with_intervals.push_back(column.key);
+    out += "," + quoted(column.key + ".half_width");
+  }
   out += "\r\n";
-  for (const Json& row : report["rows"]) {
+  for (const Json& row : rows) {
     out += quoted(row["label"].get<std::string>());
-    for (const Column& column : columns) {
-      const Json value = row["values"].value(column.key, Json());
-      out += value.is_number() ? fmt::format(",{}", value.get<double>()) : ",";
+    for (const std::string& key : keys) {
+      out += "," + number(row["values"], key);
+      const bool interval =
+          std::find(with_intervals.begin(), with_intervals.end(), key) != with_intervals.end();
+      if (interval) out += "," + number(half_widths(row), key);
     }
     out += "\r\n";
   }

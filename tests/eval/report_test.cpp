@@ -62,6 +62,12 @@ TEST(ReportCsv, HasTheValuesThemselves) {
             "mamba1 silu,0.985,0.4291\r\n"
             "\"a \"\"b\"\", c\",0.97,2.1e-16\r\n"
             "mamba2 identity,,\r\n");
+  report["rows"][0]["half_widths"] = {{"error", 0.25}};
+  EXPECT_EQ(report_csv(report),
+            "model,accuracy,error,error.half_width\r\n"
+            "mamba1 silu,0.985,0.4291,0.25\r\n"
+            "\"a \"\"b\"\", c\",0.97,2.1e-16,\r\n"
+            "mamba2 identity,,,\r\n");
 }
 
 TEST(ReportLatex, EscapesAndMarksTheBest) {
