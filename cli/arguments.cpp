@@ -22,6 +22,7 @@
 #include "eval/alignment/files.h"
 #include "eval/alignment/symmetrise.h"
 #include "eval/bleu.h"
+#include "eval/comet/comet_config.h"
 #include "models/placement.h"
 
 namespace exactmamba::cli {
@@ -473,11 +474,40 @@ void add_score_aer(CLI::App& parent, Declaration& program) {
   command.add_option("--output", arguments.output, "Write the alignment, in --format and --base");
 }
 
+void add_score_comet(CLI::App& parent, Declaration& program) {
+  const auto subcommand = add_command_to(
+      parent, program, "comet", "COMET, equal to unbabel-comet's",
+      "exactmamba score comet output.en --source newstest.de --reference newstest.en --model wmt22-comet-da",
+      score_comet);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
+  command.add_option("hypotheses,--hypothesis", arguments.hypotheses,
+                     "Translations to score, a line each; plain or compressed; default: stdin, as - is");
+  command.add_option("--source", arguments.source, "What they are translations of")->required();
+  command.add_option("--reference", arguments.reference, "Right translations of the same lines")->required();
+  command
+      .add_option(
+          "--model", arguments.model,
+          "COMET model folder of the kind of wmt22-comet-da: hparams.yaml, checkpoints/model.ckpt; and "
+          "encoder/ with the encoder's config.json and sentencepiece.bpe.model")
+      ->required();
+  command
+      .add_option("--dtype", arguments.dtype,
+                  "What the encoder computes in: float32 (default), float64 or bfloat16")
+      ->check(CLI::IsMember(core::choices_of(eval::kCometDtypeNames)));
+  command.add_option("--device", arguments.device, "auto (default): a GPU if there is one; cpu or cuda")
+      ->check(CLI::IsMember(core::choices_of(core::kDeviceNames)));
+  command.add_flag("--sentence-level", arguments.sentence_level, "A score for each line");
+  command.add_option("--width", arguments.digits, "Digits after the point; default 4")
+      ->check(CLI::Range(0, 17));
+}
+
 void add_score(Declaration& program) {
   CLI::App& command = *program.app.add_subcommand("score", "Score translations and word alignments");
   command.require_subcommand(1);
   command.footer("Example:\n  exactmamba score bleu output.en --reference newstest.en");
-  for (auto* add : {add_score_bleu, add_score_chrf, add_score_ter, add_score_aer}) add(command, program);
+  for (auto* add : {add_score_bleu, add_score_chrf, add_score_ter, add_score_aer, add_score_comet})
+    add(command, program);
 }
 
 void add_completion(Declaration& program) {

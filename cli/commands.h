@@ -179,6 +179,17 @@ struct ScoreAerArguments {
 };
 void score_aer(const ScoreAerArguments& arguments);
 
+struct ScoreCometArguments {
+  CommonArguments common;
+  std::string model;  // a COMET model folder
+  std::string hypotheses = "-", source, reference;
+  std::string dtype = "float32";  // eval::kCometDtypeNames
+  std::string device = "auto";    // core::kDeviceNames
+  bool sentence_level = false;
+  int digits = 4;  // after the point
+};
+void score_comet(const ScoreCometArguments& arguments);
+
 void print_version();
 
 }  // namespace exactmamba::cli

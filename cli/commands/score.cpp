@@ -1,48 +1,19 @@
-#include <algorithm>
-
 #include <fmt/format.h>
 
 #include "cli/commands.h"
+#include "cli/line_files.h"
 #include "cli/output.h"
 #include "core/error.h"
 #include "core/json.h"
-#include "core/log.h"
-#include "data/line_reader.h"
 #include "eval/bleu.h"
 #include "eval/bootstrap.h"
 #include "eval/chrf.h"
 #include "eval/ter.h"
-#include "eval/text/characters.h"
 
 namespace exactmamba::cli {
 namespace {
 
 using core::Json;
-
-struct LineFile {
-  std::string name;
-  std::vector<std::string> lines;
-};
-
-/// As sacreBLEU reads them: without the white space at their ends, but with a byte order mark.
-LineFile read_lines(const std::string& file) {
-  data::LineReader reader(file, data::OnInvalidUtf8::kFail, data::kLongestLine, data::ByteOrderMark::kKeep);
-  LineFile result{.name = reader.file(), .lines = {}};
-  for (std::string line; reader.next(line);)
-    result.lines.push_back(eval::utf8_of(eval::without_trailing_space(eval::code_points(line))));
-  core::require(!result.lines.empty(), "{}: there is no line in it", result.name);
-  if (result.lines.front().starts_with("\uFEFF"))
-    core::log_warning(
-        result.name +
-        ": begins with a byte order mark, which is a character of its first line, as with sacreBLEU");
-  return result;
-}
-
-void require_as_many(const LineFile& a, const LineFile& b) {
-  core::require(a.lines.size() == b.lines.size(),
-                "{} has {} lines, but {} has {}; line by line they must be the same segments", a.name,
-                a.lines.size(), b.name, b.lines.size());
-}
 
 eval::References read_references(const std::vector<std::string>& files, const LineFile& hypotheses) {
   eval::References references(hypotheses.lines.size());
@@ -52,13 +23,6 @@ eval::References read_references(const std::vector<std::string>& files, const Li
     for (size_t i = 0; i < references.size(); ++i) references[i].push_back(std::move(reference.lines[i]));
   }
   return references;
-}
-
-void refuse_two_from_stdin(const ScoreArguments& arguments) {
-  std::vector<std::string> files = arguments.references;
-  files.insert(files.end(), {arguments.hypotheses, arguments.compare});
-  core::require<core::UsageError>(std::count(files.begin(), files.end(), data::kStdin) <= 1,
-                                  "only one of the files can be stdin; give the others by name");
 }
 
 Json score_json(const eval::CorpusMetric& metric, std::span<const double> sums,
@@ -140,7 +104,9 @@ void write_comparison(const ScoreArguments& arguments, const eval::CorpusMetric&
 }
 
 void score(const ScoreArguments& arguments, const eval::CorpusMetric& metric) {
-  refuse_two_from_stdin(arguments);
+  std::vector<std::string> files = arguments.references;
+  files.insert(files.end(), {arguments.hypotheses, arguments.compare});
+  refuse_two_from_stdin(files);
   const LineFile hypotheses = read_lines(arguments.hypotheses);
   const eval::References references = read_references(arguments.references, hypotheses);
   const eval::SegmentStatistics statistics(metric, hypotheses.lines, references);

@@ -173,6 +173,7 @@ at::Tensor CometModel::vectors(const std::vector<std::vector<int64_t>>& texts,
   std::stable_sort(order.begin(), order.end(),
                    [&](int64_t a, int64_t b) { return texts[a].size() > texts[b].size(); });
   at::Tensor out = at::empty({total, encoder_config_.hidden_size}, at::device(device_).dtype(head_dtype_));
+  if (done) done(0, total);
   for (int64_t begin = 0, end = 0; begin < total; begin = end) {
     core::stop_if_asked("scoring");
     PackedTexts batch;

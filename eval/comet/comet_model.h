@@ -28,8 +28,8 @@ class CometModel {
   CometModel(const std::filesystem::path& folder, const at::Device& device, at::ScalarType dtype);
 
   /// A score for each segment; the mean is the system's. Each different text is encoded once, sorted by
-  /// length; `done(texts, total)` is called after each batch of them. @throws InputError when a text is not
-  /// UTF-8; Interrupted
+  /// length; `done(texts, total)` is called first, and after each batch of them. @throws InputError when a
+  /// text is not UTF-8; Interrupted
   std::vector<double> scores(const std::vector<CometSegment>& segments,
                              const std::function<void(int64_t texts, int64_t total)>& done = {}) const;
 

@@ -152,7 +152,7 @@ TEST(Comet, TextsOfOneBatchDoNotSeeEachOther) {
 TEST(Comet, ScoresAreTheSameTwice) {
   const std::vector<CometSegment> segments = segments_of(cases_of(golden("comet/softmax")));
   const CometModel comet(golden("comet/softmax"), at::kCPU, at::kFloat);
-  int64_t calls = 0, last = 0;
+  int64_t calls = 0, last = -1;
   const auto first = comet.scores(segments, [&](int64_t texts, int64_t total) {
     ++calls;
     EXPECT_GT(texts, last);
