@@ -67,7 +67,7 @@ void measure(Report& report, const ModelSize& size, const std::vector<Variant>& 
 
 void measure_generation(Report& report) {
   const c10::InferenceMode inference;
-  measure(report, kModelSizes[1], {{1, 1}, {1}, {64, 1}, {64}});
+  measure(report, kModelSizes[1], {{1, 1}, {1}, {64, 1}, {64}, {64, kNewTokens, true}});
   measure(report, kModelSizes[3], {{1, 1}, {1}, {64, 1}, {64}, {64, kNewTokens, true}});
 }
 

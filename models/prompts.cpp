@@ -17,7 +17,9 @@ at::Tensor prefill_prompts(const MambaLM& model, const std::vector<std::vector<i
     ids.insert(ids.end(), prompts[i].begin(), prompts[i].end());
     boundaries.push_back(static_cast<int32_t>(ids.size()));
   }
-  state = model.initial_state(static_cast<int64_t>(prompts.size()));
+  const auto layers = static_cast<size_t>(model.config().n_layer);
+  // Undefined: nothing was seen, which needs no zeros.
+  state = {std::vector<at::Tensor>(layers), std::vector<at::Tensor>(layers)};
   return model.prefill(at::tensor(ids, at::kLong).unsqueeze(0), state, at::tensor(boundaries, at::kInt))
       .narrow(1, 0, model.config().vocab_size);
 }

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/stack.h>
 
 #include "models/ops/cuda/tensors.h"
 #include "models/ops/token_step/token_step_cuda_params.h"
@@ -26,8 +27,6 @@ class CudaGraph {
     if (graph_) cudaGraphExecDestroy(graph_);
   }
 
-  explicit operator bool() const { return graph_ != nullptr; }
-
   /// `launch` enqueues kernels into the stream that it is given; nothing runs yet.
   template <class Launch>
   void capture(const Launch& launch) {
@@ -51,7 +50,7 @@ class CudaGraph {
 struct Workspace {
   at::Tensor residual, normed, factors, stream_squares;           // of the stream
   at::Tensor projected, convolved, dt_B_C, inner, inner_squares;  // of a mixer
-  at::Tensor best_value, best_token, tokens, history, position;   // of the head
+  at::Tensor best_value, best_token, history, position;           // of the head
 };
 
 int64_t states_per_token(const ModelConfig& c) { return c.dt_rank + 2 * c.d_state; }
@@ -78,7 +77,7 @@ Workspace make_workspace(const ModelConfig& c, const at::Tensor& like, int64_t b
   w.best_value = of(at::kFloat, {batch, head_parts});
   w.best_token = of(at::kInt, {batch, head_parts});
   w.history = of(at::kLong, {TokenGraph::kMostSteps, batch});
-  w.position = of(at::kInt, {1});
+  w.position = of(at::kInt, {batch});
   return w;
 }
 
@@ -92,11 +91,15 @@ class Step {
         state_(state),
         work_(workspace),
         stream_(stream),
-        batch_(work_.tokens.size(0)) {}
+        batch_(work_.position.size(0)) {}
 
-  /// A token, kernel by kernel.
+  void launch_first(const at::Tensor& tokens) const {
+    ops::StepEmbed<T> p = embed();
+    set(p.tokens, tokens);
+    check_launch(kOp, ops::launch_step_embed(p));
+  }
+  /// A token, from its embedding to that of the next one, kernel by kernel.
   void launch() const {
-    check_launch(kOp, ops::launch_step_embed(embed()));
     for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
       check_launch(kOp, ops::launch_step_in(in(layer)));
       if (config_.architecture == Architecture::kMamba1) {
@@ -108,7 +111,7 @@ class Step {
       check_launch(kOp, ops::launch_step_out(out(layer)));
     }
     check_launch(kOp, ops::launch_step_head(head()));
-    check_launch(kOp, ops::launch_step_choose(choose()));
+    check_launch(kOp, ops::launch_step_next(next()));
   }
 
  private:
@@ -156,7 +159,6 @@ class Step {
     p.batch = batch_;
     p.size = config_.d_model;
     p.parts = work_.stream_squares.size(1);
-    set(p.tokens, work_.tokens);
     p.embedding = compute("backbone.embeddings.weight");
     p.norm_weight = norm_weight(0);
     p.eps = static_cast<float>(config_.norm_eps);
@@ -164,9 +166,15 @@ class Step {
     p.factor = factor(0);
     set(p.squares, work_.stream_squares);
     set(p.normed, work_.normed);
-    set(p.position, work_.position);
     p.stream = stream_;
     return p;
+  }
+
+  /// For few sequences, whose kernels leave the memory idle for most of their time.
+  ops::StepAhead ahead(int64_t layer, const char* rest) const {
+    if (batch_ > ops::kStepFew || layer == config_.n_layer) return {};
+    const at::Tensor weight = store_.compute(name(layer, rest));
+    return {weight.const_data_ptr(), static_cast<int64_t>(weight.nbytes())};
   }
 
   ops::StepIn<T> in(int64_t layer) const {
@@ -174,6 +182,9 @@ class Step {
     p.product = product(config_.in_proj_rows(), work_.normed, name(layer, "mixer.in_proj.weight"),
                         name(layer, "mixer.in_proj.bias"));
     p.product.norm = stream_norm(layer);
+    p.product.ahead[0] = ahead(layer, "mixer.out_proj.weight");
+    if (config_.architecture == Architecture::kMamba1)
+      p.product.ahead[1] = ahead(layer, "mixer.x_proj.weight");
     set(p.projected, work_.projected);
     p.conv_begin = config_.architecture == Architecture::kMamba1 ? 0 : config_.d_inner();
     p.conv_channels = config_.conv_channels();
@@ -242,6 +253,7 @@ class Step {
       p.product.norm.size = config_.d_inner();
       p.product.norm.eps = static_cast<float>(config_.norm_eps);
     }
+    p.product.ahead[0] = ahead(layer + 1, "mixer.in_proj.weight");
     set(p.residual, work_.residual);
     p.next_weight = norm_weight(layer + 1);
     p.factor = factor(layer + 1);
@@ -261,16 +273,14 @@ class Step {
     return p;
   }
 
-  ops::StepChoose choose() const {
-    ops::StepChoose p;
-    p.batch = batch_;
+  ops::StepNext<T> next() const {
+    ops::StepNext<T> p;
     p.parts = work_.best_value.size(1);
     set(p.best_value, work_.best_value);
     set(p.best_token, work_.best_token);
     set(p.position, work_.position);
-    set(p.tokens, work_.tokens);
     set(p.history, work_.history);
-    p.stream = stream_;
+    p.embed = embed();
     return p;
   }
 
@@ -293,20 +303,22 @@ class TokenGraph::Implementation {
  public:
   Implementation(const MambaLM& model, State state, const at::Tensor& tokens, at::ScalarType state_dtype)
       : model_(model), state_(std::move(state)) {
-    for (at::Tensor& conv : state_.conv) conv = conv.transpose(1, 2).contiguous();
+    state_.conv = at::stack(state_.conv).transpose(2, 3).contiguous().unbind();
     for (at::Tensor& ssm : state_.ssm) ssm = ssm.to(state_dtype).contiguous();
     const at::Tensor like = model.parameters().compute("backbone.embeddings.weight");
     ops::dispatch_cuda(like.scalar_type(),
                        [&]<class T>() { work_ = make_workspace<T>(model.config(), like, tokens.size(0)); });
-    work_.tokens = tokens.to(like.device()).clone();
+    const at::Tensor first = tokens.to(like.device());
+    with_step(ops::stream_of(first), [&](const auto& step) { step.launch_first(first); });
+    graph_.capture([&](cudaStream_t stream) { with_step(stream, [](const auto& step) { step.launch(); }); });
   }
 
   at::Tensor run(int64_t steps) {
     core::require(steps > 0 && steps <= kMostSteps, "generation: {} steps at once, but 1 to {} are possible",
                   steps, kMostSteps);
-    const cudaStream_t stream = ops::stream_of(work_.tokens);
-    work_.position.fill_(-1);
-    for (int64_t step = 0; step < steps; ++step) launch_graph(stream);
+    const cudaStream_t stream = ops::stream_of(work_.position);
+    work_.position.zero_();
+    for (int64_t step = 0; step < steps; ++step) graph_.replay(stream);
     return work_.history.narrow(0, 0, steps).cpu();
   }
 
@@ -325,14 +337,6 @@ class TokenGraph::Implementation {
       else
         body(Step<T, __nv_bfloat16>(model_, state_, work_, stream));
     });
-  }
-
-  /// The first time launched kernel by kernel, which loads them, before they are captured.
-  void launch_graph(cudaStream_t stream) {
-    if (graph_) return graph_.replay(stream);
-    const auto launch = [](const auto& step) { step.launch(); };
-    with_step(stream, launch);
-    graph_.capture([&](cudaStream_t capturing) { with_step(capturing, launch); });
   }
 
   const MambaLM& model_;

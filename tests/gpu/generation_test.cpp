@@ -245,6 +245,38 @@ TEST(GpuGeneration, StatesInBfloat16) {
   }
 }
 
+/// Products that clusters of blocks split, heads enough for a warp each; inner dimensions of several turns
+/// and of less than one.
+TEST(GpuGeneration, ManySequences) {
+  struct Sizes {
+    Architecture architecture;
+    int64_t d_model, headdim, d_state;
+  };
+  for (const Sizes& sizes :
+       {Sizes{Architecture::kMamba1, 72, 64, 16}, Sizes{Architecture::kMamba1, 1048, 64, 16},
+        Sizes{Architecture::kMamba2, 256, 32, 24}, Sizes{Architecture::kMamba2, 1048, 16, 128}}) {
+    models::ModelConfig config = config_of(sizes.architecture, models::ActivationKind::kSilu);
+    config.d_model = sizes.d_model;
+    config.headdim = sizes.headdim;
+    config.d_state = sizes.d_state;
+    config.dt_rank = 20;
+    config.use_bias = true;
+    config.vocab_size = config.vocab_rows = 151;
+    const MambaLM model = model_of(config, 0.1), reference = model.to(at::kDouble),
+                  half = model.to(on_gpu(at::kBFloat16));
+    const std::vector<Tokens> prompts = prompts_of(70);
+    for (const bool bfloat16_states : {false, true}) {
+      GenerationOptions options{5, -1};
+      options.bfloat16_states = bfloat16_states;
+      const std::vector<Tokens> made = generate(half, prompts, options);
+      const std::string what = fmt::format("d_model {}", sizes.d_model);
+      for (const size_t i : {0, 1, 31, 32, 63, 64, 69})
+        expect_best_choices(reference, half, prompts[i], made[i], what);
+      EXPECT_EQ(generate(half, prompts, options), made) << what << " again";
+    }
+  }
+}
+
 /// A token whose embedding is broken is chosen, here by the prompt's last position; then nothing is finite.
 TEST(GpuGeneration, LogitsThatAreNotFiniteAreRefused) {
   models::ModelConfig config = config_of(Architecture::kMamba2, models::ActivationKind::kSilu);

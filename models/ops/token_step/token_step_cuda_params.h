@@ -19,6 +19,8 @@ namespace exactmamba::ops {
 /// What the kernels below ask for.
 inline constexpr int kStepMostConvWidth = 4, kStepScanStates = 16, kStepMostDtRank = 256, kStepHeadRows = 16,
                      kStepMostStates = 128;
+/// Up to so many sequences a step is made of latencies, for more of traffic.
+inline constexpr int64_t kStepFew = 8;
 
 /// The norm of a product's input.
 struct StepNorm {
@@ -29,6 +31,12 @@ struct StepNorm {
   float* rstd = nullptr;           // (B) 1/rms(x), written [nullable]
 };
 
+/// Weights of a later kernel, moved nearer meanwhile: a multiple of 16 bytes.
+struct StepAhead {
+  const void* data = nullptr;
+  int64_t bytes = 0;
+};
+
 /// x Wᵀ + bias: x (B, inner), weight (rows, inner), both aligned to 16 bytes, inner a multiple of 16 bytes.
 template <class T>
 struct StepProduct {
@@ -37,6 +45,7 @@ struct StepProduct {
   const T* weight = nullptr;
   const T* bias = nullptr;  // (rows) [nullable]
   StepNorm norm;
+  StepAhead ahead[2];
   cudaStream_t stream = nullptr;
 };
 
@@ -113,24 +122,24 @@ struct StepScan2 {
 template <class T>
 struct StepEmbed {
   int64_t batch = 0, size = 0, parts = 0;
-  const int64_t* tokens = nullptr;  // (B); a negative one counts as 0
+  const int64_t* tokens = nullptr;  // (B); a negative one counts as 0 [of a StepNext: null]
   const T* embedding = nullptr;
   const float* norm_weight = nullptr;  // (d)
   float eps = 0;
   float *residual = nullptr, *factor = nullptr, *squares = nullptr;  // (B, d), (B), (B, parts)
   T* normed = nullptr;                                               // (B, d)
-  int32_t* position = nullptr;                                       // of StepChoose, counted up
   cudaStream_t stream = nullptr;
 };
 
-/// The best token of all parts, of equal ones the lowest; −1 where a logit was not finite.
-struct StepChoose {
-  int64_t batch = 0, parts = 0;
+/// The best token of all parts, of equal ones the lowest, −1 where a logit was not finite; and its embedding.
+template <class T>
+struct StepNext {
+  int64_t parts = 0;
   const float* best_value = nullptr;
   const int32_t* best_token = nullptr;
-  const int32_t* position = nullptr;
-  int64_t *tokens = nullptr, *history = nullptr;  // (B), (positions, B)
-  cudaStream_t stream = nullptr;
+  int32_t* position = nullptr;  // (B) into history, counted up
+  int64_t* history = nullptr;   // (positions, B)
+  StepEmbed<T> embed;
 };
 
 template <class T>
@@ -140,6 +149,8 @@ int64_t step_head_parts(int64_t batch, int64_t rows);
 
 template <class T>
 cudaError_t launch_step_embed(const StepEmbed<T>& params);
+template <class T>
+cudaError_t launch_step_next(const StepNext<T>& params);
 template <class T>
 cudaError_t launch_step_in(const StepIn<T>& params);
 template <class T>
@@ -152,6 +163,5 @@ template <class T, class State>
 cudaError_t launch_step_scan1(const StepScan1<T, State>& params);
 template <class T, class State>
 cudaError_t launch_step_scan2(const StepScan2<T, State>& params);
-cudaError_t launch_step_choose(const StepChoose& params);
 
 }  // namespace exactmamba::ops

@@ -4,7 +4,9 @@
 #include "models/ops/cuda/activation_form.cuh"
 #include "models/ops/cuda/norm_weight.cuh"
 #include "models/ops/token_step/token_step_candidate.cuh"
+#include "models/ops/token_step/token_step_many.cuh"
 #include "models/ops/token_step/token_step_product.cuh"
+#include "models/ops/token_step/token_step_ring.cuh"
 #include "models/ops/token_step/token_step_scan.cuh"
 
 namespace exactmamba::ops {
@@ -30,13 +32,13 @@ struct FinishIn {
     const int channel = row - static_cast<int>(to.conv_begin);
     return channel < to.conv_channels ? max(channel, -1) : -1;
   }
-  /// The oldest input comes first.
-  __device__ float* state(int b, int age, int channel) const {
-    return to.conv_state + (int64_t(b) * (to.conv_width - 1) + age) * to.conv_channels + channel;
+  /// The oldest input comes first, kStepMostConvWidth - 1 at most, conv_channels apart.
+  __device__ float* oldest(int b, int channel) const {
+    return to.conv_state + int64_t(b) * ((to.conv_width - 1) * to.conv_channels) + channel;
   }
   __device__ void prefetch(int b, int row) const {
     for (int age = 0; age < to.conv_width - 1 && channel(row) >= 0; ++age)
-      ops::prefetch(state(b, age, channel(row)));
+      ops::prefetch(oldest(b, channel(row)) + age * to.conv_channels);
   }
   __device__ void load_row(Row& of_row, int row) const {
     const int c = channel(row), width = static_cast<int>(to.conv_width);
@@ -49,9 +51,12 @@ struct FinishIn {
   __device__ void load_constants(Needs& needs, int b, int row) const {
     const int c = channel(row), last = static_cast<int>(to.conv_width) - 1;
     if (c < 0) return;
+    const float* state = oldest(b, c) + last * to.conv_channels;
 #pragma unroll
-    for (int lag = 1; lag < kStepMostConvWidth; ++lag)
-      needs.before[lag - 1] = lag <= last ? ops::load_fresh(state(b, last - lag, c)) : 0.0f;
+    for (int lag = 1; lag < kStepMostConvWidth; ++lag) {
+      state -= to.conv_channels;
+      needs.before[lag - 1] = lag <= last ? ops::load_fresh(state) : 0.0f;
+    }
   }
   __device__ void load_fresh(Needs&, int, int) const {}
 
@@ -64,11 +69,12 @@ struct FinishIn {
       to.projected[b * to.product.rows + row] = from_float<T>(value);
       return;
     }
-    float sum = fmaf(of_row.taps[0], value, of_row.bias);
+    float sum = fmaf(of_row.taps[0], value, of_row.bias), *state = oldest(b, c) + last * to.conv_channels;
 #pragma unroll
     for (int lag = 1; lag < kStepMostConvWidth; ++lag) {
       sum = fmaf(of_row.taps[lag], needs.before[lag - 1], sum);
-      if (lag <= last) *state(b, last - lag, c) = lag == 1 ? value : needs.before[max(lag - 2, 0)];
+      state -= to.conv_channels;
+      if (lag <= last) *state = lag == 1 ? value : needs.before[max(lag - 2, 0)];
     }
     to.convolved[b * to.conv_channels + c] = from_float<T>(form.value<true>(kLog2E * sum));
   }
@@ -154,6 +160,18 @@ using OutTiling = StepTiling<T, 1, 2, 2>;
 template <class T>
 using HeadTiling = StepTiling<T, 4, 4, 4>;
 
+using ManyInShape = ManyShape<2, 4, 2, 512, 16, 1>;
+using ManyOutShape = ManyShape<2, 2, 4, 512, 8, 2>;
+
+/// Whether clusters of blocks multiply.
+template <class T>
+bool is_many(int64_t batch) {
+  if constexpr (sizeof(T) == 2)
+    return batch > kManySequences / 2 &&
+           is_built_for_clusters(step_many_kernel<T, ManyOutShape, FinishOut<T>>);
+  return false;
+}
+
 // ---- first and last ----
 
 __device__ float step_block_sum(float value) {
@@ -167,27 +185,86 @@ __device__ float step_block_sum(float value) {
   return value;
 }
 
+/// A block's embedding of its sequence's token. The first elements of a thread stay in registers.
+template <class T>
+class StepEmbedding {
+ public:
+  /// Loads what no kernel writes.
+  __device__ __forceinline__ explicit StepEmbedding(const StepEmbed<T>& p) : p_(p) {
+#pragma unroll
+    for (int i = 0; i < kKept; ++i)
+      if (element(i) < p.size) weights_[i] = usable_weight<T>(p.norm_weight[element(i)]);
+  }
+
+  __device__ __forceinline__ void store(int64_t b, int64_t token) const {
+    const T* row = p_.embedding + (token < 0 ? 0 : token) * p_.size;
+    float kept[kKept] = {}, square = 0;
+    const auto enter = [&](int64_t k, float x) {
+      p_.residual[b * p_.size + k] = x;
+      square = fmaf(x, x, square);
+    };
+#pragma unroll
+    for (int i = 0; i < kKept; ++i)
+      if (element(i) < p_.size) kept[i] = to_float(row[element(i)]);
+#pragma unroll
+    for (int i = 0; i < kKept; ++i)
+      if (element(i) < p_.size) enter(element(i), kept[i]);
+    for (int64_t k = element(kKept); k < p_.size; k += kStepThreads) enter(k, to_float(row[k]));
+    square = step_block_sum(square);
+    const float rstd = rsqrtf(square / static_cast<float>(p_.size) + p_.eps);
+    const auto norm = [&](int64_t k, float x, float weight) {
+      p_.normed[b * p_.size + k] = from_float<T>(x * rstd * weight);
+    };
+#pragma unroll
+    for (int i = 0; i < kKept; ++i)
+      if (element(i) < p_.size) norm(element(i), kept[i], weights_[i]);
+    for (int64_t k = element(kKept); k < p_.size; k += kStepThreads)
+      norm(k, to_float(row[k]), usable_weight<T>(p_.norm_weight[k]));
+    for (int64_t part = threadIdx.x; part < p_.parts; part += kStepThreads)
+      p_.squares[b * p_.parts + part] = part == 0 ? square : 0.0f;
+    if (threadIdx.x == 0) p_.factor[b] = rstd;
+  }
+
+ private:
+  static constexpr int kKept = 4;
+  static __device__ int64_t element(int i) { return threadIdx.x + i * kStepThreads; }
+
+  const StepEmbed<T>& p_;
+  float weights_[kKept] = {};
+};
+
 /// A block a sequence.
 template <class T>
 __global__ void __launch_bounds__(kStepThreads) step_embed_kernel(const __grid_constant__ StepEmbed<T> p) {
+  const StepEmbedding<T> embedding(p);
   allow_dependent_launch();
   wait_for_previous_launch();
-  const int64_t b = blockIdx.x, token = load_fresh(p.tokens + b);
-  const T* row = p.embedding + (token < 0 ? 0 : token) * p.size;
-  float square = 0;
-  for (int64_t k = threadIdx.x; k < p.size; k += kStepThreads) {
-    const float x = to_float(row[k]);
-    p.residual[b * p.size + k] = x;
-    square = fmaf(x, x, square);
-  }
-  square = step_block_sum(square);
-  const float rstd = rsqrtf(square / static_cast<float>(p.size) + p.eps);
-  for (int64_t k = threadIdx.x; k < p.size; k += kStepThreads)
-    p.normed[b * p.size + k] = from_float<T>(to_float(row[k]) * rstd * usable_weight<T>(p.norm_weight[k]));
+  embedding.store(blockIdx.x, load_fresh(p.tokens + blockIdx.x));
+}
+
+/// A block a sequence.
+template <class T>
+__global__ void __launch_bounds__(kStepThreads) step_next_kernel(const __grid_constant__ StepNext<T> p) {
+  const StepEmbedding<T> embedding(p.embed);
+  wait_for_previous_launch();
+  const int64_t b = blockIdx.x;
+  const int position = load_fresh(p.position + b);
+  Candidate best = Candidate::none();
+#pragma unroll 8
   for (int64_t part = threadIdx.x; part < p.parts; part += kStepThreads)
-    p.squares[b * p.parts + part] = part == 0 ? square : 0.0f;
-  if (threadIdx.x == 0) p.factor[b] = rstd;
-  if (threadIdx.x == 0 && b == 0) *p.position += 1;
+    best.take_better(
+        {load_fresh(p.best_value + b * p.parts + part), load_fresh(p.best_token + b * p.parts + part)});
+  best.take_best_of_lanes<32>();
+  __shared__ Candidate warps[kStepWarps];
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = best;
+  __syncthreads();
+#pragma unroll
+  for (int w = 0; w < kStepWarps; ++w) best.take_better(warps[w]);
+  if (threadIdx.x == 0) {
+    p.history[position * p.embed.batch + b] = best.token;
+    p.position[b] = position + 1;
+  }
+  embedding.store(b, best.token);
 }
 
 template <class T>
@@ -201,7 +278,7 @@ bool takes_step_pieces(const StepProduct<T>& p) {
 
 template <class T>
 int64_t step_out_parts(int64_t batch, int64_t rows) {
-  return OutTiling<T>::parts(batch, rows);
+  return is_many<T>(batch) ? ceil_divide<int64_t>(rows, 32) : OutTiling<T>::parts(batch, rows);
 }
 template <class T>
 int64_t step_head_parts(int64_t batch, int64_t rows) {
@@ -214,11 +291,23 @@ cudaError_t launch_step_embed(const StepEmbed<T>& p) {
 }
 
 template <class T>
+cudaError_t launch_step_next(const StepNext<T>& p) {
+  return launch_dependent(step_next_kernel<T>, static_cast<unsigned>(p.embed.batch), kStepThreads, 0,
+                          p.embed.stream, p);
+}
+
+template <class T>
 cudaError_t launch_step_in(const StepIn<T>& p) {
   if (!takes_step_pieces(p.product)) return cudaErrorInvalidValue;
   const FinishIn<T> finish{p, ActivationForm(p.activation)};
+  // Where not all clusters run at once, smaller blocks are faster.
+  if constexpr (sizeof(T) == 2)
+    if (is_many<T>(p.product.batch) &&
+        ManyInShape::blocks(p.product.batch, p.product.rows) <= multiprocessors())
+      return run_step_many<T, ManyInShape>(p.product, finish);
   // Few sequences: no more blocks than run at once.
-  if (p.product.batch <= 8 && InTiling<T>::parts(p.product.batch, p.product.rows) > 2 * multiprocessors())
+  if (p.product.batch <= kStepFew &&
+      InTiling<T>::parts(p.product.batch, p.product.rows) > 2 * multiprocessors())
     return run_step_product<T, 1, 4>(p.product, finish);
   return InTiling<T>::run(p.product, finish);
 }
@@ -232,6 +321,8 @@ cudaError_t launch_step_rows(const StepRows<T>& p) {
 template <class T>
 cudaError_t launch_step_out(const StepOut<T>& p) {
   if (!takes_step_pieces(p.product)) return cudaErrorInvalidValue;
+  if constexpr (sizeof(T) == 2)
+    if (is_many<T>(p.product.batch)) return run_step_many<T, ManyOutShape>(p.product, FinishOut<T>{p});
   return OutTiling<T>::run(p.product, FinishOut<T>{p});
 }
 
@@ -255,13 +346,17 @@ cudaError_t launch_step_scan1(const StepScan1<T, State>& p) {
     return p.dt_rank <= 64 ? run.template operator()<kRows, 4>()
                            : run.template operator()<kRows, kStepMostDtRank / 16>();
   };
-  return p.batch <= 8 ? with_ranks.template operator()<1>() : with_ranks.template operator()<4>();
+  return p.batch <= kStepFew ? with_ranks.template operator()<1>() : with_ranks.template operator()<4>();
 }
 
 template <class T, class State>
 cudaError_t launch_step_scan2(const StepScan2<T, State>& p) {
   if (p.head_size % kStepHeadRows != 0 || p.states % 8 != 0 || p.states > kStepMostStates)
     return cudaErrorInvalidValue;
+  // Where a warp a head is enough to keep the memory busy.
+  if constexpr (sizeof(State) == 2)
+    if (p.batch * p.heads >= 2 * kRingWarps * multiprocessors() && is_built_for_clusters(step_ring_kernel<T>))
+      return run_step_ring(p);
   const int64_t blocks = p.batch * p.heads * p.head_size / kStepHeadRows;
   return launch_dependent(step_scan2_kernel<T, State>, static_cast<unsigned>(blocks), kScan2Threads, 0,
                           p.stream, p);

@@ -47,6 +47,22 @@ __device__ __forceinline__ void prefetch(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
+/// The grid's blocks share what is asked for; one warp of each asks.
+__device__ __forceinline__ void prefetch_ahead(const StepAhead& ahead) {
+#if __CUDA_ARCH__ >= 900
+  constexpr int64_t kBytes = 1024;
+  if (threadIdx.x >= 32) return;
+  const int64_t blocks = int64_t(gridDim.x) * gridDim.y, block = int64_t(blockIdx.y) * gridDim.x + blockIdx.x;
+  for (int64_t at = (32 * block + threadIdx.x) * kBytes; at < ahead.bytes; at += 32 * blocks * kBytes) {
+    const auto bytes = static_cast<uint32_t>(ahead.bytes - at < kBytes ? ahead.bytes - at : kBytes);
+    asm volatile(
+        "cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(static_cast<const char*>(ahead.data) + at),
+        "r"(bytes)
+        : "memory");
+  }
+#endif
+}
+
 /// Distance of the sums of two sequences in shared memory: eight lanes' pairs meet all banks.
 template <int kRows>
 constexpr int kStepStride = kRows % 32 == 8 ? kRows : kRows + 8;
@@ -255,6 +271,8 @@ __global__ void __launch_bounds__(kStepThreads, 2)
   int column = warp * kSpan;
   turn.load(lane_weights, rows, inner, column);
   next.load(lane_weights, rows, inner, column + kStride);
+  prefetch_ahead(p.ahead[0]);
+  prefetch_ahead(p.ahead[1]);
   const int own_row = threadIdx.x % kRows, row = first_row + own_row;  // of all outputs of a thread
   const auto sequence = [&](int i) { return first_b + i / kRows; };
   const auto is_output = [&](int i) { return i < kOutputs && sequence(i) < batch && own_row < rows; };
@@ -336,7 +354,7 @@ struct StepTiling {
   template <class Body>
   static auto dispatch(int64_t batch, const Body& body) {
     if constexpr (sizeof(T) == 2)
-      if (batch > 8) return body.template operator()<kManyEights, kManyTiles>();
+      if (batch > kStepFew) return body.template operator()<kManyEights, kManyTiles>();
     return body.template operator()<1, kFewTiles>();
   }
   static int64_t parts(int64_t batch, int64_t rows) {
