@@ -116,12 +116,21 @@ void add_threads(const Subcommand<Arguments>& subcommand) {
       ->check(CLI::Range(1, 4096));
 }
 
+void add_on_invalid_utf8(CLI::App& command, std::string& on_invalid_utf8) {
+  command
+      .add_option("--on-invalid-utf8", on_invalid_utf8,
+                  "fail (default), or replace what is not UTF-8 by U+FFFD")
+      ->check(CLI::IsMember(core::choices_of(data::kOnInvalidUtf8Names)));
+}
+
 void add_tokens(CLI::App& command, TokenArguments& tokens) {
   auto* ids = command.add_option("--ids", tokens.ids, "Token ids, e.g. 1,2,3; - reads stdin");
   auto* text = command.add_option("--text", tokens.text, "Text for --tokenizer")->excludes(ids);
   command
       .add_option("--tokenizer", tokens.tokenizer,
-                  fmt::format("How --text becomes ids; default: byte. {}", kTokenizers))
+                  fmt::format("How --text becomes ids; default: the tokenizer.json in the model's folder, or "
+                              "byte. {}",
+                              kTokenizers))
       ->needs(text);
 }
 
@@ -130,9 +139,8 @@ void add_cu_seqlens(CLI::App& command, TokenArguments& tokens) {
       ->check([](const std::string& text) { return text.empty() ? "has no value" : ""; });
 }
 
-void add_model(CLI::App& command, ModelArguments& model) {
-  command.add_option("model", model.model, "Model folder (Hugging Face or state-spaces form)")->required();
-  add_tokens(command, model.tokens);
+/// Where a model computes, and in what.
+void add_placement(CLI::App& command, ModelArguments& model) {
   command.add_option("--dtype", model.dtype, "float32 (default) or float64")
       ->check(CLI::IsMember(core::choices_of(core::kComputeDtypeNames)));
   command
@@ -144,6 +152,12 @@ void add_model(CLI::App& command, ModelArguments& model) {
           "--compute-dtype", model.compute_dtype,
           "What a GPU multiplies and keeps activations in: float32 (default), tf32, bfloat16 or float16")
       ->check(CLI::IsMember(core::choices_of(models::kGpuComputeNames)));
+}
+
+void add_model(CLI::App& command, ModelArguments& model) {
+  command.add_option("model", model.model, "Model folder (Hugging Face or state-spaces form)")->required();
+  add_tokens(command, model.tokens);
+  add_placement(command, model);
 }
 
 /// A command that trains the models of a recipe in run.output.
@@ -256,10 +270,52 @@ void add_convert(Declaration& program) {
   add_overwrite(command, arguments.overwrite);
 }
 
+template <class Number>
+CLI::Option* add_length_penalty(CLI::App& command, Number& length_penalty) {
+  return command.add_option(
+      "--length-penalty", length_penalty,
+      "α of a hypothesis' score, log p / length^α, its end counted; default 1; 0: log p itself");
+}
+
+/// Beam search, sampling, or neither.
+void add_choices_of_tokens(CLI::App& command, GenerateArguments& arguments) {
+  CLI::Option* beam = command
+                          .add_option("--beam", arguments.beam,
+                                      "Beam search with so many hypotheses, as transformers does it")
+                          ->check(CLI::Range(1, 1 << 16))
+                          ->excludes("--bfloat16-states");
+  add_length_penalty(command, arguments.length_penalty)->needs(beam);
+  command
+      .add_option("--temperature", arguments.temperature,
+                  "Draw tokens, from the logits divided by it; 1 if only --top-k or --top-p is given")
+      ->excludes(beam)
+      ->excludes("--bfloat16-states");
+  command.add_option("--top-k", arguments.top_k, "Draw one of the so many likeliest tokens")
+      ->check(CLI::PositiveNumber)
+      ->excludes(beam)
+      ->excludes("--bfloat16-states");
+  command
+      .add_option("--top-p", arguments.top_p,
+                  "Draw one of the likeliest tokens that together have this probability")
+      ->excludes(beam)
+      ->excludes("--bfloat16-states");
+  command.add_option("--seed", arguments.seed, "Of what is drawn; default 0")
+      ->check(CLI::NonNegativeNumber)
+      ->excludes(beam);
+  command
+      .add_option(
+          "--n-best", arguments.n_best,
+          "So many results: the best of the beam with their scores before them, or samples; default 1")
+      ->check(CLI::Range(1, 1 << 16));
+}
+
 void add_generate(Declaration& program) {
-  const auto subcommand =
-      add_command(program, "generate", "Continue a prompt with the most likely tokens",
-                  "exactmamba generate MODEL --text 'Once upon a time' --max-new-tokens 50", generate);
+  const auto subcommand = add_command(
+      program, "generate",
+      "Continue a prompt: with the most likely tokens, by beam search, or with tokens that are drawn",
+      "exactmamba generate MODEL --text 'Once upon a time' --max-new-tokens 50\n"
+      "  exactmamba generate MODEL --text 'Once upon a time' --temperature 0.8 --top-p 0.95 --seed 1",
+      generate);
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_model(command, arguments.model);
@@ -271,6 +327,42 @@ void add_generate(Declaration& program) {
       "--bfloat16-states", arguments.bfloat16_states,
       "On a GPU: keep the scan's states in bfloat16 instead of float32, which is faster for large "
       "Mamba-2 models");
+  add_choices_of_tokens(command, arguments);
+}
+
+void add_translate(Declaration& program) {
+  const auto subcommand = add_command(
+      program, "translate",
+      "Translate stdin to stdout, line by line, with a model that was trained on data.task = \"translation\"",
+      "exactmamba translate runs/de-en < test.de > test.en\n  exactmamba translate MODEL --beam 1 --device "
+      "cuda",
+      translate);
+  add_threads(subcommand);
+  auto& [command, arguments] = subcommand;
+  eval::TranslateOptions& options = arguments.options;
+  command
+      .add_option("model", arguments.model.model,
+                  "Model folder with its tokenizer, or the folder of a run, whose best checkpoint it is")
+      ->required();
+  add_placement(command, arguments.model);
+  command.add_option("--beam", options.beam, "Hypotheses of the beam search; default 5; 1: greedy")
+      ->check(CLI::Range(1, 1 << 16));
+  add_length_penalty(command, options.length_penalty);
+  command.add_option("--max-ratio", options.max_ratio,
+                     "Longest translation, in tokens for each token of its source; default 2.5");
+  command.add_option("--n-best", options.n_best,
+                     "So many translations of each line, as Moses writes them: NUMBER ||| TEXT ||| SCORE");
+  command
+      .add_option("--batch-tokens", options.batch_tokens,
+                  "Lines translated together, times the tokens of the longest; default 2048")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option(
+          "--window", arguments.window,
+          "Lines that are read before they are translated, by length, and written; default: 1000, from "
+          "a terminal 1")
+      ->check(CLI::PositiveNumber);
+  add_on_invalid_utf8(command, arguments.on_invalid_utf8);
 }
 
 void add_forward(Declaration& program) {
@@ -290,10 +382,7 @@ void add_forward(Declaration& program) {
 void add_texts(CLI::App& command, TextArguments& in) {
   command.add_option("--text-key", in.text_key,
                      "The key that holds the text in .jsonl files, the column of .parquet; default: text");
-  command
-      .add_option("--on-invalid-utf8", in.on_invalid_utf8,
-                  "fail (default), or replace what is not UTF-8 by U+FFFD")
-      ->check(CLI::IsMember(core::choices_of(data::kOnInvalidUtf8Names)));
+  add_on_invalid_utf8(command, in.on_invalid_utf8);
 }
 
 void add_tokenize(Declaration& program) {
@@ -529,9 +618,9 @@ void declare(Declaration& program) {
       "Example:\n  exactmamba run recipes/quickstart.toml\n\n"
       "Exit codes: 0 ok, 1 input, 2 usage, 3 I/O, 4 numerical, 5 other process failed, 128 + signal "
       "when one stopped it");
-  for (auto* add :
-       {add_run, add_train, add_decompose, add_evaluate, add_report, add_validate, add_inspect, add_convert,
-        add_generate, add_forward, add_tokenize, add_train_tokenizer, add_score, add_completion}) {
+  for (auto* add : {add_run, add_train, add_decompose, add_evaluate, add_report, add_validate, add_inspect,
+                    add_convert, add_generate, add_translate, add_forward, add_tokenize, add_train_tokenizer,
+                    add_score, add_completion}) {
     add(program);
   }
 }

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "eval/translation.h"
+
 namespace exactmamba::cli {
 
 struct CommonArguments {
@@ -32,10 +34,10 @@ struct TrainingArguments {
 
 /// Token ids for one row.
 struct TokenArguments {
-  std::string ids;                 // "1,2,3"; "-": stdin
-  std::string text;                // for `tokenizer`
-  std::string tokenizer = "byte";  // data::open_tokenizer
-  std::string cu_seqlens;          // "0,3,7"; "": one sequence
+  std::string ids;         // "1,2,3"; "-": stdin
+  std::string text;        // for `tokenizer`
+  std::string tokenizer;   // data::open_tokenizer; "": the model's own, or bytes
+  std::string cu_seqlens;  // "0,3,7"; "": one sequence
 };
 
 /// A model folder and tokens to feed it.
@@ -94,8 +96,21 @@ struct GenerateArguments {
   int64_t max_new_tokens = 100;
   std::optional<int64_t> stop;  // -1: none; unset: the tokenizer's end token, or the model's
   bool bfloat16_states = false;
+  std::optional<int64_t> beam;               // beam search
+  std::optional<double> length_penalty;      // of it
+  std::optional<double> temperature, top_p;  // any of these three: sampling
+  std::optional<int64_t> top_k, seed;        // seed: of sampling
+  int64_t n_best = 1;                        // results of either
 };
 void generate(const GenerateArguments& arguments);
+
+struct TranslateArguments {
+  ModelArguments model;  // `model` may be the folder of a run
+  eval::TranslateOptions options;
+  std::optional<int64_t> window;  // lines; unset: 1 from a terminal, else 1000
+  std::string on_invalid_utf8 = "fail";
+};
+void translate(const TranslateArguments& arguments);
 
 struct ForwardArguments {
   ModelArguments model;

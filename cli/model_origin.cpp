@@ -92,16 +92,42 @@ void describe_origin(const fs::path& folder, models::ModelCard& card) {
   }
 }
 
-void refuse_run_folder(const fs::path& folder) {
-  if (!fs::is_directory(folder) || fs::exists(folder / "config.json")) return;
-  std::vector<fs::path> trainings = {folder};
+namespace {
+
+/// The checkpoints that stand for the trainings in the folder of a run, or of one training: of each the best
+/// one, or the last.
+std::vector<fs::path> trained_models(const fs::path& folder) {
+  std::vector<fs::path> trainings = {folder}, found;
   if (fs::is_directory(folder / "stages")) trainings = sorted_entries(folder / "stages");
   for (const fs::path& training : trainings) {
-    const std::optional<fs::path> model =
-        fs::is_directory(training) ? train::last_checkpoint(training) : std::nullopt;
-    core::require<core::IoError>(!model, "{}: is no model itself; its checkpoints are, e.g. {}",
-                                 folder.string(), model.value_or("").string());
+    if (!fs::is_directory(training)) continue;
+    const auto last = train::last_checkpoint(training);
+    if (last) found.push_back(train::best_checkpoint(training).value_or(*last));
   }
+  return found;
+}
+
+bool is_model(const fs::path& folder) {
+  return !fs::is_directory(folder) || fs::exists(folder / "config.json");
+}
+
+}  // namespace
+
+void refuse_run_folder(const fs::path& folder) {
+  if (is_model(folder)) return;
+  const std::vector<fs::path> found = trained_models(folder);
+  core::require<core::IoError>(found.empty(), "{}: is no model itself; its checkpoints are, e.g. {}",
+                               folder.string(), found.empty() ? "" : found.front().string());
+}
+
+fs::path model_of(const fs::path& folder) {
+  if (is_model(folder)) return folder;
+  const std::vector<fs::path> found = trained_models(folder);
+  std::string names;
+  for (const fs::path& model : found) names += (names.empty() ? "" : ", ") + model.string();
+  core::require<core::IoError>(found.size() <= 1, "{}: holds several trainings; give one of {}",
+                               folder.string(), names);
+  return found.empty() ? folder : found.front();
 }
 
 }  // namespace exactmamba::cli

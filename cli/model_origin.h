@@ -16,4 +16,8 @@ void describe_origin(const std::filesystem::path& folder, models::ModelCard& car
 /// @throws IoError with one of the models that are in it
 void refuse_run_folder(const std::filesystem::path& folder);
 
+/// A model folder as it is; of the folder of a run that has one training, or of a training, its best
+/// checkpoint, or the last where none is chosen. @throws IoError when there are several, naming them
+std::filesystem::path model_of(const std::filesystem::path& folder);
+
 }  // namespace exactmamba::cli

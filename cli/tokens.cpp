@@ -8,6 +8,7 @@
 
 #include "cli/output.h"
 #include "core/error.h"
+#include "data/tokenizers/bpe_tokenizer.h"
 #include "data/tokenizers/open_tokenizer.h"
 
 namespace exactmamba::cli {
@@ -59,18 +60,26 @@ std::vector<int64_t> read_boundaries(const std::string& text, int64_t length) {
   return boundaries;
 }
 
+std::shared_ptr<const data::Tokenizer> tokenizer_of(const std::string& name,
+                                                    const std::filesystem::path& model) {
+  if (!name.empty()) return data::open_tokenizer(name);
+  if (std::filesystem::is_regular_file(model / data::kTokenizerFile)) return data::BpeTokenizer::load(model);
+  return data::open_tokenizer("byte");
+}
+
 }  // namespace
 
-Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& config) {
+Tokens read_tokens(const TokenArguments& arguments, const std::filesystem::path& model,
+                   const models::ModelConfig& config) {
   core::require<core::UsageError>(!arguments.ids.empty() || !arguments.text.empty(),
                                   "give tokens with --ids or --text");
   Tokens tokens;
-  if (arguments.ids.empty()) tokens.tokenizer = data::open_tokenizer(arguments.tokenizer);
+  if (arguments.ids.empty()) tokens.tokenizer = tokenizer_of(arguments.tokenizer, model);
   const std::vector<int64_t> ids =
       tokens.tokenizer ? tokens.tokenizer->encode(arguments.text)
                        : read_integers(arguments.ids == "-" ? read_input("-") : arguments.ids, "--ids");
-  const bool bytes_for_others =
-      tokens.tokenizer && arguments.tokenizer == "byte" && config.vocab_size < tokens.tokenizer->vocab_size();
+  const bool bytes_for_others = tokens.tokenizer && tokens.tokenizer->name() == "byte" &&
+                                config.vocab_size < tokens.tokenizer->vocab_size();
   check_ids(ids, config, "token",
             bytes_for_others ? "; bytes are not its tokens: give --tokenizer copy for a model of the copy "
                                "task, its own tokenizer, or --ids"

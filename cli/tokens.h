@@ -1,6 +1,7 @@
 // Token ids from the command line.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 
 #include <ATen/core/Tensor.h>
@@ -17,9 +18,11 @@ struct Tokens {
   std::shared_ptr<const data::Tokenizer> tokenizer;  // [nullable]: of --text
 };
 
+/// Of text without --tokenizer by the tokenizer.json in `model`, or bytes where it has none.
 /// @throws UsageError for malformed arguments, InputError for ids that the model does not have; as
 /// data::open_tokenizer
-Tokens read_tokens(const TokenArguments& arguments, const models::ModelConfig& config);
+Tokens read_tokens(const TokenArguments& arguments, const std::filesystem::path& model,
+                   const models::ModelConfig& config);
 
 /// Ids (length) for --targets. @throws UsageError, InputError
 at::Tensor read_targets(const std::string& ids, int64_t length, const models::ModelConfig& config);

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <unistd.h>
 #include <vector>
 #include <zstd.h>
 
@@ -26,9 +27,9 @@ class PlainSource final : public ByteSource {
     core::require<core::IoError>(file_ != nullptr, "{}: {}", name_, std::strerror(errno));
   }
   size_t read(char* to, size_t size) override {
-    const size_t count = std::fread(to, 1, size, file_.get());
-    core::require<core::IoError>(std::ferror(file_.get()) == 0, "{}: {}", name_, std::strerror(errno));
-    return count;
+    const ssize_t count = ::read(::fileno(file_.get()), to, size);  // a pipe's, as soon as they are there
+    core::require<core::IoError>(count >= 0, "{}: {}", name_, std::strerror(errno));
+    return static_cast<size_t>(count);
   }
   const std::string& name() const { return name_; }
 

@@ -5,10 +5,12 @@
 
 #include "core/environment.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "data/mixture.h"
 #include "data/packed_text.h"
 #include "data/token_rows.h"
 #include "data/tokenizers/open_tokenizer.h"
+#include "data/translation.h"
 
 namespace exactmamba::data {
 namespace {
@@ -33,17 +35,20 @@ constexpr const char* kTask = "data.task";
 
 void bind_general(core::Schema& schema, DataOptions& o) {
   schema.option(kTask, &o.task)
-      .choices({"copy", "text", "tokens"})
-      .help("copy: random strings to repeat; text: documents; tokens: ids made elsewhere.");
+      .choices({"copy", "text", "tokens", "translation"})
+      .help(
+          "copy: random strings to repeat; text: documents; tokens: ids made elsewhere; translation: pairs "
+          "of sentences, `source <SEP> target <EOS>`, of which the target is predicted.");
   schema.option("data.context", &o.context).range(2, 1 << 24).unit("tokens").help("Length of a row.");
   schema.option("data.shuffle", &o.shuffle)
-      .only_with(kTask, {"text", "tokens"})
+      .only_with(kTask, {"text", "tokens", "translation"})
       .help("A new order of the training rows in every epoch; false keeps the order of the files.");
   schema.option("data.pack", &o.pack)
-      .only_with(kTask, {"copy", "tokens"})
+      .only_with(kTask, {"copy", "tokens", "translation"})
       .help(
-          "As many whole examples in a row as fit; false: one each. Of the task tokens validation rows are "
-          "packed, too, of copy never. Examples never see each other. Text is always packed.");
+          "As many whole examples in a row as fit (batches of so many tokens); false: one each (batches of "
+          "so many examples). Of the task tokens validation rows are packed, too, of copy and translation "
+          "never. Examples never see each other. Text is always packed.");
   schema.option("data.prefetch", &o.prefetch)
       .range(0, 1024)
       .unit("batches")
@@ -58,16 +63,18 @@ void bind_general(core::Schema& schema, DataOptions& o) {
 
 void bind_files(core::Schema& schema, DataOptions& o) {
   schema.option("data.train", &o.train)
-      .only_with(kTask, {"text", "tokens"})
+      .only_with(kTask, {"text", "tokens", "translation"})
       .help(
-          "Files to train on (.jsonl; text also .txt; plain, .gz, .xz or .zst; text also .parquet). $NAME at "
-          "the start is an environment variable, ~ the home folder.");
+          "Files to train on (.jsonl; text also .txt; plain, .gz, .xz or .zst; text also .parquet; "
+          "translation "
+          "name.{de,en}, the source first, .tsv, or IWSLT's train.tags.de-en.{de,en} and .xml). $NAME at the "
+          "start is an environment variable, ~ the home folder.");
   schema.option("data.valid", &o.valid)
-      .only_with(kTask, {"text", "tokens"})
+      .only_with(kTask, {"text", "tokens", "translation"})
       .help("Files to validate on, as data.train.");
   schema.option("data.weights", &o.weights)
       .range(0, 1e9)
-      .only_with(kTask, {"text", "tokens"})
+      .only_with(kTask, {"text", "tokens", "translation"})
       .help(
           "One weight for each file of data.train: its share of the rows. Each file is gone through again "
           "and "
@@ -76,17 +83,17 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .only_with(kTask, {"text"})
       .help("The key that holds the text in .jsonl files, the column of .parquet files.");
   schema.option("data.tokenizer", &o.tokenizer)
-      .only_with(kTask, {"text"})
+      .only_with(kTask, {"text", "translation"})
       .help(
-          "byte, a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it, or a "
-          "SentencePiece model (.model, .spm).");
+          "byte, a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it, which "
+          "checkpoints then carry; of text also a SentencePiece model (.model, .spm).");
   schema.option("data.on_invalid_utf8", &o.on_invalid_utf8)
       .choices(core::choices_of(kOnInvalidUtf8Names))
-      .only_with(kTask, {"text"})
+      .only_with(kTask, {"text", "translation"})
       .help("Text that is not UTF-8: fail, or replace it by U+FFFD.");
   schema.option("data.on_bad_record", &o.on_bad_record)
       .choices(core::choices_of(kOnBadRecordNames))
-      .only_with(kTask, {"text"})
+      .only_with(kTask, {"text", "translation"})
       .help(
           "A line or row that cannot be used (no JSON, no text under the key, no UTF-8): fail, or skip it "
           "and "
@@ -113,6 +120,26 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .range(0, INT32_MAX)
       .only_with(kTask, {"tokens"})
       .help("Ids are below it.");
+}
+
+void bind_translation(core::Schema& schema, DataOptions& o) {
+  schema.option("data.separator", &o.separator)
+      .only_with(kTask, {"translation"})
+      .help(
+          "The token between source and target. What the tokenizer does not have is appended to its "
+          "vocabulary.");
+  schema.option("data.end", &o.end)
+      .only_with(kTask, {"translation"})
+      .help("The token behind the target, as data.separator.");
+  schema.option("data.exclude", &o.exclude)
+      .only_with(kTask, {"translation"})
+      .help(
+          "Files as data.train: training pairs of which the source or the target stands in them, on either "
+          "side, are left out, and the log says how many.");
+  schema.option("data.on_long_pair", &o.on_long_pair)
+      .choices(core::choices_of(kOnLongPairNames))
+      .only_with(kTask, {"translation"})
+      .help("A pair of more than data.context tokens: fail, or drop it and say how many there were.");
 }
 
 void bind_copy(core::Schema& schema, DataOptions& o) {
@@ -162,6 +189,10 @@ void add_rules(core::Schema& schema, const DataOptions& o) {
     const bool none = o.max_characters > 0 && o.max_characters < o.min_characters;
     return none ? "data.max_characters is less than data.min_characters, so that no document is left" : "";
   });
+  schema.rule({"data.separator", "data.end"}, [&o]() -> std::string {
+    const bool two = !o.separator.empty() && !o.end.empty() && o.separator != o.end;
+    return two ? "" : "data.separator and data.end must be two tokens, and not empty";
+  });
   schema.rule({kTask, "data.vocab_size"}, [&o]() -> std::string {
     const bool missing = o.task == "tokens" && o.vocab_size == 0;
     return missing ? "data.task = \"tokens\" needs data.vocab_size, the number of token ids" : "";
@@ -174,22 +205,29 @@ void bind(core::Schema& schema, DataOptions& options) {
   schema.table("data", "What goes in: a generated task, text, or token ids.");
   bind_general(schema, options);
   bind_files(schema, options);
+  bind_translation(schema, options);
   bind_copy(schema, options);
   add_rules(schema, options);
 }
 
-std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options) {
-  if (options.task == "copy") return std::make_shared<CopyTokenizer>(options.alphabet);
-  if (options.task == "text") return open_tokenizer(options.tokenizer);
-  return nullptr;
+namespace {
+
+TranslationTokenizer translation_tokenizer(const DataOptions& o) {
+  return TranslationTokenizer::open(o.tokenizer, o.separator, o.end);
 }
 
-namespace {
+std::shared_ptr<Dataset> translation_rows(const DataOptions& o, const std::vector<std::string>& names) {
+  const TranslationSource source{
+      expand(names), expand(o.exclude), on_invalid_utf8(o.on_invalid_utf8), on_bad_record(o.on_bad_record),
+      core::enum_from_name<OnLongPair>(kOnLongPairNames, o.on_long_pair, "data.on_long_pair")};
+  return std::make_shared<TranslationRows>(source, translation_tokenizer(o), o.context, layout(o));
+}
 
 using TokenizerPointer = std::shared_ptr<const Tokenizer>;
 
 std::shared_ptr<Dataset> open_files(const DataOptions& o, const TokenizerPointer& tokenizer,
                                     const std::vector<std::string>& names) {
+  if (o.task == "translation") return translation_rows(o, names);
   if (o.task == "tokens")
     return std::make_shared<TokenRows>(expand(names), o.vocab_size, o.context, layout(o));
   const TextSource source{
@@ -206,7 +244,33 @@ std::shared_ptr<Dataset> open_train(const DataOptions& o, const TokenizerPointer
   return std::make_shared<Mixture>(std::move(parts), o.weights, o.shuffle, seed);
 }
 
+/// What filters training data is not for the data that measures it, and translations are not packed there.
+DataOptions for_validation(DataOptions options) {
+  options.min_characters = options.max_characters = 0;
+  options.exclude.clear();
+  if (options.task == "translation") options.pack = false;
+  return options;
+}
+
 }  // namespace
+
+std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options) {
+  if (options.task == "translation") return translation_tokenizer(options).tokenizer();
+  if (options.task == "copy") return std::make_shared<CopyTokenizer>(options.alphabet);
+  if (options.task == "text") return open_tokenizer(options.tokenizer);
+  return nullptr;
+}
+
+std::map<std::string, std::string> tokenizer_files(const DataOptions& options) {
+  if (options.task == "translation") return translation_tokenizer(options).files();
+  if (options.task != "text" || options.tokenizer == "byte") return {};
+  const std::filesystem::path file = tokenizer_file(core::expand_environment(options.tokenizer));
+  if (file.extension() != ".json") return {};
+  std::map<std::string, std::string> files = {{kTokenizerFile, core::read_file(file)}};
+  const std::filesystem::path config = file.parent_path() / kTokenizerConfigFile;
+  if (std::filesystem::is_regular_file(config)) files[kTokenizerConfigFile] = core::read_file(config);
+  return files;
+}
 
 Datasets make_datasets(const DataOptions& options, uint64_t seed) {
   if (options.task == "copy") {
@@ -214,13 +278,11 @@ Datasets make_datasets(const DataOptions& options, uint64_t seed) {
     return {std::make_shared<CopyTask>(copy, seed, CopyPart::kTrain, layout(options)),
             std::make_shared<CopyTask>(copy, seed, CopyPart::kHeldOut, RowLayout::kOneExample)};
   }
-  core::require(options.task == "text" || options.task == "tokens",
-                "data.task = \"{}\" is not copy, text or tokens", options.task);
+  core::require(options.task == "text" || options.task == "tokens" || options.task == "translation",
+                "data.task = \"{}\" is not copy, text, tokens or translation", options.task);
   const auto tokenizer = make_tokenizer(options);
-  DataOptions all_lengths = options;
-  all_lengths.min_characters = all_lengths.max_characters = 0;
   return {open_train(options, tokenizer, seed),
-          options.valid.empty() ? nullptr : open_files(all_lengths, tokenizer, options.valid)};
+          options.valid.empty() ? nullptr : open_files(for_validation(options), tokenizer, options.valid)};
 }
 
 }  // namespace exactmamba::data

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,16 +21,20 @@ struct DataOptions {
   bool pack = true;
   int64_t prefetch = 2;
   int64_t max_valid_rows = 0;
-  std::vector<std::string> train, valid;           // text, tokens
-  std::vector<double> weights;                     // text, tokens: of the files of train
+  std::vector<std::string> train, valid;           // text, tokens, translation
+  std::vector<double> weights;                     // the same: of the files of train
   std::string text_key = "text";                   // text
-  std::string tokenizer = "byte";                  // text
-  std::string on_invalid_utf8 = "fail";            // text
-  std::string on_bad_record = "fail";              // text
+  std::string tokenizer = "byte";                  // text, translation
+  std::string on_invalid_utf8 = "fail";            // text, translation
+  std::string on_bad_record = "fail";              // text, translation
   int64_t min_characters = 0, max_characters = 0;  // text
   std::string cache;                               // text
   int64_t vocab_size = 0;                          // tokens
-  int64_t alphabet = CopyOptions{}.alphabet;       // copy, these and the rest
+  std::string separator = "<SEP>";                 // translation, these and the next two
+  std::string end = "<EOS>";
+  std::vector<std::string> exclude;
+  std::string on_long_pair = "fail";
+  int64_t alphabet = CopyOptions{}.alphabet;  // copy, these and the rest
   int64_t min_length = CopyOptions{}.min_length, max_length = CopyOptions{}.max_length;
   int64_t held_out = CopyOptions{}.held_out;
 };
@@ -40,7 +45,7 @@ void bind(core::Schema& schema, DataOptions& options);
 struct Datasets {
   std::shared_ptr<Dataset> train;  // [not null]
   std::shared_ptr<Dataset>
-      valid;  // [nullable] when data.valid is empty; copy: the held-out strings, one a row, never packed
+      valid;  // [nullable] when data.valid is empty; copy and translation: one example a row, never packed
 };
 
 /// File names are relative to the current folder; a leading $NAME or ${NAME} is taken from the environment.
@@ -49,5 +54,9 @@ Datasets make_datasets(const DataOptions& options, uint64_t seed);
 
 /// What turns text into the ids of the task. [nullable]: the tokens task has none.
 std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options);
+
+/// Files of a tokenizer.json, by name, for the folder of a model that is trained with it; none for others.
+/// @throws IoError, InputError
+std::map<std::string, std::string> tokenizer_files(const DataOptions& options);
 
 }  // namespace exactmamba::data

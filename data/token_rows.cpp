@@ -49,19 +49,21 @@ void check_labels(const std::vector<int64_t>& labels, size_t ids, const std::str
   core::require(any, "{}: no label after the first is a token, so there is nothing to predict", where);
 }
 
+/// Labels are aligned with the ids, targets one position earlier.
+std::vector<int64_t> shifted(const std::vector<int64_t>& labels) {
+  std::vector<int64_t> targets(labels.begin() + 1, labels.end());
+  targets.push_back(kIgnoredTarget);
+  return targets;
+}
+
 }  // namespace
 
 TokenRows::TokenRows(const std::vector<std::filesystem::path>& files, int64_t vocab_size, int64_t context,
                      RowLayout layout)
-    : name_(file_names(files)),
-      vocab_size_(vocab_size),
-      context_(context),
-      layout_(layout),
-      ids_(vocab_size),
-      example_begins_{0} {
+    : name_(file_names(files)), context_(context), rows_(vocab_size, context, layout) {
   for (const auto& file : files) read(file);
-  core::require(ids_.size() > 0, "there is no example in {}", name_);
-  pack();
+  core::require(!rows_.empty(), "there is no example in {}", name_);
+  rows_.pack();
 }
 
 void TokenRows::read(const std::filesystem::path& file) {
@@ -75,47 +77,15 @@ void TokenRows::read(const std::filesystem::path& file) {
     core::require(!ids.empty(), "{}: 'input_ids' is empty", where);
     core::require(static_cast<int64_t>(ids.size()) <= context_,
                   "{}: {} tokens do not fit into data.context = {}; raise it", where, ids.size(), context_);
-    check_ids(ids, false, vocab_size_, "input_ids", where);
+    check_ids(ids, false, vocab_size(), "input_ids", where);
     const auto given = object.find("labels");
     const std::vector<int64_t> labels = given == object.end() ? ids : token_ids_of(*given, "labels", where);
-    check_ids(labels, true, vocab_size_, "labels", where);
+    check_ids(labels, true, vocab_size(), "labels", where);
     check_labels(labels, ids.size(), where);
-    append(ids, labels);
+    rows_.append(ids, shifted(labels));
   }
 }
 
-void TokenRows::append(const std::vector<int64_t>& ids, const std::vector<int64_t>& labels) {
-  ids_.append(ids);
-  std::transform(labels.begin() + 1, labels.end(), std::back_inserter(targets_),
-                 [](int64_t id) { return static_cast<int32_t>(id); });
-  targets_.push_back(static_cast<int32_t>(kIgnoredTarget));
-  example_begins_.push_back(ids_.size());
-}
-
-void TokenRows::pack() {
-  const auto examples = static_cast<int64_t>(example_begins_.size()) - 1;
-  row_begins_ = {0};
-  for (int64_t i = 1; i < examples; ++i) {
-    const bool fits = example_begins_[i + 1] - example_begins_[row_begins_.back()] <= context_;
-    if (layout_ == RowLayout::kOneExample || !fits) row_begins_.push_back(i);
-  }
-  row_begins_.push_back(examples);
-}
-
-Row TokenRows::row(int64_t index) const {
-  core::require(index >= 0 && index < size(), "row {} is outside {}, which has {} rows", index, name_,
-                size());
-  const int64_t begin = example_begins_[row_begins_[index]], end = example_begins_[row_begins_[index + 1]];
-  Row row{ids_.slice(begin, end), {targets_.begin() + begin, targets_.begin() + end}, {}};
-  for (int64_t i = row_begins_[index]; i < row_begins_[index + 1]; ++i)
-    row.starts.push_back(example_begins_[i] - begin);
-  return row;
-}
-
-std::string TokenRows::fingerprint() const {
-  return core::hash_hex(fmt::format(
-      "tokens 1; vocabulary {}; context {}; layout {}; ids {}; targets {}; examples {}", vocab_size_,
-      context_, static_cast<int>(layout_), ids_.hash(), hash_of(targets_), hash_of(example_begins_)));
-}
+std::string TokenRows::fingerprint() const { return core::hash_hex("tokens 1; " + rows_.identity()); }
 
 }  // namespace exactmamba::data

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "data/dataset.h"
-#include "data/token_store.h"
+#include "data/example_rows.h"
 
 namespace exactmamba::data {
 
@@ -25,24 +25,18 @@ class TokenRows final : public Dataset {
             RowLayout layout);
 
   std::string name() const override { return name_; }
-  int64_t size() const override { return static_cast<int64_t>(row_begins_.size()) - 1; }
-  Row row(int64_t index) const override;
-  int64_t vocab_size() const override { return vocab_size_; }
+  int64_t size() const override { return rows_.size(); }
+  Row row(int64_t index) const override { return rows_.row(index, name_); }
+  int64_t vocab_size() const override { return rows_.vocab_size(); }
   std::string token_text(int64_t id) const override { return std::to_string(id); }
   std::string fingerprint() const override;
 
  private:
   void read(const std::filesystem::path& file);
-  void append(const std::vector<int64_t>& ids, const std::vector<int64_t>& labels);
-  void pack();
 
   std::string name_;
-  int64_t vocab_size_, context_;
-  RowLayout layout_;
-  TokenStore ids_;
-  std::vector<int32_t> targets_;         // shifted, as long as ids_
-  std::vector<int64_t> example_begins_;  // [example + 1]
-  std::vector<int64_t> row_begins_;      // [row + 1], the first example
+  int64_t context_;
+  ExampleRows rows_;
 };
 
 }  // namespace exactmamba::data

@@ -356,7 +356,7 @@ void Trainer::checkpoint() {
   communicator_.barrier();  // throws when a process is gone, whose part the last sums may lack
   if (is_writer()) {
     state_.elapsed_seconds = log_->elapsed_seconds();
-    save_checkpoint(setup_.folder, model_, optimizer_, state_);
+    save_checkpoint(setup_.folder, model_, optimizer_, state_, setup_.model_files);
   }
   prune();
   saved_step_ = state_.step;

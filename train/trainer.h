@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -48,7 +49,8 @@ struct TrainSetup {
   uint64_t seed = 0;     // of the order of the data and of dropout
   int64_t prefetch = 2;  // batches prepared ahead
   int64_t pad_id = 0;
-  EvaluationHook evaluation;  // [nullable]
+  EvaluationHook evaluation;                       // [nullable]
+  std::map<std::string, std::string> model_files;  // by name: what checkpoints carry beside the weights
 };
 
 /// @throws NumericalError, saying what to change, when a training in `folder` that is in `state` has

@@ -107,13 +107,14 @@ void remove_checkpoint(const fs::path& checkpoint) {
 }
 
 void save_checkpoint(const fs::path& run, const models::MambaLM& model, const AdamW& optimizer,
-                     const TrainState& state) {
+                     const TrainState& state, const std::map<std::string, std::string>& model_files) {
   core::AtomicFolder folder(checkpoint_path(run, state.step));
   models::save_model(model, folder.path(), model.parameters().dtype());
   core::NamedTensors moments = optimizer.moments();
   for (auto& [name, moment] : moments) moment = moment.cpu();
   core::write_safetensors(folder.path() / kMoments, moments);
   core::write_json(folder.path() / kState, to_json(state));
+  for (const auto& [name, content] : model_files) core::write_file(folder.path() / name, content);
   core::write_checksums(folder.path());
   folder.commit();
 }

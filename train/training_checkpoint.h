@@ -2,12 +2,14 @@
 //   config.json, model.safetensors   the model, loadable as any model folder, in the training dtype
 //   optimizer.safetensors            Adam's moments: exp_avg.NAME, exp_avg_sq.NAME
 //   trainer.json                     TrainState
+//   tokenizer.json and so on         what else the model is used with
 //   checksums.json                   of these files
 // A folder of that name is always whole: it appears and disappears by one rename. What a disk or a person
 // does to it later shows in the checksums.
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,9 +41,10 @@ ResumePoint resume_point(const std::filesystem::path& run);
 /// @throws IoError
 void remove_checkpoint(const std::filesystem::path& checkpoint);
 
-/// @throws IoError (no space left, read-only, …); earlier checkpoints stay as they are
+/// `model_files`: contents by name. @throws IoError (no space left, read-only, …); earlier checkpoints stay
+/// as they are
 void save_checkpoint(const std::filesystem::path& run, const models::MambaLM& model, const AdamW& optimizer,
-                     const TrainState& state);
+                     const TrainState& state, const std::map<std::string, std::string>& model_files);
 /// @throws IoError, InputError
 TrainState load_train_state(const std::filesystem::path& checkpoint);
 void load_moments(const std::filesystem::path& checkpoint, const TrainState& state, AdamW& optimizer);

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
+#include "data/tokenizers/bpe_tokenizer.h"
 #include "models/checkpoint.h"
 #include "models/stored_weights.h"
 
@@ -19,9 +20,16 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// What a folder may hold that --overwrite replaces: a model in either form, and its card.
+/// What a folder may hold that --overwrite replaces: a model in either form, its tokenizer and its card.
 const std::vector<std::string> kModelFiles = {
-    "config.json", "model*.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "README.md"};
+    "config.json",       "model*.safetensors", "model.safetensors.index.json",
+    "pytorch_model.bin", data::kTokenizerFile, data::kTokenizerConfigFile,
+    "README.md"};
+
+void copy_tokenizer(const fs::path& model, const fs::path& output) {
+  for (const char* name : {data::kTokenizerFile, data::kTokenizerConfigFile})
+    if (fs::is_regular_file(model / name)) core::write_file(output / name, core::read_file(model / name));
+}
 
 bool keeps_training(const fs::path& folder) {
   const auto has = [&folder](const char* name) { return fs::exists(folder / name); };
@@ -68,6 +76,7 @@ void convert(const ConvertArguments& arguments) {
   } else {
     models::save_state_spaces(model, folder.path(), storage);
   }
+  copy_tokenizer(arguments.model, folder.path());
   models::write_model_card(folder.path(), card);
   folder.commit();
   core::log_info(

@@ -126,7 +126,7 @@ void decompose_model(const DecomposeArguments& arguments) {
   const decomp::DecomposeOptions options = options_from(arguments.recipe.sets, arguments.full);
   check_arguments(arguments, options);
   const models::ModelConfig config = models::load_config(folder);
-  const Tokens tokens = read_tokens(in.tokens, config);
+  const Tokens tokens = read_tokens(in.tokens, folder, config);
   decomp::Row row{
       .input_ids = tokens.input_ids[0], .cu_seqlens = tokens.cu_seqlens, .targets = {}, .index = 0};
   row.targets = targets_from(arguments.targets, row, config);

@@ -32,7 +32,7 @@ void forward(const ForwardArguments& arguments) {
   refuse_existing(in.output, in.overwrite);
   refuse_inside_model(in.output, in.model);
   refuse_run_folder(in.model);
-  const Tokens tokens = read_tokens(in.tokens, models::load_config(in.model));
+  const Tokens tokens = read_tokens(in.tokens, in.model, models::load_config(in.model));
   const models::MambaLM model = load_model_on_device(in);
   const std::string dtype = models::compute_name(model.placement());
 

@@ -19,19 +19,6 @@ namespace fs = std::filesystem;
 constexpr const char* kEndsOfDocuments[] = {"<|endoftext|>", "</s>", "<eos>", "[EOS]"};
 constexpr char32_t kSpaceCharacter = 0x120;  // "Ġ"
 
-/// "eos_token" of tokenizer_config.json: a string or an object with its "content".
-std::string end_of_document(const fs::path& config) {
-  std::error_code ignored;
-  if (!fs::is_regular_file(config, ignored)) return "";
-  const core::Json json = core::read_json(config);
-  const core::Json token = json.is_object() ? json.value("eos_token", core::Json()) : core::Json();
-  if (token.is_null()) return "";
-  const core::Json content = token.is_object() ? token.value("content", core::Json()) : token;
-  core::require(content.is_string(), "{}: eos_token is {}, but it must be a string", config.string(),
-                core::printable(core::json_text(token)));
-  return content.get<std::string>();
-}
-
 /// The added token called `name`, or for "" the first of the usual ones.
 std::optional<int64_t> find_end(const std::vector<AddedToken>& tokens, const std::string& name) {
   const auto id_of = [&](std::string_view content) -> std::optional<int64_t> {
@@ -196,10 +183,27 @@ BpeTokenizer::BpeTokenizer(BpeSpec spec, const std::string& end_of_document)
 }
 
 std::shared_ptr<const BpeTokenizer> BpeTokenizer::load(const fs::path& path) {
+  const fs::path file = tokenizer_file(path);
+  const fs::path config = file.parent_path() / kTokenizerConfigFile;
+  return std::make_shared<const BpeTokenizer>(read_bpe_spec(file), configured_token(config, "eos_token"));
+}
+
+fs::path tokenizer_file(const fs::path& path) {
   std::error_code ignored;
-  const fs::path file = fs::is_directory(path, ignored) ? path / "tokenizer.json" : path;
-  const fs::path config = file.parent_path() / "tokenizer_config.json";
-  return std::make_shared<const BpeTokenizer>(read_bpe_spec(file), end_of_document(config));
+  return fs::is_directory(path, ignored) ? path / kTokenizerFile : path;
+}
+
+/// A string, or an object with its "content".
+std::string configured_token(const fs::path& config, const std::string& role) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(config, ignored)) return "";
+  const core::Json json = core::read_json(config);
+  const core::Json token = json.is_object() ? json.value(role, core::Json()) : core::Json();
+  if (token.is_null()) return "";
+  const core::Json content = token.is_object() ? token.value("content", core::Json()) : token;
+  core::require(content.is_string(), "{}: {} is {}, but it must be a string", config.string(), role,
+                core::printable(core::json_text(token)));
+  return content.get<std::string>();
 }
 
 std::vector<int64_t> BpeTokenizer::encode(std::string_view text) const {

@@ -60,6 +60,16 @@ class BpeTokenizer final : public Tokenizer {
   mutable std::vector<std::unique_ptr<WordEncoder>> idle_;  // guarded by mutex_
 };
 
+inline constexpr const char *kTokenizerFile = "tokenizer.json",
+                            *kTokenizerConfigFile = "tokenizer_config.json";
+
+/// `path`, or the tokenizer.json in it if it is a folder.
+std::filesystem::path tokenizer_file(const std::filesystem::path& path);
+
+/// A special token by its role ("eos_token") in a tokenizer_config.json; "" when it has none or is not there.
+/// @throws InputError when it is no string
+std::string configured_token(const std::filesystem::path& tokenizer_config, const std::string& role);
+
 /// Text from ids that come one by one, never half a character.
 class StreamDecoder {
  public:

@@ -58,7 +58,7 @@ TEST(Program, EveryCommandHasHelpWithAnExample) {
   const std::string help = result_of({"--help"});
   for (const std::string command :
        {"run", "train", "decompose", "evaluate", "report", "validate", "inspect", "convert", "generate",
-        "forward", "tokenize", "train-tokenizer", "score", "completion"}) {
+        "translate", "forward", "tokenize", "train-tokenizer", "score", "completion"}) {
     EXPECT_CONTAINS(help, "\n  " + command);
     EXPECT_CONTAINS(result_of({command, "--help"}), "exactmamba " + command);
   }

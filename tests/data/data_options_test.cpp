@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "tests/support/files.h"
+#include "tests/support/tensors.h"
 
 namespace exactmamba::data {
 namespace {
@@ -67,6 +68,9 @@ TEST(DataOptions, ContradictionsAreNamed) {
   EXPECT_CONTAINS(refusal(two + "weights = [1, 0]"), "data.weights holds a 0");
   EXPECT_CONTAINS(refusal(two + "min_characters = 3\nmax_characters = 2"), "data.max_characters is less");
   EXPECT_CONTAINS(refusal("task = \"tokens\"\ntrain = [\"a\"]"), "data.vocab_size");
+  EXPECT_CONTAINS(refusal("task = \"translation\""), "data.train");
+  EXPECT_CONTAINS(refusal("task = \"translation\"\ntrain = [\"a\"]\nend = \"<SEP>\""),
+                  "data.separator and data.end must be two tokens");
 }
 
 TEST(DataOptions, ContradictionsPointAtTheKeysAtFault) {
@@ -91,17 +95,23 @@ TEST(DataOptions, KeysOfAnotherTaskAreRefused) {
   const std::map<std::string, std::string> tasks = {
       {"copy", ""},
       {"text", "task = 'text'\ntrain = ['a']\n"},
-      {"tokens", "task = 'tokens'\ntrain = ['a']\nvocab_size = 9\n"}};
+      {"tokens", "task = 'tokens'\ntrain = ['a']\nvocab_size = 9\n"},
+      {"translation", "task = 'translation'\ntrain = ['a.{de,en}']\n"}};
   const std::map<std::string, std::set<std::string>> used_by = {
-      {"shuffle = true", {"text", "tokens"}},
-      {"pack = true", {"copy", "tokens"}},
-      {"valid = ['b']", {"text", "tokens"}},
+      {"shuffle = true", {"text", "tokens", "translation"}},
+      {"pack = true", {"copy", "tokens", "translation"}},
+      {"valid = ['b']", {"text", "tokens", "translation"}},
+      {"tokenizer = 'byte'", {"text", "translation"}},
+      {"separator = '|'", {"translation"}},
+      {"end = '.'", {"translation"}},
+      {"exclude = ['c']", {"translation"}},
+      {"on_long_pair = 'drop'", {"translation"}},
       {"text_key = 'text'", {"text"}},
       {"alphabet = 20", {"copy"}},
       {"min_length = 5", {"copy"}},
       {"max_length = 20", {"copy"}},
       {"held_out = 1000", {"copy"}},
-      {"context = 256", {"copy", "text", "tokens"}}};
+      {"context = 256", {"copy", "text", "tokens", "translation"}}};
   for (const auto& [key, users] : used_by) {
     for (const auto& [task, recipe] : tasks) {
       const std::string toml = "[data]\n" + recipe + key;
@@ -114,7 +124,7 @@ TEST(DataOptions, KeysOfAnotherTaskAreRefused) {
   }
   EXPECT_CONTAINS(error_of<core::InputError>([&] { load("[data]\nvocab_size = 30"); }), "\"tokens\"");
   EXPECT_CONTAINS(error_of<core::InputError>([&] { load("[data]\ntrain = ['a']"); }),
-                  "\"text\" or \"tokens\"");
+                  "\"text\" or \"tokens\" or \"translation\"");
 }
 
 TEST(Datasets, OfTheCopyTaskAreDisjoint) {
@@ -159,6 +169,41 @@ TEST(Datasets, OfTokens) {
   EXPECT_EQ(make_datasets(options, 0).train->size(), 2);
   options.train = {(folder / "missing.jsonl").string()};
   EXPECT_CONTAINS(error_of<core::IoError>([&] { make_datasets(options, 0); }), "missing.jsonl");
+}
+
+TEST(Datasets, OfTranslation) {
+  const TemporaryFolder folder;
+  core::write_file(folder / "a.tsv", "ab\tcd\ne\tf\ntest\tx\na longer source\tand its target\n");
+  core::write_file(folder / "b.tsv", "ab\tcd\ntest\ty\n");
+  DataOptions options = load(
+      "[data]\ntask = 'translation'\ncontext = 8\ntrain = ['x']\nseparator = '<to>'\non_long_pair = "
+      "'drop'\n");
+  options.train = {(folder / "a.tsv").string()};
+  options.valid = options.exclude = {(folder / "b.tsv").string()};
+  const Datasets sets = make_datasets(options, 0);
+  ASSERT_EQ(sets.train->size(), 1);  // one of four pairs
+  EXPECT_EQ(sets.train->row(0).input_ids, (std::vector<int64_t>{'e', 256, 'f', 257}));
+  EXPECT_EQ(sets.valid->size(), 2);  // never packed, and not excluded
+  EXPECT_EQ(make_tokenizer(options)->vocab_size(), sets.train->vocab_size());
+  EXPECT_EQ(tokenizer_files(options).size(), 2u);
+  EXPECT_CONTAINS(tokenizer_files(options).at("tokenizer_config.json"), "\"sep_token\": \"<to>\"");
+  options.pack = false;
+  options.exclude = {};
+  EXPECT_EQ(make_datasets(options, 0).train->size(), 3);
+  options.on_long_pair = "fail";
+  EXPECT_CONTAINS(error_of<core::InputError>([&] { make_datasets(options, 0); }), "a.tsv:4: the pair has 31");
+}
+
+TEST(TokenizerFiles, AreThoseOfTheFolder) {
+  const TemporaryFolder folder;
+  const std::string json = core::read_file(testing::golden("tokenizers/tiny_plain/tokenizer.json"));
+  core::write_file(folder / "tokenizer.json", json);
+  DataOptions options = load("[data]\ntask = 'text'\ntrain = ['x']\n");
+  EXPECT_TRUE(tokenizer_files(options).empty());
+  options.tokenizer = folder.path().string();
+  EXPECT_EQ(tokenizer_files(options), (std::map<std::string, std::string>{{"tokenizer.json", json}}));
+  core::write_file(folder / "tokenizer_config.json", "{}");
+  EXPECT_EQ(tokenizer_files(options).at("tokenizer_config.json"), "{}");
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "models/beam_search.h"
 #include "models/token_graph.h"
 #include "tests/gpu/models.h"
 
@@ -205,6 +206,28 @@ TEST(GpuGeneration, OtherSizesAreSteppedOneByOne) {
     EXPECT_FALSE(models::TokenGraph::supports(there));
     const std::vector<Tokens> prompts = prompts_of(4);
     EXPECT_EQ(generate(there, prompts, {kNew, 7}), generate(model, prompts, {kNew, 7}));
+  }
+}
+
+TEST(GpuGeneration, BeamsAndDrawnTokensAreThoseOfTheCpu) {
+  for (const Case& c : kCases) {
+    const MambaLM model = model_of(config_of(c.architecture, c.activation)),
+                  there = model.to(on_gpu(at::kFloat));
+    const std::vector<Tokens> prompts = prompts_of(9);
+    const std::vector<int64_t> most = {5, 17, 1, 20, 9, 12, 20, 3, 8};
+    const models::BeamOptions beams{5, 3, 1.0, generate(model, prompts, {kNew, -1})[0][5]};
+    const auto expected = beam_search(model, prompts, most, beams),
+               found = beam_search(there, prompts, most, beams);
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      ASSERT_EQ(found[i].size(), expected[i].size());
+      for (size_t k = 0; k < found[i].size(); ++k) {
+        EXPECT_EQ(found[i][k].tokens, expected[i][k].tokens) << i << ", hypothesis " << k;
+        EXPECT_NEAR(found[i][k].score, expected[i][k].score, 1e-4);
+      }
+    }
+    const GenerationOptions drawing{.max_new_tokens = kNew,
+                                    .sampling = models::Sampling{.top_p = 0.9, .seed = 5}};
+    EXPECT_EQ(generate(there, prompts, drawing), generate(model, prompts, drawing));
   }
 }
 

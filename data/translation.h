@@ -1,0 +1,55 @@
+// Translation: examples `source <SEP> target <EOS>`, predicted after <SEP> only.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/example_rows.h"
+#include "data/line_reader.h"
+#include "data/parallel_text.h"
+#include "data/translation_tokenizer.h"
+
+namespace exactmamba::data {
+
+/// A pair that is longer than a row.
+enum class OnLongPair { kFail, kDrop };
+inline constexpr core::Names<2> kOnLongPairNames = {"fail", "drop"};
+
+struct TranslationSource {
+  std::vector<std::filesystem::path> files;    // as read_pairs()
+  std::vector<std::filesystem::path> exclude;  // too: pairs of which a side stands in them are left out
+  OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail;
+  OnBadRecord on_bad_record = OnBadRecord::kFail;  // of `files`
+  OnLongPair on_long = OnLongPair::kFail;
+};
+
+class TranslationRows final : public Dataset {
+ public:
+  /// Reads all files, and says how many pairs it left out. Of kOneExample the sentences stay in memory.
+  /// @throws as read_pairs and BpeTokenizer::encode; InputError ("file:line: …") for a pair that has no room
+  /// in `context`, and when there is no pair
+  TranslationRows(const TranslationSource& source, const TranslationTokenizer& tokenizer, int64_t context,
+                  RowLayout layout);
+
+  std::string name() const override { return name_; }
+  int64_t size() const override { return rows_.size(); }
+  Row row(int64_t index) const override { return rows_.row(index, name_); }
+  int64_t vocab_size() const override { return rows_.vocab_size(); }
+  std::string token_text(int64_t id) const override { return tokenizer_.tokenizer()->token_text(id); }
+  std::string fingerprint() const override;
+
+  const TranslationTokenizer& tokenizer() const { return tokenizer_; }
+  /// [row] of kOneExample; empty of kPacked.
+  const std::vector<SentencePair>& pairs() const { return pairs_; }
+
+ private:
+  class Encoder;
+
+  std::string name_;
+  TranslationTokenizer tokenizer_;
+  ExampleRows rows_;
+  std::vector<SentencePair> pairs_;
+};
+
+}  // namespace exactmamba::data

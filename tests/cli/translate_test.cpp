@@ -1,0 +1,179 @@
+// Training on pairs of sentences, and `translate` and `generate` with what it leaves.
+#include <filesystem>
+#include <sstream>
+
+#include <gtest/gtest.h>
+
+#include "core/json.h"
+#include "tests/support/program.h"
+
+namespace exactmamba::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using core::Json;
+using testing::ProgramOutcome;
+using testing::put_file;
+using testing::run_program;
+using testing::TemporaryFolder;
+
+constexpr const char* kRecipe = R"(
+[run]
+output = "out"
+[data]
+task = "translation"
+train = ["train.{de,en}"]
+valid = ["valid.tsv"]
+exclude = ["valid.tsv"]
+context = 40
+[model]
+d_model = 16
+d_state = 8
+headdim = 8
+[train]
+steps = 4
+batch_size = 2
+eval_every = 2
+[decompose]
+max_rows = 2
+)";
+
+const std::string kInput = "Guten Tag\na\n\nEin Satz, der länger ist\n  \nzwei\n";  // six lines
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::istringstream stream(text);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+class TranslateTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    put_file(*folder_ / "r.toml", kRecipe);
+    put_file(*folder_ / "train.de", "eins\nzwei\ndrei\nvier fünf\nsechs\n");
+    put_file(*folder_ / "train.en", "one\ntwo\nthree\nfour five\nsix\n");
+    put_file(*folder_ / "valid.tsv", "zwei\tanother two\nsieben\tseven\n");
+    run_ = new ProgramOutcome(run_program({"run", "r.toml"}, {.folder = folder_->path()}));
+  }
+  static void TearDownTestSuite() {
+    delete run_;
+    delete folder_;
+  }
+  ProgramOutcome program(const std::vector<std::string>& arguments, const std::string& input = kInput) const {
+    return run_program(arguments, {.folder = folder_->path(), .input = input});
+  }
+  std::string succeed(const std::vector<std::string>& arguments, const std::string& input = kInput) const {
+    const ProgramOutcome outcome = program(arguments, input);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.out;
+  }
+  /// In double, so that no rounding depends on what is translated together.
+  std::string translate(std::vector<std::string> more, const std::string& input = kInput) const {
+    more.insert(more.begin(), {"translate", "out", "--dtype", "float64"});
+    return succeed(more, input);
+  }
+  fs::path checkpoint() const {
+    for (const fs::directory_entry& stage : fs::directory_iterator(*folder_ / "out/stages"))
+      if (stage.path().filename().string().starts_with("train-"))
+        return stage.path() / "checkpoints/step-00000004";
+    return {};
+  }
+
+  static TemporaryFolder* folder_;
+  static ProgramOutcome* run_;
+};
+TemporaryFolder* TranslateTest::folder_;
+ProgramOutcome* TranslateTest::run_;
+
+TEST_F(TranslateTest, ARunTrainsDecomposesAndReports) {
+  EXPECT_EQ(run_->code, 0) << run_->err;
+  EXPECT_CONTAINS(run_->err, "1 of 5 pairs left out");
+  EXPECT_TRUE(fs::exists(*folder_ / "out/report.html"));
+  EXPECT_TRUE(fs::exists(checkpoint() / "tokenizer.json"));
+}
+
+TEST_F(TranslateTest, EveryLineHasItsLine) {
+  const std::vector<std::string> lines = lines_of(translate({}));
+  ASSERT_EQ(lines.size(), 6u);
+  EXPECT_EQ(lines[2], "");
+  EXPECT_EQ(lines[4], "");
+  EXPECT_EQ(translate({}, "Guten Tag"), lines[0] + "\n");  // without an end of line
+  EXPECT_EQ(translate({}, "\n"), "\n");
+  EXPECT_EQ(translate({}, ""), "");
+  const std::string beam = translate({});
+  for (const char* window : {"1", "2", "1000"}) {
+    EXPECT_EQ(translate({"--window", window}), beam);
+    EXPECT_EQ(translate({"--window", window, "--batch-tokens", "1"}), beam);
+  }
+}
+
+TEST_F(TranslateTest, LengthsAndBeamsAreChosen) {
+  for (const std::string& line : lines_of(translate({"--max-ratio", "0.1", "--beam", "1"})))
+    EXPECT_LE(line.size(), 9u) << line;  // 3 tokens of bytes, each at most U+FFFD
+  const std::vector<std::string> moses = lines_of(translate({"--n-best", "2", "--beam", "3"}));
+  ASSERT_EQ(moses.size(), 12u);
+  EXPECT_EQ(moses[6].rfind("3 ||| ", 0), 0u);
+  EXPECT_EQ(moses[7].rfind("3 ||| ", 0), 0u);
+  const std::vector<std::string> best = lines_of(translate({"--beam", "3"}));
+  const std::vector<std::string> json = lines_of(translate({"--json", "--n-best", "2", "--beam", "3"}));
+  ASSERT_EQ(json.size(), 6u);
+  for (size_t i = 0; i < json.size(); ++i) {
+    const Json found = Json::parse(json[i])["translations"];
+    ASSERT_EQ(found.size(), 2u);
+    EXPECT_EQ(found[0]["text"], best[i]);
+    EXPECT_GE(found[0]["score"], found[1]["score"]);
+  }
+}
+
+TEST_F(TranslateTest, GenerateKnowsTheTokenizerToo) {
+  const std::vector<std::string> greedy = lines_of(translate({"--beam", "1"}, "zwei\n"));
+  const std::string model = checkpoint().string();
+  EXPECT_EQ(
+      succeed({"generate", model, "--text", "zwei<SEP>", "--max-new-tokens", "10", "--dtype", "float64"}),
+      greedy.at(0) + "\n");
+  const Json json = Json::parse(
+      succeed({"generate", model, "--text", "zwei<SEP>", "--beam", "3", "--n-best", "3", "--json"}));
+  EXPECT_EQ(json["prompt_ids"], Json({'z', 'w', 'e', 'i', 256}));
+  EXPECT_EQ(json["results"].size(), 3u);
+  EXPECT_GE(json["results"][0]["score"], json["results"][1]["score"]);
+  const std::vector<std::string> drawing = {"generate", model, "--ids",  "5,6,256", "--temperature", "1.5",
+                                            "--top-k",  "9",   "--seed", "3",       "--n-best",      "4"};
+  EXPECT_EQ(succeed(drawing), succeed(drawing));
+  EXPECT_EQ(lines_of(succeed(drawing)).size(), 4u);
+}
+
+TEST_F(TranslateTest, PublishedModelsCarryTheTokenizer) {
+  succeed({"convert", checkpoint().string(), "--output", "published"});
+  EXPECT_EQ(succeed({"translate", "published", "--dtype", "float64"}), translate({}));
+  fs::remove(*folder_ / "published/tokenizer.json");
+  const ProgramOutcome without = program({"translate", "published"});
+  EXPECT_EQ(without.code, 3);
+  EXPECT_CONTAINS(without.err, "published/tokenizer.json: no such file; a model that translates has its");
+}
+
+TEST_F(TranslateTest, ContradictionsAreRefused) {
+  const auto refusal = [this](const std::vector<std::string>& arguments, int code) {
+    const ProgramOutcome outcome = program(arguments);
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    return outcome.err;
+  };
+  const std::string model = checkpoint().string();
+  EXPECT_CONTAINS(refusal({"translate", "out", "--n-best", "6"}, 1), "6 best of a beam of 5");
+  EXPECT_CONTAINS(refusal({"translate", "out", "--max-ratio", "0"}, 1), "max_ratio");
+  EXPECT_CONTAINS(refusal({"translate", "missing"}, 3), "missing");
+  EXPECT_CONTAINS(refusal({"generate", model, "--ids", "1", "--beam", "2", "--top-k", "3"}, 2), "--beam");
+  EXPECT_CONTAINS(refusal({"generate", model, "--ids", "1", "--length-penalty", "1"}, 2), "--beam");
+  EXPECT_CONTAINS(refusal({"generate", model, "--ids", "1", "--seed", "1"}, 2), "--temperature");
+  EXPECT_CONTAINS(refusal({"generate", model, "--ids", "1", "--n-best", "2"}, 2), "--beam");
+  EXPECT_CONTAINS(refusal({"generate", model, "--ids", "1", "--temperature", "0"}, 1), "temperature is 0");
+  const ProgramOutcome invalid = program({"translate", "out"}, "a\n\xff\n");
+  EXPECT_EQ(invalid.code, 1);
+  EXPECT_CONTAINS(invalid.err, "stdin:2");
+  EXPECT_EQ(lines_of(succeed({"translate", "out", "--on-invalid-utf8", "replace"}, "a\n\xff\n")).size(), 2u);
+}
+
+}  // namespace
+}  // namespace exactmamba::cli
