@@ -33,8 +33,21 @@ void check_output(const RecipeRun& run) {
                                  option.is_set() ? option.origin() + ": " : "", place.string());
 }
 
-models::ModelConfig config_of(const Recipe& recipe, int64_t vocabulary) {
-  if (recipe.model.from.empty()) return models::config_from_options(recipe.model, vocabulary);
+/// Of a new model, or of one that continues another run's and so has to have its sizes.
+models::ModelConfig new_config_of(const RecipeRun& run, int64_t vocabulary) {
+  models::ModelConfig config = models::config_from_options(run.recipe.model, vocabulary);
+  if (run.base == nullptr) return config;
+  const models::ModelConfig base = new_config_of(*run.base, vocabulary);
+  config.activation = base.activation;
+  core::require(models::config_to_json(config, "") == models::config_to_json(base, ""),
+                "run.continues: '{}' has other sizes in [model] than '{}'", run.label, run.base->label);
+  return models::continued_config(continued_options(run.recipe.model, run.base->label), base, vocabulary,
+                                  run.recipe.train.annealing != "none");
+}
+
+models::ModelConfig config_of(const RecipeRun& run, int64_t vocabulary) {
+  const Recipe& recipe = run.recipe;
+  if (recipe.model.from.empty()) return new_config_of(run, vocabulary);
   refuse_run_folder(recipe.model.checkpoint());
   return models::continued_config(recipe.model, models::load_config(recipe.model.checkpoint()), vocabulary,
                                   recipe.train.annealing != "none");
@@ -74,7 +87,7 @@ Need need_of(const RecipeRun& run) {
   const auto tokenizer = data::make_tokenizer(recipe.data);
   Need need;
   need.vocabulary = tokenizer ? tokenizer->vocab_size() : recipe.data.vocab_size;
-  need.config = config_of(recipe, need.vocabulary);
+  need.config = config_of(run, need.vocabulary);
   check_layers(recipe, need.config);
   need.parameters = need.config.parameter_count();
   need.steps = recipe.train.steps;

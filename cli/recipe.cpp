@@ -26,6 +26,13 @@ void bind_run(Schema& schema, RunOptions& o) {
   schema.table("run", "Where results go, and what all runs share.");
   schema.option("run.name", &o.name).cosmetic().help("Name of the run; left out: the recipe's file name.");
   schema.option("run.output", &o.output).cosmetic().help("Folder of stages and report; empty: runs/NAME.");
+  schema.option("run.continues", &o.continues)
+      .only_without("model.from")
+      .cosmetic()
+      .help(
+          "Label of a run of this recipe, in front of this one, from whose result this one starts; its sizes "
+          "must "
+          "be the same.");
   schema.option("run.seed", &o.seed)
       .range(0, 9007199254740991)
       .help("Starting weights, generated data, order of the data and dropout follow from it.");
@@ -166,6 +173,25 @@ void add_unused(const std::vector<std::unique_ptr<RecipeRun>>& runs, Problems& p
   }
 }
 
+/// Finds the runs that others continue.
+void connect(const std::vector<std::unique_ptr<RecipeRun>>& runs, Problems& problems) {
+  for (auto run = runs.begin(); run != runs.end(); ++run) {
+    const std::string& wanted = (*run)->recipe.run.continues;
+    if (wanted.empty()) continue;
+    const auto base =
+        std::find_if(runs.begin(), run, [&](const auto& other) { return other->label == wanted; });
+    if (base != run) {
+      (*run)->base = base->get();
+      continue;
+    }
+    std::vector<std::string> labels;
+    for (auto other = runs.begin(); other != run; ++other) labels.push_back("'" + (*other)->label + "'");
+    problems.add(fmt::format("{}: run.continues: no run in front of '{}' is called '{}'; there {}",
+                             (*run)->schema.at("run.continues").origin(), (*run)->label, wanted,
+                             labels.empty() ? "is none" : fmt::format("are: {}", fmt::join(labels, ", "))));
+  }
+}
+
 /// An empty recipe would train the defaults, which nobody means.
 bool sets_something(const std::unique_ptr<RecipeRun>& run) {
   const auto& options = run->schema.options();
@@ -199,6 +225,7 @@ RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& 
     result.runs.push_back(load_run(run, sweep.problems.empty(), result.text, name, assignments, problems));
     name_run(result.runs.back()->recipe.run, file, problems);
   }
+  connect(result.runs, problems);
   add_unused(result.runs, problems);
   problems.throw_if_any();
   core::require(
@@ -207,6 +234,11 @@ RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& 
       "validate --reference has all keys",
       name);
   return result;
+}
+
+models::ModelOptions continued_options(models::ModelOptions options, const std::string& checkpoint) {
+  options.from = checkpoint;
+  return options;
 }
 
 std::string recipe_reference() {

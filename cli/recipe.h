@@ -17,6 +17,7 @@ namespace exactmamba::cli {
 
 struct RunOptions {
   std::string name, output;  // empty: from the recipe's file name
+  std::string continues;     // label of a run of the same recipe; empty: none
   int64_t seed = 0;
   int64_t threads = 0;
   std::string device = "auto";
@@ -42,6 +43,7 @@ struct RecipeRun {
   std::vector<core::Schema::Assignment> assignments;  // of the sweep
   Recipe recipe;
   core::Schema schema;
+  const RecipeRun* base = nullptr;  // of run.continues, in front of this one; it lives as long [nullable]
 };
 
 struct RecipeFile {
@@ -55,6 +57,9 @@ struct RecipeFile {
 /// Reads `file` ("-": stdin) and loads every run with `sets` on top. @throws IoError; InputError with all
 /// problems of all runs
 RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& sets);
+
+/// [model] of a run that continues from `checkpoint`, for messages a run's label, without naming it itself.
+models::ModelOptions continued_options(models::ModelOptions options, const std::string& checkpoint);
 
 /// docs/recipes.md
 std::string recipe_reference();

@@ -49,9 +49,11 @@ std::string model_fingerprint(const fs::path& folder) {
   return core::hash_hex(hashes);
 }
 
-core::Stage train_stage_of(const RecipeRun& run, const data::Datasets& datasets) {
+core::Stage train_stage_of(const RecipeRun& run, const data::Datasets& datasets,
+                           const std::optional<core::Stage>& base) {
   Inputs inputs = {{kTrainingData, datasets.train->fingerprint()}};
   if (datasets.valid) inputs.emplace_back(kValidationData, datasets.valid->fingerprint());
+  if (base) inputs.emplace_back("starting model", base->name());
   if (!run.recipe.model.from.empty())
     inputs.emplace_back("starting model", model_fingerprint(run.recipe.model.checkpoint()));
   if (const auto names = run.recipe.model.names_file())
@@ -135,8 +137,11 @@ std::optional<decomp::ErrorTable> finished_errors(const fs::path& file, const de
 
 }  // namespace
 
-RunStages::RunStages(const RecipeRun& run, data::Datasets datasets)
-    : run_(run), datasets_(std::move(datasets)), train_(train_stage_of(run, datasets_)) {}
+RunStages::RunStages(const RecipeRun& run, data::Datasets datasets, const RunStages* base)
+    : run_(run),
+      datasets_(std::move(datasets)),
+      base_(base ? std::optional(base->train_) : std::nullopt),
+      train_(train_stage_of(run, datasets_, base_)) {}
 
 std::string RunStages::label() const { return run_.label.empty() ? run_.recipe.run.name : run_.label; }
 
@@ -207,15 +212,16 @@ core::Stage RunStages::later_stage(const std::string& kind, int algorithm) const
 core::Stage RunStages::decompose_stage() const { return later_stage("decompose", kDecomposeAlgorithm); }
 core::Stage RunStages::evaluate_stage() const { return later_stage("evaluate", kEvaluateAlgorithm); }
 
-fs::path RunStages::checkpoint() const {
-  return train_.reading([this] {
-    const int64_t step = train_.result().at("step").get<int64_t>();
-    fs::path checkpoint = train::checkpoint_path(train_.folder(), step);
-    core::require(fs::is_directory(checkpoint), "{}: the {} checkpoint is gone", checkpoint.string(),
-                  run_.recipe.train.result);
+fs::path resulting_checkpoint(const core::Stage& train) {
+  return train.reading([&train] {
+    const int64_t step = train.result().at("step").get<int64_t>();
+    fs::path checkpoint = train::checkpoint_path(train.folder(), step);
+    core::require(fs::is_directory(checkpoint), "{}: the training's result is gone", checkpoint.string());
     return checkpoint;
   });
 }
+
+fs::path RunStages::checkpoint() const { return resulting_checkpoint(train_); }
 
 std::optional<RunStages::BestCheckpoint> RunStages::best_checkpoint() const {
   const Json best = train_.result().at("training").at("best");
@@ -315,6 +321,11 @@ decomp::DecomposedRow decomposed_row(const core::Stage& decompose, int64_t index
 std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
   std::map<std::string, data::Datasets> loaded;  // by options and seed
   std::vector<std::unique_ptr<RunStages>> result;
+  const auto stages_of_run = [&result](const RecipeRun* run) -> const RunStages* {
+    const auto found = std::find_if(result.begin(), result.end(),
+                                    [run](const auto& stages) { return &stages->run() == run; });
+    return found == result.end() ? nullptr : found->get();
+  };
   for (const auto& run : file.runs) {
     const int64_t seed = run->recipe.run.seed;
     const std::string key = fmt::format("{} {}", run->schema.canonical({"data"}).dump(), seed);
@@ -322,7 +333,7 @@ std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
     if (found == loaded.end()) {
       found = loaded.emplace(key, data::make_datasets(run->recipe.data, static_cast<uint64_t>(seed))).first;
     }
-    result.push_back(std::make_unique<RunStages>(*run, found->second));
+    result.push_back(std::make_unique<RunStages>(*run, found->second, stages_of_run(run->base)));
   }
   return result;
 }

@@ -27,8 +27,8 @@ inline constexpr const char *kTrainingData = "training data", *kValidationData =
 
 class RunStages {
  public:
-  /// `run` must outlive this.
-  RunStages(const RecipeRun& run, data::Datasets datasets);
+  /// `run` must outlive this. `base`: of run.base. [nullable]
+  RunStages(const RecipeRun& run, data::Datasets datasets, const RunStages* base);
 
   /// @throws InputError when the training is not done and this machine cannot do it
   void require_trainable() const;
@@ -84,9 +84,13 @@ class RunStages {
 
   const RecipeRun& run_;
   data::Datasets datasets_;
+  std::optional<core::Stage> base_;  // the training that this one continues
   core::Stage train_;
 };
 
+/// The checkpoint that a finished training has for its result. @throws InputError, saying what to delete,
+/// when it is gone
+std::filesystem::path resulting_checkpoint(const core::Stage& train);
 /// Where a decompose stage keeps its rows, each in a file of its own (decomp/row_file.h).
 std::filesystem::path row_folder(const core::Stage& decompose);
 /// A row of a finished decomposition. @throws IoError, InputError (with what to delete) when it is gone or

@@ -61,17 +61,26 @@ train::EvaluationHook evaluation_hook(const Recipe& recipe, const data::Dataset&
   };
 }
 
-train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets, const core::Stage& stage) {
+/// A new model, or the one to continue from: run.continues or model.from.
+models::MambaLM starting_model(const Recipe& recipe, const data::Datasets& datasets,
+                               const std::optional<core::Stage>& base) {
+  models::ModelOptions options = recipe.model;
+  if (base) {
+    core::require(base->done(), "run.continues: '{}' has not been trained", recipe.run.continues);
+    options = continued_options(options, resulting_checkpoint(*base).string());
+  }
+  return models::make_model(options, datasets.train->vocab_size(), static_cast<uint64_t>(recipe.run.seed),
+                            train::training_dtype(recipe.train), recipe.train.annealing != "none");
+}
+
+train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets,
+                           const std::optional<core::Stage>& base, const core::Stage& stage) {
   train::TrainSetup setup;
   setup.options = recipe.train;
   setup.options_hash = stage.name();
   setup.folder = stage.folder();
   setup.device = core::device_from_name(recipe.run.device);
-  setup.start = [&recipe, &datasets] {
-    return models::make_model(recipe.model, datasets.train->vocab_size(),
-                              static_cast<uint64_t>(recipe.run.seed), train::training_dtype(recipe.train),
-                              recipe.train.annealing != "none");
-  };
+  setup.start = [&recipe, &datasets, &base] { return starting_model(recipe, datasets, base); };
   setup.training = datasets.train;
   setup.validation = datasets.valid;
   setup.validation_rows = recipe.data.max_valid_rows;
@@ -105,7 +114,7 @@ Json data_names(const data::Datasets& datasets) {
 }  // namespace
 
 Json RunStages::run_training(core::Communicator& communicator) const {
-  train::Trainer trainer(setup_of(run_.recipe, datasets_, train_), communicator);
+  train::Trainer trainer(setup_of(run_.recipe, datasets_, base_, train_), communicator);
   trainer.run();
   const int64_t step = resulting_step(run_.recipe.train, trainer.state());
   return {{"model_checksum", resulting_checksum(trainer, train_, step)},

@@ -364,6 +364,25 @@ INSTANTIATE_TEST_SUITE_P(
              {"validate", "r.toml"},
              both(identity_model(""), recipe("model.from = \"m\"\nmodel.conv_activation = \"identity\"\n"
                                              "train.annealing = \"power\""))},
+        Case{
+            "continues_a_later_run",
+            kInput,
+            "r.toml:22:17: run.continues: no run in front of 'first' is called 'second'; there are: 'base'",
+            {"validate", "r.toml"},
+            recipe("[[extra]]\nlabel = \"first\"\nrun.continues = \"second\"\n[[extra]]\nlabel = \"second\"\n"
+                   "run.seed = 2")},
+        Case{"continues_another_size",
+             kInput,
+             "run.continues: 'wide' has other sizes in [model] than 'base'",
+             {"validate", "r.toml"},
+             recipe("[[extra]]\nlabel = \"wide\"\nrun.continues = \"base\"\nmodel.d_model = 32")},
+        Case{"continues_identity_with_annealing",
+             kInput,
+             "train.annealing starts at silu, but 'base' in model.from was trained with 'identity'",
+             {"validate", "r.toml"},
+             recipe("model.conv_activation = \"identity\"\n[[extra]]\nlabel = \"more\"\nrun.continues = "
+                    "\"base\"\n"
+                    "train.annealing = \"power\"")},
         Case{"half_annealed",
              kInput,
              "from silu to 'identity', at alpha = 0.25",

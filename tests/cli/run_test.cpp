@@ -406,6 +406,29 @@ TEST_F(RunTest, TheBestCheckpointMayBeTheResult) {
   EXPECT_NEAR(measures["loss"], best["value"], 1e-5);  // in batches of another size
 }
 
+/// With a learning rate of 0 a run ends with the weights that it starts from.
+TEST_F(RunTest, ARunContinuesAnotherOfItsRecipe) {
+  write_recipe(
+      "[sweep]\nmodel.conv_activation = [\"silu\"]\n"
+      "[[extra]]\nlabel = \"as it is\"\nrun.continues = \"silu\"\nrun.seed = 2\ntrain.lr = 0.0\n"
+      "[[extra]]\nlabel = \"identity\"\nrun.continues = \"as it is\"\nmodel.conv_activation = \"identity\"\n"
+      "train.annealing = \"power\"\n");
+  const Json runs = Json::parse(succeed({"train", "r.toml", "--json"}));
+  const auto weights = [&](size_t run) {
+    const fs::path folder = folder_ / runs[run]["result"]["checkpoint"].get<std::string>();
+    return testing::content_of(folder / "model.safetensors");
+  };
+  EXPECT_EQ(weights(0), weights(1));
+  EXPECT_NE(weights(1), weights(2));
+  const std::set<std::string> trainings = stages("train");
+  EXPECT_EQ(trainings.size(), 3u);
+  succeed({"run", "r.toml"});
+  EXPECT_EQ(stages("train"), trainings);
+  // Another base is another training of all that follow it.
+  succeed({"train", "r.toml"}, {"train.beta1=0.8"});
+  EXPECT_EQ(stages("train").size(), 6u);
+}
+
 TEST_F(RunTest, TheFolderOfARunIsNoModelButNamesOne) {
   write_recipe();
   succeed({"train", "r.toml"});
