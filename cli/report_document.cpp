@@ -160,7 +160,14 @@ Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<R
   const Recipe& first = file.first();
   const std::vector<std::string> keys = swept_keys(file);
   Json rows = Json::array();
-  for (const auto& run : stages) rows.push_back(row(*run, keys));
+  std::vector<std::vector<eval::TranslatedSet>> translations;
+  for (const auto& run : stages) {
+    rows.push_back(row(*run, keys));
+    const core::Stage evaluate = run->evaluate_stage();
+    translations.push_back(evaluate.reading(
+        [&evaluate] { return eval::load_translations(translation_folder(evaluate), evaluate.result()); }));
+  }
+  eval::add_bleu_intervals(rows, translations);
   return {{"format_version", core::kFormatVersion},
           {"program", fmt::format("exactmamba {}", core::version())},
           {"title", first.report.title.empty() ? first.run.name : first.report.title},

@@ -7,12 +7,14 @@
 #include <fmt/format.h>
 
 #include "cli/plan.h"
+#include "core/device.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/log.h"
 #include "core/stop_signal.h"
 #include "core/version.h"
+#include "data/translation.h"
 #include "eval/evaluation.h"
 #include "models/checkpoint.h"
 #include "models/stored_weights.h"
@@ -29,6 +31,7 @@ constexpr const char* kRecord = "run.json";  // of the last run, in the output f
 // Of recipe.toml, which is written after the record: what it will be, and what it was before if that differs.
 constexpr const char *kRecipeHash = "recipe_hash", *kReplacedHash = "replaced_recipe_hash";
 constexpr const char* kRecipeCopy = "recipe.toml";
+constexpr const char* kEvaluate = "evaluate";
 constexpr const char* kFailure = "failure.json";  // in a stage's folder: why it ended with a NumericalError
 
 // Versions of what the stages compute. To be raised with every change after which the same recipe and data
@@ -141,7 +144,8 @@ RunStages::RunStages(const RecipeRun& run, data::Datasets datasets, const RunSta
     : run_(run),
       datasets_(std::move(datasets)),
       base_(base ? std::optional(base->train_) : std::nullopt),
-      train_(train_stage_of(run, datasets_, base_)) {}
+      train_(train_stage_of(run, datasets_, base_)),
+      test_sets_(test_sets_of(run.recipe)) {}
 
 std::string RunStages::label() const { return run_.label.empty() ? run_.recipe.run.name : run_.label; }
 
@@ -205,12 +209,13 @@ void RunStages::require_trained() const {
 /// Named by the training and by its weights: the same training on another machine rounds differently.
 core::Stage RunStages::later_stage(const std::string& kind, int algorithm) const {
   require_done(train_);
-  return {run_.recipe.run.output, kind, algorithm, run_.schema.canonical({kind}),
-          Inputs{{"train", train_.name()}, {"trained weights", trained_checksum(train_)}}};
+  Inputs inputs = {{"train", train_.name()}, {"trained weights", trained_checksum(train_)}};
+  if (kind == kEvaluate && !test_sets_.empty()) inputs.emplace_back("test sets", fingerprint(test_sets_));
+  return {run_.recipe.run.output, kind, algorithm, run_.schema.canonical({kind}), std::move(inputs)};
 }
 
 core::Stage RunStages::decompose_stage() const { return later_stage("decompose", kDecomposeAlgorithm); }
-core::Stage RunStages::evaluate_stage() const { return later_stage("evaluate", kEvaluateAlgorithm); }
+core::Stage RunStages::evaluate_stage() const { return later_stage(kEvaluate, kEvaluateAlgorithm); }
 
 fs::path resulting_checkpoint(const core::Stage& train) {
   return train.reading([&train] {
@@ -265,7 +270,8 @@ void RunStages::decompose() {
 }
 
 void RunStages::evaluate() {
-  complete_later(evaluate_stage(), [this] { return run_evaluation(); });
+  const core::Stage stage = evaluate_stage();
+  complete_later(stage, [this, &stage] { return run_evaluation(stage); });
 }
 
 Json RunStages::run_decomposition(const core::Stage& stage) const {
@@ -301,11 +307,45 @@ decomp::ErrorTable RunStages::decompose_row(const models::MambaLM& model, const 
   return result.errors;
 }
 
-Json RunStages::run_evaluation() const {
+Json RunStages::run_evaluation(const core::Stage& stage) const {
   core::require(datasets_.valid != nullptr, "evaluate reads validation data, and data.valid is empty");
-  return eval::model_measures(trained_model(train::training_dtype(run_.recipe.train)), *datasets_.valid,
-                              run_.recipe.evaluate);
+  const models::MambaLM model = trained_model(train::training_dtype(run_.recipe.train));
+  Json measures = eval::model_measures(model, *datasets_.valid, run_.recipe.evaluate);
+  const auto sets = translated_sets(model, *datasets_.valid, test_sets_, run_.recipe);
+  for (const eval::TranslatedSet& set : sets) measures.update(eval::translation_measures(set));
+  if (sets.empty()) return measures;
+  make_folder(translation_folder(stage));
+  eval::save_translations(translation_folder(stage), sets);
+  return measures;
 }
+
+std::vector<eval::TestSet> test_sets_of(const Recipe& recipe) {
+  return eval::read_test_sets(recipe.evaluate.test, data::on_invalid_utf8(recipe.data.on_invalid_utf8));
+}
+
+std::vector<eval::TranslatedSet> translated_sets(const models::MambaLM& model, const data::Dataset& valid,
+                                                 const std::vector<eval::TestSet>& test_sets,
+                                                 const Recipe& recipe) {
+  const auto* rows = dynamic_cast<const data::TranslationRows*>(&valid);
+  const eval::EvaluateOptions& evaluate = recipe.evaluate;
+  if (rows == nullptr || !evaluate.bleu) return {};
+  const bool movable = model.placement().dtype == at::kFloat && model.placement().device.is_cpu();
+  const at::Device device = core::device_from_name(movable ? recipe.run.device : "cpu");
+  const std::optional<models::MambaLM> moved =
+      device.is_cpu() ? std::nullopt : std::optional(model.to({at::kFloat, device, at::kFloat}));
+  const eval::TranslateOptions options = {
+      .beam = evaluate.beam, .length_penalty = evaluate.length_penalty, .max_ratio = evaluate.max_ratio};
+  eval::TestSet validation{.name = "validation", .pairs = rows->pairs()};
+  const auto most = static_cast<size_t>(evaluate.max_rows);
+  if (most > 0 && most < validation.pairs.size()) validation.pairs.resize(most);
+  std::vector<eval::TranslatedSet> sets = {
+      eval::translated(moved ? *moved : model, rows->tokenizer(), validation, options)};
+  for (const eval::TestSet& set : test_sets)
+    sets.push_back(eval::translated(moved ? *moved : model, rows->tokenizer(), set, options));
+  return sets;
+}
+
+fs::path translation_folder(const core::Stage& evaluate) { return evaluate.folder() / "translations"; }
 
 fs::path row_folder(const core::Stage& decompose) { return decompose.folder() / "maps"; }
 

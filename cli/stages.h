@@ -15,6 +15,7 @@
 #include "core/stage.h"
 #include "data/data_options.h"
 #include "decomp/row_file.h"
+#include "eval/translation_scores.h"
 #include "models/mamba_lm.h"
 
 namespace exactmamba::cli {
@@ -80,13 +81,26 @@ class RunStages {
   /// From `file` of an earlier attempt if it has this row, else by decomposing it into that file.
   decomp::ErrorTable decompose_row(const models::MambaLM& model, const std::string& checksum,
                                    const decomp::Row& row, const std::filesystem::path& file) const;
-  core::Json run_evaluation() const;
+  core::Json run_evaluation(const core::Stage& stage) const;
 
   const RecipeRun& run_;
   data::Datasets datasets_;
   std::optional<core::Stage> base_;  // the training that this one continues
   core::Stage train_;
+  std::vector<eval::TestSet> test_sets_;
 };
+
+/// What [evaluate] has translated: data.valid, called "validation", and `test_sets`. Nothing for other tasks
+/// than translation, or without evaluate.bleu. A model in float32 goes to run.device. @throws as
+/// eval::translated()
+std::vector<eval::TranslatedSet> translated_sets(const models::MambaLM& model, const data::Dataset& valid,
+                                                 const std::vector<eval::TestSet>& test_sets,
+                                                 const Recipe& recipe);
+/// The test sets of evaluate.test. @throws as eval::read_test_sets()
+std::vector<eval::TestSet> test_sets_of(const Recipe& recipe);
+
+/// Where an evaluate stage keeps its translations (eval/translation_scores.h).
+std::filesystem::path translation_folder(const core::Stage& evaluate);
 
 /// The checkpoint that a finished training has for its result. @throws InputError, saying what to delete,
 /// when it is gone

@@ -4,6 +4,11 @@
 
 #include <fmt/format.h>
 
+#include "core/error.h"
+#include "core/files.h"
+#include "core/hash.h"
+#include "core/log.h"
+#include "core/stop_signal.h"
 #include "eval/bleu.h"
 #include "eval/bootstrap.h"
 #include "eval/chrf.h"
@@ -13,6 +18,9 @@ namespace exactmamba::eval {
 using core::Json;
 
 namespace {
+
+constexpr const char *kTranslations = ".txt", *kReferences = ".reference.txt";  // endings of files
+constexpr const char* kBleuKey = "bleu.";
 
 References references_of(const TranslatedSet& set) {
   References references;
@@ -48,6 +56,30 @@ void add_difference(Json& row, const std::string& name, const ResampledBleu& fir
   row["values"]["bleu_p." + name] = paired_p_value(here.resamples, first.resamples, result.score);
 }
 
+/// The file's name up to the braces, or without its ending.
+std::string set_name(const std::string& file) {
+  std::string name = std::filesystem::path(file).filename().string();
+  const size_t brace = name.find('{');
+  if (brace == std::string::npos) return data::uncompressed_name(name).stem().string();
+  name.resize(brace);
+  if (name.ends_with(".tsv")) name.resize(name.size() - 4);
+  while (name.ends_with('.')) name.pop_back();
+  return name.empty() ? "test" : name;
+}
+
+std::string lines_text(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  return text;
+}
+
+std::vector<std::string> read_lines(const std::filesystem::path& file) {
+  std::vector<std::string> lines;
+  data::LineReader reader(file, data::OnInvalidUtf8::kFail, data::kLongestLine, data::ByteOrderMark::kKeep);
+  for (std::string line; reader.next(line);) lines.push_back(line);
+  return lines;
+}
+
 std::string signature_of_one_reference(const CorpusMetric& metric) {
   return signature_text(signature_of(metric, {{""}}));
 }
@@ -74,8 +106,70 @@ std::vector<KnownColumn> known_columns() {
 
 }  // namespace
 
+std::vector<TestSet> read_test_sets(const std::vector<std::string>& files, data::OnInvalidUtf8 on_invalid) {
+  std::vector<TestSet> sets;
+  for (const std::string& file : files) {
+    TestSet set{.name = set_name(file), .pairs = {}};
+    const auto known =
+        std::find_if(sets.begin(), sets.end(), [&](const TestSet& s) { return s.name == set.name; });
+    core::require(known == sets.end(), "{}: another test set is called {} as well; rename its files", file,
+                  set.name);
+    data::read_pairs(file, on_invalid,
+                     [&](const data::SentencePair& pair, const std::string&) { set.pairs.push_back(pair); });
+    core::require(!set.pairs.empty(), "{}: there is no pair in it", file);
+    sets.push_back(std::move(set));
+  }
+  return sets;
+}
+
+std::string fingerprint(const std::vector<TestSet>& sets) {
+  std::string text;
+  for (const TestSet& set : sets) {
+    text += set.name + "\n";
+    for (const data::SentencePair& pair : set.pairs) text += pair.source + "\n" + pair.target + "\n";
+  }
+  return core::hash_hex(text);
+}
+
+TranslatedSet translated(const models::MambaLM& model, const data::TranslationTokenizer& tokenizer,
+                         const TestSet& set, const TranslateOptions& options) {
+  TranslatedSet result{.name = set.name, .translations = {}, .references = {}};
+  std::vector<std::string> sources;
+  for (const data::SentencePair& pair : set.pairs) {
+    sources.push_back(pair.source);
+    result.references.push_back(pair.target);
+  }
+  core::Progress progress("translate " + set.name, static_cast<int64_t>(sources.size()), "sentence");
+  result.translations = translate(model, tokenizer, sources, options, [&progress](int64_t done) {
+    progress.update(done, static_cast<double>(done));
+    core::stop_if_asked("translating");
+  });
+  return result;
+}
+
+void save_translations(const std::filesystem::path& folder, const std::vector<TranslatedSet>& sets) {
+  for (const TranslatedSet& set : sets) {
+    core::write_file(folder / (set.name + kTranslations), lines_text(set.translations));
+    core::write_file(folder / (set.name + kReferences), lines_text(set.references));
+  }
+}
+
+std::vector<TranslatedSet> load_translations(const std::filesystem::path& folder, const Json& measures) {
+  std::vector<TranslatedSet> sets;
+  for (const auto& [key, value] : measures.items()) {
+    if (!key.starts_with(kBleuKey)) continue;
+    const std::string name = key.substr(std::string_view(kBleuKey).size());
+    sets.push_back(
+        {name, read_lines(folder / (name + kTranslations)), read_lines(folder / (name + kReferences))});
+    core::require(sets.back().translations.size() == sets.back().references.size(),
+                  "{}: {} translations of {} has {} lines, but its references have {}", folder.string(), name,
+                  name, sets.back().translations.size(), sets.back().references.size());
+  }
+  return sets;
+}
+
 Json translation_measures(const TranslatedSet& set) {
-  return {{"bleu." + set.name, score_of(Bleu(), set)}, {"chrf." + set.name, score_of(Chrf(), set)}};
+  return {{kBleuKey + set.name, score_of(Bleu(), set)}, {"chrf." + set.name, score_of(Chrf(), set)}};
 }
 
 void add_bleu_intervals(Json& rows, const std::vector<std::vector<TranslatedSet>>& translations) {

@@ -2,17 +2,40 @@
 // between its rows.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
+#include "data/parallel_text.h"
+#include "eval/translation.h"
 
 namespace exactmamba::eval {
+
+struct TestSet {
+  std::string name;  // fit for a file
+  std::vector<data::SentencePair> pairs;
+};
+
+/// Named after their files: "a/tst2015.de-en.{de,en}.xml" is tst2015.de-en. @throws as data::read_pairs;
+/// InputError for an empty set and for two of one name
+std::vector<TestSet> read_test_sets(const std::vector<std::string>& files, data::OnInvalidUtf8 on_invalid);
+std::string fingerprint(const std::vector<TestSet>& sets);
 
 struct TranslatedSet {
   std::string name;
   std::vector<std::string> translations, references;  // [segment]
 };
+
+/// @throws as eval::translate(); Interrupted when a stop was asked for
+TranslatedSet translated(const models::MambaLM& model, const data::TranslationTokenizer& tokenizer,
+                         const TestSet& set, const TranslateOptions& options);
+
+/// `folder`/NAME.txt and NAME.reference.txt, a segment a line, for exactmamba score and its like. @throws
+/// IoError, InputError
+void save_translations(const std::filesystem::path& folder, const std::vector<TranslatedSet>& sets);
+/// The sets that `measures` has the BLEU of.
+std::vector<TranslatedSet> load_translations(const std::filesystem::path& folder, const core::Json& measures);
 
 /// {"bleu.NAME": …, "chrf.NAME": …}, 0 to 100. @throws InputError for an empty set
 core::Json translation_measures(const TranslatedSet& set);

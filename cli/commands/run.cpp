@@ -186,7 +186,10 @@ void evaluate(const EvaluateArguments& arguments) {
                 "{}: has a vocabulary of {} tokens, but the data has {}", arguments.model,
                 model.config().vocab_size, valid.vocab_size());
   model.set_vocab_size(valid.vocab_size());  // rows of padding are no predictions
-  const Json measures = eval::model_measures(model, valid, file.first().evaluate);
+  Json measures = eval::model_measures(model, valid, file.first().evaluate);
+  for (const eval::TranslatedSet& set :
+       translated_sets(model, valid, test_sets_of(file.first()), file.first()))
+    measures.update(eval::translation_measures(set));
   arguments.recipe.common.json ? write_json_result(measures)
                                : write_result(arguments.model + "\n" + measures_text(measures));
 }

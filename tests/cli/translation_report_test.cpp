@@ -1,0 +1,123 @@
+// What `run` makes of test sets of translation: files, scores and the table.
+#include <filesystem>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "core/files.h"
+#include "core/json.h"
+#include "tests/support/program.h"
+
+namespace exactmamba::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using core::Json;
+using testing::put_file;
+using testing::TemporaryFolder;
+
+constexpr const char* kRecipe = R"(
+[run]
+output = "out"
+[data]
+task = "translation"
+train = ["train.{de,en}"]
+valid = ["valid.tsv"]
+context = 40
+[model]
+d_model = 16
+d_state = 8
+headdim = 8
+[train]
+steps = 2
+batch_size = 2
+dtype = "float64"
+[decompose]
+max_rows = 1
+[evaluate]
+test = ["set.a.{de,en}"]
+max_rows = 1
+[sweep]
+model.conv_activation = ["silu", "identity"]
+)";
+
+class TranslationReport : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    put_file(folder_ / "r.toml", kRecipe);
+    put_file(folder_ / "train.de", "eins\nzwei\ndrei\nvier fünf\nsechs\n");
+    put_file(folder_ / "train.en", "one\ntwo\nthree\nfour five\nsix\n");
+    put_file(folder_ / "valid.tsv", "zwei\tanother two\nsieben\tseven\n");
+    put_file(folder_ / "set.a.de", "acht\nneun\nzehn\n");
+    put_file(folder_ / "set.a.en", "eight\nnine\nten\n");
+  }
+  testing::ProgramOutcome program(const std::vector<std::string>& arguments) const {
+    return testing::run_program(arguments, {.folder = folder_.path()});
+  }
+  std::string succeed(const std::vector<std::string>& arguments) const {
+    const auto outcome = program(arguments);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.out;
+  }
+  std::set<std::string> stages(const std::string& kind) const {
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder_ / "out/stages")) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with(kind + "-")) names.insert(name);
+    }
+    return names;
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(TranslationReport, StoresWhatItScores) {
+  const Json report = Json::parse(succeed({"run", "r.toml", "--json"}));
+  ASSERT_EQ(report["rows"].size(), 2u);
+  std::multiset<double> reported, scored;
+  for (const Json& row : report["rows"]) {
+    EXPECT_TRUE(row["values"].contains("bleu.validation"));
+    EXPECT_TRUE(row["half_widths"].contains("bleu.set.a"));
+    reported.insert(row["values"]["chrf.set.a"].get<double>());
+  }
+  EXPECT_FALSE(report["rows"][0]["values"].contains("bleu_difference.set.a"));
+  EXPECT_TRUE(report["rows"][1]["values"].contains("bleu_difference.set.a"));
+  EXPECT_CONTAINS(core::read_file(folder_ / "out/report.md"), "| BLEU, set.a ");
+  for (const std::string& stage : stages("evaluate")) {
+    const fs::path set = folder_ / "out/stages" / stage / "translations";
+    EXPECT_EQ(core::read_file(set / "set.a.reference.txt"), "eight\nnine\nten\n");
+    EXPECT_EQ(core::read_file(set / "validation.reference.txt"), "another two\n");
+    const Json score =
+        Json::parse(succeed({"score", "chrf", (set / "set.a.txt").string(), "--reference",
+                             (set / "set.a.reference.txt").string(), "--json", "--width", "12"}));
+    scored.insert(score["score"].get<double>());
+  }
+  ASSERT_EQ(scored.size(), 2u);
+  for (auto a = reported.begin(), b = scored.begin(); a != reported.end(); ++a, ++b)
+    EXPECT_NEAR(*a, *b, 1e-9);
+}
+
+TEST_F(TranslationReport, AnotherTestSetIsMeasuredAnew) {
+  succeed({"run", "r.toml"});
+  put_file(folder_ / "set.a.en", "eight\nnine\nTEN\n");
+  succeed({"run", "r.toml"});
+  EXPECT_EQ(stages("train").size(), 2u);
+  EXPECT_EQ(stages("evaluate").size(), 4u);
+  succeed({"run", "r.toml", "--set", "evaluate.bleu=false"});
+  EXPECT_EQ(core::read_file(folder_ / "out/report.md").find("BLEU"), std::string::npos);
+}
+
+TEST_F(TranslationReport, TestSetsAreLookedAtFirst) {
+  const auto refused = [&](const std::string& test) {
+    const auto outcome = program({"run", "r.toml", "--set", "evaluate.test=" + test});
+    EXPECT_EQ(outcome.code == 0, false);
+    EXPECT_FALSE(fs::exists(folder_ / "out"));
+    return outcome.err;
+  };
+  EXPECT_CONTAINS(refused("[\"nowhere.{de,en}\"]"), "nowhere.de");
+  EXPECT_CONTAINS(refused("[\"set.a.{de,en}\", \"set.a.{en,de}\"]"),
+                  "set.a.{en,de}: another test set is called set.a as well");
+}
+
+}  // namespace
+}  // namespace exactmamba::cli
