@@ -89,6 +89,11 @@ void bind_rules(Schema& schema, Recipe& r) {
     if (r.train.annealing == "none" || r.model.conv_activation != "silu") return "";
     return "annealing starts at silu and must lead to another activation";
   });
+  schema.rule({"train.best_measure", "data.task"}, [&r]() -> std::string {
+    if (r.train.best_measure != "bleu" || r.data.task == "translation") return "";
+    return "BLEU is measured of translations: train.best_measure = \"bleu\" needs data.task = "
+           "\"translation\"";
+  });
   schema.rule({"run.name"}, [&schema, &r]() -> std::string {
     return schema.at("run.name").is_set() ? name_problem(r.run.name) : "";
   });

@@ -41,6 +41,7 @@ Json curves(const std::vector<Json>& lines) {
   add("loss", curve(lines, "train", "loss"));
   add("validation loss", curve(lines, "evaluation", "validation_loss"));
   add("validation accuracy", curve(lines, "evaluation", "validation_accuracy"));
+  add("validation BLEU", curve(lines, "evaluation", kBleuKey));
   add("character accuracy", curve(lines, "evaluation", "character_accuracy"));
   add("string accuracy", curve(lines, "evaluation", "string_accuracy"));
   return result;

@@ -23,6 +23,9 @@ namespace exactmamba::cli {
 /// In the evaluation lines of metrics.jsonl with train.eval_error: {measure: {approximation: [per layer]}}.
 inline constexpr const char* kErrorKey = "approximation_error";
 
+/// There too with train.best_measure = "bleu", 0 to 100.
+inline constexpr const char* kBleuKey = "bleu";
+
 /// Inputs of the train stage, which its result calls by the names of the data sets: data {input: name}.
 inline constexpr const char *kTrainingData = "training data", *kValidationData = "validation data";
 

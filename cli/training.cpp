@@ -2,12 +2,17 @@
 #include <algorithm>
 #include <optional>
 
+#include <ATen/ops/zeros.h>
+
 #include "cli/stages.h"
 #include "core/device.h"
 #include "core/json.h"
+#include "data/translation.h"
 #include "decomp/decompose.h"
+#include "eval/bleu.h"
 #include "eval/copying.h"
 #include "eval/evaluation.h"
+#include "eval/translation.h"
 #include "models/checkpoint.h"
 #include "models/model_options.h"
 #include "train/trainer.h"
@@ -48,12 +53,43 @@ train::EvaluationHook copy_hook(const Recipe& recipe, const data::CopyTask& task
   };
 }
 
+/// BLEU of the validation pairs, translated greedily: each process takes every size-th of them, and what BLEU
+/// counts in them is summed.
+train::EvaluationHook bleu_hook(const Recipe& recipe, const data::TranslationRows& valid,
+                                core::Communicator& communicator) {
+  std::vector<std::string> sources;
+  eval::References references;
+  const int64_t most = recipe.data.max_valid_rows,
+                pairs = most > 0 ? std::min(most, valid.size()) : valid.size();
+  for (int64_t i = communicator.rank(); i < pairs; i += communicator.size()) {
+    sources.push_back(valid.pairs()[i].source);
+    references.push_back({valid.pairs()[i].target});
+  }
+  return [sources, references, &valid, &communicator](const models::MambaLM& model, int64_t) {
+    const eval::Bleu bleu;
+    const at::Tensor sums = at::zeros({static_cast<int64_t>(bleu.width())}, at::kDouble);
+    if (!sources.empty()) {
+      eval::TranslateOptions greedy;
+      greedy.beam = 1;
+      const std::vector<std::string> found = eval::translate(model, valid.tokenizer(), sources, greedy);
+      const std::vector<double> own = eval::SegmentStatistics(bleu, found, references).sums();
+      std::copy(own.begin(), own.end(), sums.mutable_data_ptr<double>());
+    }
+    communicator.all_reduce_sum(sums);
+    return Json{{kBleuKey, bleu.score({sums.const_data_ptr<double>(), bleu.width()})}};
+  };
+}
+
 /// What evaluations measure beside loss and accuracy.
-train::EvaluationHook evaluation_hook(const Recipe& recipe, const data::Dataset& valid) {
+train::EvaluationHook evaluation_hook(const Recipe& recipe, const data::Dataset& valid,
+                                      core::Communicator& communicator) {
   std::vector<train::EvaluationHook> hooks;
   if (const auto* task = dynamic_cast<const data::CopyTask*>(&valid))
     hooks.push_back(copy_hook(recipe, *task));
   if (recipe.train.eval_error) hooks.push_back(error_hook(recipe, valid));
+  if (const auto* pairs = dynamic_cast<const data::TranslationRows*>(&valid);
+      pairs && recipe.train.best_measure == kBleuKey)
+    hooks.push_back(bleu_hook(recipe, *pairs, communicator));
   return [hooks](const models::MambaLM& model, int64_t step) {
     Json measures = Json::object();
     for (const train::EvaluationHook& hook : hooks) measures.update(hook(model, step));
@@ -74,7 +110,8 @@ models::MambaLM starting_model(const Recipe& recipe, const data::Datasets& datas
 }
 
 train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets,
-                           const std::optional<core::Stage>& base, const core::Stage& stage) {
+                           const std::optional<core::Stage>& base, const core::Stage& stage,
+                           core::Communicator& communicator) {
   train::TrainSetup setup;
   setup.options = recipe.train;
   setup.options_hash = stage.name();
@@ -88,7 +125,7 @@ train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets,
   setup.seed = static_cast<uint64_t>(recipe.run.seed);
   setup.prefetch = recipe.data.prefetch;
   setup.model_files = data::tokenizer_files(recipe.data);
-  if (datasets.valid) setup.evaluation = evaluation_hook(recipe, *datasets.valid);
+  if (datasets.valid) setup.evaluation = evaluation_hook(recipe, *datasets.valid, communicator);
   return setup;
 }
 
@@ -114,7 +151,7 @@ Json data_names(const data::Datasets& datasets) {
 }  // namespace
 
 Json RunStages::run_training(core::Communicator& communicator) const {
-  train::Trainer trainer(setup_of(run_.recipe, datasets_, base_, train_), communicator);
+  train::Trainer trainer(setup_of(run_.recipe, datasets_, base_, train_, communicator), communicator);
   trainer.run();
   const int64_t step = resulting_step(run_.recipe.train, trainer.state());
   return {{"model_checksum", resulting_checksum(trainer, train_, step)},

@@ -118,11 +118,12 @@ void bind_evaluation(core::Schema& schema, TrainOptions& o) {
           "first {} validation rows.",
           kErrorRows));
   schema.option("train.best_measure", &o.best_measure)
-      .choices({"validation_loss", "validation_accuracy"})
+      .choices({"validation_loss", "validation_accuracy", "bleu"})
       .only_with("data.valid")
       .help(
           "Measure of the evaluation that chooses the best checkpoint: the lowest loss, the highest "
-          "accuracy; "
+          "accuracy, "
+          "the highest BLEU of the validation pairs in greedy translation (which evaluations then measure); "
           "with annealing, only evaluations at alpha = 1 count.");
   schema.option("train.patience", &o.patience)
       .range(0, kManySteps)

@@ -153,6 +153,32 @@ TEST_F(TranslateTest, PublishedModelsCarryTheTokenizer) {
   EXPECT_CONTAINS(without.err, "published/tokenizer.json: no such file; a model that translates has its");
 }
 
+/// By the numbers of `translate` and `score`, for one process and for two.
+TEST_F(TranslateTest, BleuChoosesTheBestCheckpoint) {
+  put_file(*folder_ / "learned.tsv",
+           "eins\tone and two and three and four\nzwei\ttwo and three and four and five\n");
+  put_file(*folder_ / "sources", "eins\nzwei\n");
+  put_file(*folder_ / "targets", "one and two and three and four\ntwo and three and four and five\n");
+  std::string checkpoint, best;
+  for (const std::string processes : {"1", "2"}) {
+    std::vector<std::string> arguments = {"train", "r.toml", "--json", "--processes", processes};
+    for (const std::string set : {"data.train=[\"learned.tsv\"]", "data.valid=[\"learned.tsv\"]",
+                                  "data.exclude=[]", "train.steps=80", "train.lr=0.02", "train.eval_every=40",
+                                  "train.best_measure=bleu", "train.result=best", "train.dtype=float64"})
+      arguments.insert(arguments.end(), {"--set", set});
+    const std::string batch = processes == "1" ? "train.batch_size=2" : "train.batch_size=1";
+    arguments.insert(arguments.end(), {"--set", batch, "--set", "run.output=bleu-" + processes});
+    const Json result = Json::parse(succeed(arguments))[0]["result"];
+    EXPECT_GT(result["best"]["value"], 5) << "the test needs a model that learned";
+    EXPECT_EQ(result["best"]["checkpoint"], result["checkpoint"]);
+    const std::string found =
+        succeed({"translate", result["checkpoint"], "--beam", "1", "--dtype", "float64"}, "eins\nzwei\n");
+    const Json score = Json::parse(
+        succeed({"score", "bleu", "-", "--reference", "targets", "--json", "--width", "9"}, found));
+    EXPECT_NEAR(score["score"], result["best"]["value"], 1e-8) << score;
+  }
+}
+
 TEST_F(TranslateTest, ContradictionsAreRefused) {
   const auto refusal = [this](const std::vector<std::string>& arguments, int code) {
     const ProgramOutcome outcome = program(arguments);

@@ -48,7 +48,7 @@ TEST(TrainOptions, ValuesOutOfRangeAreRefused) {
   EXPECT_CONTAINS(refusal("[train]\nsteps = 0\n"), "train.steps");
   EXPECT_CONTAINS(refusal("[train]\nbeta2 = 1.0\n"), "train.beta2");
   EXPECT_CONTAINS(refusal("[train]\nschedule = \"cosinus\"\n"), "cosine");
-  EXPECT_CONTAINS(refusal("[train]\nbest_measure = \"bleu\"\n"), "validation_loss, validation_accuracy");
+  EXPECT_CONTAINS(refusal("[train]\nbest_measure = \"ter\"\n"), "validation_loss, validation_accuracy, bleu");
   EXPECT_CONTAINS(refusal("[train]\nkeep_checkpoints = 0\n"), "train.keep_checkpoints");
 }
 
