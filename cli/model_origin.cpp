@@ -7,7 +7,9 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "core/hash.h"
 #include "core/json.h"
+#include "models/stored_weights.h"
 #include "train/training_checkpoint.h"
 
 namespace exactmamba::cli {
@@ -128,6 +130,15 @@ fs::path model_of(const fs::path& folder) {
   core::require<core::IoError>(found.size() <= 1, "{}: holds several trainings; give one of {}",
                                folder.string(), names);
   return found.empty() ? folder : found.front();
+}
+
+std::string model_fingerprint(const fs::path& folder) {
+  std::vector<fs::path> files = models::weight_files(folder);
+  files.insert(files.begin(), folder / "config.json");
+  std::string hashes;
+  for (const fs::path& file : files)
+    hashes += file.filename().string() + ' ' + core::hash_file_hex(file) + '\n';
+  return core::hash_hex(hashes);
 }
 
 }  // namespace exactmamba::cli

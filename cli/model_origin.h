@@ -12,6 +12,9 @@ namespace exactmamba::cli {
 /// @throws InputError when a record is malformed
 void describe_origin(const std::filesystem::path& folder, models::ModelCard& card);
 
+/// Of what a model is loaded from; a training checkpoint also has its moments, and tells how long it took.
+std::string model_fingerprint(const std::filesystem::path& folder);
+
 /// For every folder that is given as a model: the folder of a run, or of one of its trainings, is none.
 /// @throws IoError with one of the models that are in it
 void refuse_run_folder(const std::filesystem::path& folder);

@@ -4,6 +4,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "cli/alignment.h"
 #include "cli/model_origin.h"
 #include "core/device.h"
 #include "core/environment.h"
@@ -89,6 +90,7 @@ Need need_of(const RecipeRun& run) {
   need.vocabulary = tokenizer ? tokenizer->vocab_size() : recipe.data.vocab_size;
   need.config = config_of(run, need.vocabulary);
   check_layers(recipe, need.config);
+  alignment_inputs(run);  // refuses gold that does not fit
   need.parameters = need.config.parameter_count();
   need.steps = recipe.train.steps;
   const train::TrainOptions& o = recipe.train;

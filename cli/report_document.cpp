@@ -6,8 +6,10 @@
 
 #include <fmt/format.h>
 
+#include "cli/alignment.h"
 #include "core/metrics_log.h"
 #include "core/version.h"
+#include "eval/alignment/alignment_values.h"
 #include "eval/evaluation.h"
 
 namespace exactmamba::cli {
@@ -150,6 +152,11 @@ Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunSta
                  {"convolution bias", distinct(file, [](const Recipe& r) { return r.decompose.bias; })},
                  {"seed", distinct(file, [](const Recipe& r) { return std::to_string(r.run.seed); })}};
   if (!file.sets.empty()) result["--set"] = fmt::format("{}", fmt::join(file.sets, ", "));
+  for (const auto& run : stages) {
+    const Json measures = run->evaluate_stage().result();
+    if (measures.contains(eval::kAlignmentKey))
+      result["AER without a model"] = eval::sanity_text(measures[eval::kAlignmentKey]);
+  }
   const std::string diverged = left_out(file, stages);
   if (!diverged.empty()) result["diverged runs, not shown"] = diverged;
   return result;

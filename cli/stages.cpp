@@ -6,6 +6,8 @@
 #include <ATen/ops/full.h>
 #include <fmt/format.h>
 
+#include "cli/alignment.h"
+#include "cli/model_origin.h"
 #include "cli/plan.h"
 #include "core/device.h"
 #include "core/error.h"
@@ -15,9 +17,9 @@
 #include "core/stop_signal.h"
 #include "core/version.h"
 #include "data/translation.h"
+#include "eval/alignment/alignment_values.h"
 #include "eval/evaluation.h"
 #include "models/checkpoint.h"
-#include "models/stored_weights.h"
 #include "train/trainer.h"
 #include "train/training_checkpoint.h"
 
@@ -40,21 +42,9 @@ constexpr int kTrainAlgorithm = 5;
 constexpr int kDecomposeAlgorithm = 2;
 constexpr int kEvaluateAlgorithm = 1;
 
-using Inputs = std::vector<std::pair<std::string, std::string>>;
-
-/// Of what a model is loaded from; a training checkpoint also has its moments, and tells how long it took.
-std::string model_fingerprint(const fs::path& folder) {
-  std::vector<fs::path> files = models::weight_files(folder);
-  files.insert(files.begin(), folder / "config.json");
-  std::string hashes;
-  for (const fs::path& file : files)
-    hashes += file.filename().string() + ' ' + core::hash_file_hex(file) + '\n';
-  return core::hash_hex(hashes);
-}
-
 core::Stage train_stage_of(const RecipeRun& run, const data::Datasets& datasets,
                            const std::optional<core::Stage>& base) {
-  Inputs inputs = {{kTrainingData, datasets.train->fingerprint()}};
+  std::vector<std::pair<std::string, std::string>> inputs = {{kTrainingData, datasets.train->fingerprint()}};
   if (datasets.valid) inputs.emplace_back(kValidationData, datasets.valid->fingerprint());
   if (base) inputs.emplace_back("starting model", base->name());
   if (!run.recipe.model.from.empty())
@@ -207,15 +197,19 @@ void RunStages::require_trained() const {
 }
 
 /// Named by the training and by its weights: the same training on another machine rounds differently.
-core::Stage RunStages::later_stage(const std::string& kind, int algorithm) const {
+core::Stage RunStages::later_stage(const std::string& kind, int algorithm, const Inputs& more) const {
   require_done(train_);
   Inputs inputs = {{"train", train_.name()}, {"trained weights", trained_checksum(train_)}};
-  if (kind == kEvaluate && !test_sets_.empty()) inputs.emplace_back("test sets", fingerprint(test_sets_));
+  inputs.insert(inputs.end(), more.begin(), more.end());
   return {run_.recipe.run.output, kind, algorithm, run_.schema.canonical({kind}), std::move(inputs)};
 }
 
 core::Stage RunStages::decompose_stage() const { return later_stage("decompose", kDecomposeAlgorithm); }
-core::Stage RunStages::evaluate_stage() const { return later_stage(kEvaluate, kEvaluateAlgorithm); }
+core::Stage RunStages::evaluate_stage() const {
+  Inputs more = alignment_inputs(run_);
+  if (!test_sets_.empty()) more.emplace_back("test sets", fingerprint(test_sets_));
+  return later_stage("evaluate", kEvaluateAlgorithm, more);
+}
 
 fs::path resulting_checkpoint(const core::Stage& train) {
   return train.reading([&train] {
@@ -311,6 +305,7 @@ Json RunStages::run_evaluation(const core::Stage& stage) const {
   core::require(datasets_.valid != nullptr, "evaluate reads validation data, and data.valid is empty");
   const models::MambaLM model = trained_model(train::training_dtype(run_.recipe.train));
   Json measures = eval::model_measures(model, *datasets_.valid, run_.recipe.evaluate);
+  if (aligns(run_)) measures[eval::kAlignmentKey] = align_model(run_, model, *datasets_.valid, stage.folder());
   const auto sets = translated_sets(model, *datasets_.valid, test_sets_, run_.recipe);
   for (const eval::TranslatedSet& set : sets) measures.update(eval::translation_measures(set));
   if (sets.empty()) return measures;

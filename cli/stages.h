@@ -76,7 +76,8 @@ class RunStages {
   void complete_later(const core::Stage& stage, const Work& work) const;
   /// @throws InputError with what to do first, unless the stage is done; NumericalError when it cannot be
   void require_done(const core::Stage& stage) const;
-  core::Stage later_stage(const std::string& kind, int algorithm) const;
+  using Inputs = std::vector<std::pair<std::string, std::string>>;
+  core::Stage later_stage(const std::string& kind, int algorithm, const Inputs& more = {}) const;
   /// @throws InputError, IoError, saying what to delete, when its files are damaged
   models::MambaLM trained_model(at::ScalarType dtype) const;
   core::Json run_training(core::Communicator& communicator) const;

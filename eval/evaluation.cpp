@@ -14,6 +14,7 @@
 #include "data/loader.h"
 #include "data/packed_text.h"
 #include "decomp/approximation_error.h"
+#include "eval/alignment/alignment_values.h"
 #include "eval/copying.h"
 #include "eval/optional_json.h"
 #include "eval/translation_scores.h"
@@ -234,6 +235,8 @@ Json attribution_column(const std::string& key, const std::string& method, const
 Json derived_column(const std::string& key) {
   Json of_translations = translation_column(key);
   if (!of_translations.is_null()) return of_translations;
+  Json of_alignments = alignment_column(key);
+  if (!of_alignments.is_null()) return of_alignments;
   const size_t first = key.find('.'), last = key.rfind('.');
   if (first == last) return {};
   const std::string kind = key.substr(0, first), what = key.substr(first + 1, last - first - 1),
@@ -296,6 +299,10 @@ Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const 
                 const ReportOptions& options) {
   Json row = {{"values", parts.measures}, {"layers", Json::object()}, {"maps", Json::array()}};
   add_errors(row, parts.errors, error_measure);
+  if (const auto alignment = parts.measures.find(kAlignmentKey); alignment != parts.measures.end()) {
+    row["values"].erase(kAlignmentKey);
+    add_alignment(row, *alignment);
+  }
   const data::CopyTask* task = as_copy_task(valid);
   const auto decomposed = parts.errors.at("rows").get<int64_t>();
   Attribution attribution;

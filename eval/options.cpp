@@ -1,6 +1,78 @@
 #include "eval/options.h"
 
+#include "decomp/options.h"
+#include "eval/alignment/files.h"
+#include "eval/alignment/symmetrise.h"
+#include "eval/alignment/word_map.h"
+
 namespace exactmamba::eval {
+namespace {
+
+/// An option of [evaluate.alignment], which has a meaning where there are sentences to align.
+core::Option& alignment_option(core::Schema& schema, const std::string& name, core::Option::Target target) {
+  return schema.option("evaluate.alignment." + name, target)
+      .only_with("data.task", {"translation"})
+      .only_with("evaluate.alignment.sentences");
+}
+
+void bind_gold(core::Schema& schema, AlignmentOptions& options) {
+  schema.option("evaluate.alignment.sentences", &options.sentences)
+      .only_with("data.task", {"translation"})
+      .help(
+          "Tokenised sentence pairs, as in data.train (e.g. test.{de,en}); a word is what blanks and tabs "
+          "separate. Empty: no alignments.");
+  alignment_option(schema, "gold", &options.gold).help("Gold links of these pairs.");
+  alignment_option(schema, "gold_format", &options.gold_format)
+      .choices({"talp", "naacl"})
+      .help("talp: a line a pair, 3-4 sure, 3p4 possible; naacl: a line a link, as 1 3 4 S.");
+  alignment_option(schema, "gold_base", &options.gold_base)
+      .choices({"0", "1"})
+      .help("Number of the first word in gold; it has to be said.");
+  alignment_option(schema, "gold_target_first", &options.gold_target_first)
+      .help("Gold has the target's word first, as when the model translates the other way.");
+  alignment_option(schema, "dev_pairs", &options.dev_pairs)
+      .range(0, 1e9)
+      .unit("pairs")
+      .help("The first pairs are a development part: layers are chosen by them, and no score counts them.");
+  alignment_option(schema, "dev_sentences", &options.dev_sentences)
+      .help("Other pairs as the development part.");
+  alignment_option(schema, "dev_gold", &options.dev_gold)
+      .only_with("evaluate.alignment.dev_sentences")
+      .help("Their gold, in the form of gold.");
+}
+
+void bind_alignment(core::Schema& schema, AlignmentOptions& options) {
+  schema.table("evaluate.alignment",
+               "Word alignments of a translation model: its target given, each target word linked to the "
+               "source word that [decompose]'s approximations, bias and dtype say it hears most of.");
+  bind_gold(schema, options);
+  alignment_option(schema, "methods", &options.methods)
+      .choices(core::choices_of(decomp::kMethodNames))
+      .help("Maps that links are read from, of every layer.");
+  alignment_option(schema, "rows", &options.rows)
+      .choices(core::choices_of(kAlignmentRowsNames))
+      .help("Row of a target word: awo, of the step that emits it; awi, of the step that consumes it.");
+  alignment_option(schema, "reverse_model", &options.reverse_model)
+      .help("Folder of a model that translates the other way; its own tokenizer reads the sentences.");
+  alignment_option(schema, "symmetrise", &options.symmetrise)
+      .choices(core::choices_of(kSymmetrisationNames))
+      .only_with("evaluate.alignment.reverse_model")
+      .help("How the links of both models become one alignment.");
+  schema.rule({"evaluate.alignment.sentences"}, [&options]() -> std::string {
+    if (options.sentences.empty()) return "";
+    if (options.gold.empty()) return "alignments are scored against evaluate.alignment.gold, which is empty";
+    if (options.gold_base.empty())
+      return "say whether the words of the gold links count from 0 or 1: evaluate.alignment.gold_base";
+    if (options.methods.empty()) return "evaluate.alignment.methods is empty";
+    if (!options.dev_sentences.empty() && options.dev_gold.empty())
+      return "evaluate.alignment.dev_sentences has no evaluate.alignment.dev_gold";
+    if (!options.dev_sentences.empty() && options.dev_pairs > 0)
+      return "the development part is either evaluate.alignment.dev_sentences or dev_pairs";
+    return "";
+  });
+}
+
+}  // namespace
 
 void bind(core::Schema& schema, EvaluateOptions& options) {
   schema.table("evaluate", "What a trained model is measured by.");
@@ -34,6 +106,7 @@ void bind(core::Schema& schema, EvaluateOptions& options) {
       .range(1e-3, 1e6)
       .only_with("data.task", {"translation"})
       .help("Most tokens of a translation for each of its source.");
+  bind_alignment(schema, options.alignment);
 }
 
 void bind(core::Schema& schema, ReportOptions& options) {

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "cli/agreement.h"
+#include "cli/alignment.h"
 #include "cli/commands.h"
 #include "cli/failure.h"
 #include "cli/launch.h"
@@ -17,6 +18,8 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "eval/alignment/alignment_values.h"
+#include "eval/alignment/model_alignment.h"
 #include "eval/evaluation.h"
 #include "eval/report.h"
 #include "models/checkpoint.h"
@@ -52,22 +55,27 @@ void require_one_measure(const RecipeFile& file, const Stages& stages) {
     const bool same_data = run->datasets().valid->fingerprint() == first.datasets().valid->fingerprint();
     const bool same_way =
         run->run().schema.canonical({"evaluate"}) == first.run().schema.canonical({"evaluate"}) &&
-        run->run().recipe.train.dtype == first.run().recipe.train.dtype;
+        run->run().recipe.train.dtype == first.run().recipe.train.dtype &&
+        alignment_inputs(run->run()) == alignment_inputs(first.run());
     core::require(
         same_data && same_way,
         "{}: the runs '{}' and '{}' differ in {}, and --model is measured once; leave that out of the "
         "sweep",
         file.name, first.label(), run->label(),
-        same_data ? "[evaluate] or train.dtype" : "their validation data");
+        same_data ? "[evaluate], train.dtype or what alignments are made by" : "their validation data");
   }
 }
 
-/// A line a measure.
+/// A line a measure; the tables of alignments.
 std::string measures_text(const Json& measures) {
   std::string text;
-  for (const auto& [name, value] : measures.items())
-    text += fmt::format("  {:<26} {:.4g}\n", name, core::json_number(value, name));
-  return text;
+  for (const auto& [name, value] : measures.items()) {
+    if (name != eval::kAlignmentKey)
+      text += fmt::format("  {:<26} {:.4g}\n", name, core::json_number(value, name));
+  }
+  return measures.contains(eval::kAlignmentKey)
+             ? text + "\n" + eval::alignment_markdown(measures[eval::kAlignmentKey])
+             : text;
 }
 
 void write_measures(const Stages& stages, bool json) {
@@ -190,6 +198,8 @@ void evaluate(const EvaluateArguments& arguments) {
   for (const eval::TranslatedSet& set :
        translated_sets(model, valid, test_sets_of(file.first()), file.first()))
     measures.update(eval::translation_measures(set));
+  if (const RecipeRun& run = stages.front()->run(); aligns(run))
+    measures[eval::kAlignmentKey] = align_model(run, model, valid, {});
   arguments.recipe.common.json ? write_json_result(measures)
                                : write_result(arguments.model + "\n" + measures_text(measures));
 }

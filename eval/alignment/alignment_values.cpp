@@ -1,0 +1,79 @@
+#include "eval/alignment/alignment_values.h"
+
+#include <fmt/format.h>
+
+namespace exactmamba::eval {
+
+using core::Json;
+
+namespace {
+
+constexpr const char* kKind = "aer.";
+
+struct KnownValue {
+  const char *key, *title, *better, *help;
+  int digits;
+};
+constexpr KnownValue kKnownValues[] = {
+    {"best", "AER, {}", "lower",
+     "Alignment error rate by {} of the best layer, chosen by the development part, of the other pairs; 0 is "
+     "perfect.",
+     3},
+    {"best_layer", "AER's layer, {}", "", "The layer by whose {} the development part has the lowest AER.",
+     0},
+    {"layer_mean", "AER, {}, mean of layers", "lower", "Alignment error rate by the mean of all layers' {}.",
+     3},
+    {"whole_model", "AER, {}, all layers", "lower", "Alignment error rate by {} of all layers together.", 3},
+};
+
+Json aers_of(const Json& scores) {
+  Json aers = Json::array();
+  for (const Json& score : scores) aers.push_back(score["aer"]);
+  return aers;
+}
+
+}  // namespace
+
+void add_alignment(Json& row, const Json& alignment) {
+  Json& layers = row["layers"]["alignment error rate"] = Json::object();
+  size_t depth = 0;
+  for (const auto& [map, scores] : alignment["maps"].items()) {
+    if (scores.contains("layers")) {
+      layers[map] = aers_of(scores["layers"]);
+      depth = scores["layers"].size();
+    }
+    for (const KnownValue& value : kKnownValues) {
+      if (!scores.contains(value.key)) continue;
+      const Json& score = scores[value.key];
+      row["values"][fmt::format("{}{}.{}", kKind, map, value.key)] = score.is_object() ? score["aer"] : score;
+    }
+  }
+  for (const char* name : {"random", "scaled_diagonal"})
+    layers[fmt::format("no model: {}", name)] = Json::array_t(depth, alignment["sanity"][name]["aer"]);
+}
+
+Json alignment_column(const std::string& key) {
+  if (!key.starts_with(kKind)) return {};
+  const size_t begin = std::string_view(kKind).size(), dot = key.rfind('.');
+  for (const KnownValue& value : kKnownValues) {
+    if (dot < begin || key.substr(dot + 1) != value.key) continue;
+    const std::string map = key.substr(begin, dot - begin);
+    return {{"key", key},
+            {"title", fmt::format(fmt::runtime(value.title), map)},
+            {"unit", ""},
+            {"better", value.better},
+            {"digits", value.digits},
+            {"help", fmt::format(fmt::runtime(value.help), map)}};
+  }
+  return {};
+}
+
+std::string sanity_text(const Json& alignment) {
+  std::string text;
+  for (const auto& [name, score] : alignment["sanity"].items())
+    if (!score["aer"].is_null())
+      text += fmt::format("{}{} {:.3f}", text.empty() ? "" : ", ", name, score["aer"].get<double>());
+  return text;
+}
+
+}  // namespace exactmamba::eval
