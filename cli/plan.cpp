@@ -6,6 +6,7 @@
 
 #include "cli/alignment.h"
 #include "cli/model_origin.h"
+#include "cli/stages.h"
 #include "core/device.h"
 #include "core/environment.h"
 #include "core/error.h"
@@ -91,6 +92,7 @@ Need need_of(const RecipeRun& run) {
   need.config = config_of(run, need.vocabulary);
   check_layers(recipe, need.config);
   alignment_inputs(run);  // refuses gold that does not fit
+  test_sets_of(recipe);
   need.parameters = need.config.parameter_count();
   need.steps = recipe.train.steps;
   const train::TrainOptions& o = recipe.train;

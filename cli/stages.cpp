@@ -33,7 +33,6 @@ constexpr const char* kRecord = "run.json";  // of the last run, in the output f
 // Of recipe.toml, which is written after the record: what it will be, and what it was before if that differs.
 constexpr const char *kRecipeHash = "recipe_hash", *kReplacedHash = "replaced_recipe_hash";
 constexpr const char* kRecipeCopy = "recipe.toml";
-constexpr const char* kEvaluate = "evaluate";
 constexpr const char* kFailure = "failure.json";  // in a stage's folder: why it ended with a NumericalError
 
 // Versions of what the stages compute. To be raised with every change after which the same recipe and data
@@ -305,7 +304,8 @@ Json RunStages::run_evaluation(const core::Stage& stage) const {
   core::require(datasets_.valid != nullptr, "evaluate reads validation data, and data.valid is empty");
   const models::MambaLM model = trained_model(train::training_dtype(run_.recipe.train));
   Json measures = eval::model_measures(model, *datasets_.valid, run_.recipe.evaluate);
-  if (aligns(run_)) measures[eval::kAlignmentKey] = align_model(run_, model, *datasets_.valid, stage.folder());
+  if (aligns(run_))
+    measures[eval::kAlignmentKey] = align_model(run_, model, *datasets_.valid, stage.folder());
   const auto sets = translated_sets(model, *datasets_.valid, test_sets_, run_.recipe);
   for (const eval::TranslatedSet& set : sets) measures.update(eval::translation_measures(set));
   if (sets.empty()) return measures;

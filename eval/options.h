@@ -28,7 +28,7 @@ struct EvaluateOptions {
   int64_t max_rows = 0;      // of the validation data; 0: all
   bool free_running = true;  // copy task: also generate the copies
   bool bleu = true;          // translation, these and the rest
-  std::vector<std::string> test;
+  std::vector<std::string> test = {};
   int64_t beam = 5;  // TranslateOptions
   double length_penalty = 1, max_ratio = 2.5;
   AlignmentOptions alignment = {};

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "core/environment.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
@@ -114,7 +115,7 @@ std::vector<TestSet> read_test_sets(const std::vector<std::string>& files, data:
         std::find_if(sets.begin(), sets.end(), [&](const TestSet& s) { return s.name == set.name; });
     core::require(known == sets.end(), "{}: another test set is called {} as well; rename its files", file,
                   set.name);
-    data::read_pairs(file, on_invalid,
+    data::read_pairs(core::expand_environment(file).string(), on_invalid,
                      [&](const data::SentencePair& pair, const std::string&) { set.pairs.push_back(pair); });
     core::require(!set.pairs.empty(), "{}: there is no pair in it", file);
     sets.push_back(std::move(set));

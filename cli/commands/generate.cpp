@@ -66,9 +66,9 @@ std::vector<Result> results_of(const GenerateArguments& arguments, const models:
                                const Ids& prompt, int64_t stop) {
   std::vector<Result> results;
   if (arguments.beam) {
-    for (models::Hypothesis& each :
-         models::beam_search(model, {prompt}, {arguments.max_new_tokens}, beam_options(arguments, stop))[0])
-      results.push_back({std::move(each.tokens), each.score});
+    auto found =
+        models::beam_search(model, {prompt}, {arguments.max_new_tokens}, beam_options(arguments, stop));
+    for (models::Hypothesis& each : found[0]) results.push_back({std::move(each.tokens), each.score});
     return results;
   }
   const models::GenerationOptions options{arguments.max_new_tokens, stop, arguments.bfloat16_states,
