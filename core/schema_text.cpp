@@ -67,12 +67,15 @@ std::string Schema::all_conditions_text(const Option& option) const {
   return texts.empty() ? "" : fmt::format(" Only {}.", fmt::join(texts, " and "));
 }
 
+/// A list of files is longer than a line; the origins of the others stand below each other all the same.
+constexpr size_t kAlignedWidth = 80;
+
 std::string Schema::listing() const {
   std::vector<std::string> assignments;
   size_t width = 0;
   for (const Option& option : options_) {
     assignments.push_back((applies(option.key_) ? "" : "# ") + option.key_ + " = " + option.text());
-    width = std::max(width, assignments.back().size());
+    if (assignments.back().size() <= kAlignedWidth) width = std::max(width, assignments.back().size());
   }
   std::string result;
   for (size_t i = 0; i < options_.size(); ++i) {
