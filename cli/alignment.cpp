@@ -8,6 +8,7 @@
 #include "core/environment.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/hash.h"
 #include "data/translation.h"
 #include "eval/alignment/model_alignment.h"
 #include "models/checkpoint.h"
@@ -68,8 +69,12 @@ std::vector<std::pair<std::string, std::string>> alignment_inputs(const RecipeRu
   const eval::AlignmentOptions& options = run.recipe.evaluate.alignment;
   std::vector<std::pair<std::string, std::string>> inputs = {
       {"gold alignments", eval::fingerprint(eval::read_alignment_task(options))}};
-  if (!options.reverse_model.empty())
-    inputs.emplace_back("reverse model", model_fingerprint(reverse_folder(run.recipe)));
+  if (!options.reverse_model.empty()) {
+    const fs::path reverse = reverse_folder(run.recipe);
+    inputs.emplace_back("reverse model", model_fingerprint(reverse));
+    for (const auto& [name, content] : data::TranslationTokenizer::load(reverse).files())
+      inputs.emplace_back("reverse " + name, core::hash_hex(content));
+  }
   for (const char* key : {"decompose.approximations", "decompose.bias", "decompose.dtype"})
     inputs.emplace_back(key, run.schema.at(key).text());
   return inputs;

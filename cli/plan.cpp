@@ -35,24 +35,34 @@ void check_output(const RecipeRun& run) {
                                  option.is_set() ? option.origin() + ": " : "", place.string());
 }
 
-/// Of a new model, or of one that continues another run's and so has to have its sizes.
-models::ModelConfig new_config_of(const RecipeRun& run, int64_t vocabulary) {
-  models::ModelConfig config = models::config_from_options(run.recipe.model, vocabulary);
-  if (run.base == nullptr) return config;
-  const models::ModelConfig base = new_config_of(*run.base, vocabulary);
-  config.activation = base.activation;
-  core::require(models::config_to_json(config, "") == models::config_to_json(base, ""),
-                "run.continues: '{}' has other sizes in [model] than '{}'", run.label, run.base->label);
-  return models::continued_config(continued_options(run.recipe.model, run.base->label), base, vocabulary,
-                                  run.recipe.train.annealing != "none");
+/// The run that a chain of run.continues begins with.
+const RecipeRun& first_of_chain(const RecipeRun& run) {
+  return run.base == nullptr ? run : first_of_chain(*run.base);
+}
+
+/// Sizes in [model] are a new model's: the first of a chain has them, and who continues it has the same.
+void check_sizes(const RecipeRun& run, int64_t vocabulary) {
+  const RecipeRun& first = first_of_chain(run);
+  if (!first.recipe.model.from.empty()) return;
+  models::ModelConfig own = models::config_from_options(run.recipe.model, vocabulary),
+                      wanted = models::config_from_options(first.recipe.model, vocabulary);
+  own.activation = wanted.activation;
+  core::require(models::config_to_json(own, "") == models::config_to_json(wanted, ""),
+                "run.continues: '{}' has other sizes in [model] than '{}'", run.label, first.label);
 }
 
 models::ModelConfig config_of(const RecipeRun& run, int64_t vocabulary) {
   const Recipe& recipe = run.recipe;
-  if (recipe.model.from.empty()) return new_config_of(run, vocabulary);
+  const bool annealed = recipe.train.annealing != "none";
+  if (run.base != nullptr) {
+    check_sizes(run, vocabulary);
+    return models::continued_config(continued_options(recipe.model, run.base->label),
+                                    config_of(*run.base, vocabulary), vocabulary, annealed);
+  }
+  if (recipe.model.from.empty()) return models::config_from_options(recipe.model, vocabulary);
   refuse_run_folder(recipe.model.checkpoint());
   return models::continued_config(recipe.model, models::load_config(recipe.model.checkpoint()), vocabulary,
-                                  recipe.train.annealing != "none");
+                                  annealed);
 }
 
 void check_layers(const Recipe& recipe, const models::ModelConfig& config) {

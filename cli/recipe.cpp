@@ -43,7 +43,10 @@ void bind_run(Schema& schema, RunOptions& o) {
   schema.option("run.device", &o.device)
       .choices(core::choices_of(core::kDeviceNames))
       .cosmetic()
-      .help("What trains; auto: a GPU if there is one. Decomposition and evaluation run on the CPU.");
+      .help(
+          "What trains, and translates for evaluation; auto: a GPU if there is one. Decomposition and all "
+          "else of the "
+          "evaluation run on the CPU.");
   schema.option("run.peer_timeout", &o.peer_timeout)
       .range(1, 86400)
       .unit("seconds")
@@ -52,13 +55,13 @@ void bind_run(Schema& schema, RunOptions& o) {
 }
 
 /// A layer that `layers` has twice, or the first that a new model does not have, as a problem.
-std::string layer_problem(const std::string& key, const std::vector<int64_t>& layers,
-                          const models::ModelOptions& model) {
+std::string layer_problem(const std::string& key, const std::vector<int64_t>& layers, const Recipe& recipe) {
+  const models::ModelOptions& model = recipe.model;
   for (auto layer = layers.begin(); layer != layers.end(); ++layer) {
     if (std::find(layers.begin(), layer, *layer) != layer)
       return fmt::format("{} has layer {} twice; leave one out", key, *layer);
   }
-  if (!model.from.empty()) return "";
+  if (!model.from.empty() || !recipe.run.continues.empty()) return "";
   for (const int64_t layer : layers) {
     if (layer >= model.n_layer)
       return fmt::format("{} has layer {}, but layers count from 0 and there are {}", key, layer,
@@ -82,9 +85,9 @@ std::string name_problem(const std::string& name) {
 
 void bind_rules(Schema& schema, Recipe& r) {
   schema.rule({"decompose.layers", "model.n_layer"},
-              [&r] { return layer_problem("decompose.layers", r.decompose.layers, r.model); });
+              [&r] { return layer_problem("decompose.layers", r.decompose.layers, r); });
   schema.rule({"model.mimetic_layers", "model.n_layer"},
-              [&r] { return layer_problem("model.mimetic_layers", r.model.mimetic_layers, r.model); });
+              [&r] { return layer_problem("model.mimetic_layers", r.model.mimetic_layers, r); });
   schema.rule({"train.annealing", "model.conv_activation"}, [&r]() -> std::string {
     if (r.train.annealing == "none" || r.model.conv_activation != "silu") return "";
     return "annealing starts at silu and must lead to another activation";

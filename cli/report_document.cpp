@@ -68,7 +68,9 @@ Json error_curves(const std::vector<Json>& lines, const std::string& measure) {
 /// Of a training that continued a checkpoint, by its evaluation before update 1.
 void add_perplexity_before(const Recipe& recipe, const std::vector<Json>& lines, Json& values) {
   const Json losses = curve(lines, "evaluation", "validation_loss");
-  if (recipe.model.from.empty() || losses["x"].empty() || losses["x"][0] != 0) return;
+  if ((recipe.model.from.empty() && recipe.run.continues.empty()) || losses["x"].empty() ||
+      losses["x"][0] != 0)
+    return;
   values["perplexity_before"] = std::exp(losses["y"][0].get<double>());
 }
 

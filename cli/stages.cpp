@@ -189,6 +189,8 @@ void RunStages::require_trainable() const {
 }
 
 void RunStages::require_trained() const {
+  core::require<core::NumericalError>(!base_ || base_->done(), "it continues '{}', which diverged",
+                                      run_.recipe.run.continues);
   const auto newest = train_.done() ? std::nullopt : train::last_checkpoint(train_.folder());
   if (newest)
     train::require_not_diverged(train::load_train_state(*newest), run_.recipe.train, train_.folder());
@@ -330,7 +332,7 @@ std::vector<eval::TranslatedSet> translated_sets(const models::MambaLM& model, c
       device.is_cpu() ? std::nullopt : std::optional(model.to({at::kFloat, device, at::kFloat}));
   const eval::TranslateOptions options = {
       .beam = evaluate.beam, .length_penalty = evaluate.length_penalty, .max_ratio = evaluate.max_ratio};
-  eval::TestSet validation{.name = "validation", .pairs = rows->pairs()};
+  eval::TestSet validation{.name = eval::kValidationSet, .pairs = rows->pairs()};
   const auto most = static_cast<size_t>(evaluate.max_rows);
   if (most > 0 && most < validation.pairs.size()) validation.pairs.resize(most);
   std::vector<eval::TranslatedSet> sets = {

@@ -102,7 +102,8 @@ models::MambaLM starting_model(const Recipe& recipe, const data::Datasets& datas
                                const std::optional<core::Stage>& base) {
   models::ModelOptions options = recipe.model;
   if (base) {
-    core::require(base->done(), "run.continues: '{}' has not been trained", recipe.run.continues);
+    core::require<core::NumericalError>(base->done(), "it continues '{}', which diverged",
+                                        recipe.run.continues);
     options = continued_options(options, resulting_checkpoint(*base).string());
   }
   return models::make_model(options, datasets.train->vocab_size(), static_cast<uint64_t>(recipe.run.seed),

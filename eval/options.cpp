@@ -93,18 +93,22 @@ void bind(core::Schema& schema, EvaluateOptions& options) {
       .help("Translate data.valid and the test sets, and score them by BLEU and chrF.");
   schema.option("evaluate.test", &options.test)
       .only_with("data.task", {"translation"})
+      .only_with("evaluate.bleu", {"true"})
       .help("Test sets to translate beside data.valid, named as data.train names its pairs.");
   schema.option("evaluate.beam", &options.beam)
       .range(1, 1024)
       .only_with("data.task", {"translation"})
+      .only_with("evaluate.bleu", {"true"})
       .help("Translations that are followed at a time; 1: the most likely token again and again.");
   schema.option("evaluate.length_penalty", &options.length_penalty)
       .range(-100, 100)
       .only_with("data.task", {"translation"})
+      .only_with("evaluate.bleu", {"true"})
       .help("A translation's score is divided by its length to this power.");
   schema.option("evaluate.max_ratio", &options.max_ratio)
       .range(1e-3, 1e6)
       .only_with("data.task", {"translation"})
+      .only_with("evaluate.bleu", {"true"})
       .help("Most tokens of a translation for each of its source.");
   bind_alignment(schema, options.alignment);
 }

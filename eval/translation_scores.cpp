@@ -113,8 +113,8 @@ std::vector<TestSet> read_test_sets(const std::vector<std::string>& files, data:
     TestSet set{.name = set_name(file), .pairs = {}};
     const auto known =
         std::find_if(sets.begin(), sets.end(), [&](const TestSet& s) { return s.name == set.name; });
-    core::require(known == sets.end(), "{}: another test set is called {} as well; rename its files", file,
-                  set.name);
+    core::require(known == sets.end() && set.name != kValidationSet,
+                  "{}: another test set is called {} as well; rename its files", file, set.name);
     data::read_pairs(core::expand_environment(file).string(), on_invalid,
                      [&](const data::SentencePair& pair, const std::string&) { set.pairs.push_back(pair); });
     core::require(!set.pairs.empty(), "{}: there is no pair in it", file);
@@ -163,8 +163,8 @@ std::vector<TranslatedSet> load_translations(const std::filesystem::path& folder
     sets.push_back(
         {name, read_lines(folder / (name + kTranslations)), read_lines(folder / (name + kReferences))});
     core::require(sets.back().translations.size() == sets.back().references.size(),
-                  "{}: {} translations of {} has {} lines, but its references have {}", folder.string(), name,
-                  name, sets.back().translations.size(), sets.back().references.size());
+                  "{}: the translation of {} has {} lines, but its references have {}", folder.string(), name,
+                  sets.back().translations.size(), sets.back().references.size());
   }
   return sets;
 }

@@ -12,6 +12,9 @@
 
 namespace exactmamba::eval {
 
+/// What data.valid is called among the test sets.
+inline constexpr const char* kValidationSet = "validation";
+
 struct TestSet {
   std::string name;  // fit for a file
   std::vector<data::SentencePair> pairs;

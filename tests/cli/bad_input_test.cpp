@@ -376,6 +376,13 @@ INSTANTIATE_TEST_SUITE_P(
              "run.continues: 'wide' has other sizes in [model] than 'base'",
              {"validate", "r.toml"},
              recipe("[[extra]]\nlabel = \"wide\"\nrun.continues = \"base\"\nmodel.d_model = 32")},
+        Case{"layer_that_the_continued_checkpoint_has_not",
+             kInput,
+             "decompose.layers has layer 3, but layers count from 0",
+             {"validate", "r.toml"},
+             both(model("mamba2-hf"),
+                  recipe("model.from = \"m\"\n[[extra]]\nlabel = \"more\"\nmodel.from = \"\"\n"
+                         "run.continues = \"base\"\ndecompose.layers = [0, 3]"))},
         Case{"continues_identity_with_annealing",
              kInput,
              "train.annealing starts at silu, but 'base' in model.from was trained with 'identity'",

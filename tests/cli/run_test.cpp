@@ -491,6 +491,20 @@ TEST_F(RunTest, ADivergedRunOfASweepDoesNotBlockTheOthers) {
   EXPECT_EQ(core::read_json(folder_ / "out/report.json"), report);
 }
 
+TEST_F(RunTest, WhatContinuesADivergedRunDoesNotBlockTheOthersEither) {
+  write_recipe(
+      "[sweep]\ntrain.lr = [10, 0.001]\n[[extra]]\nlabel = \"more\"\nrun.continues = \"lr=10\"\ntrain.lr = "
+      "0.001\n");
+  const std::vector<std::string> sets = {"train.steps=60", "train.max_grad_norm=0", "train.weight_decay=10",
+                                         "train.max_bad_steps=1"};
+  for (const std::string command : {"run", "report"}) {
+    const ProgramOutcome outcome = program({command, "r.toml"}, sets);
+    EXPECT_EQ(outcome.code, 4);
+    EXPECT_CONTAINS(outcome.err, "more: it continues 'lr=10', which diverged");
+    EXPECT_EQ(core::read_json(folder_ / "out/report.json")["rows"].size(), 1u);
+  }
+}
+
 TEST_F(RunTest, ReportsARunWhoseDecompositionOverflowedAsWhatItIs) {
   const TemporaryFolder model;
   fs::copy(testing::golden("models/mamba2-hf"), model.path());
