@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "data/parallel_text.h"
 #include "models/checkpoint.h"
 
 namespace exactmamba::cli {
@@ -24,6 +25,12 @@ void check_files(const std::string& key, const std::vector<std::string>& names) 
     const fs::path file = core::expand_environment(name);
     core::require<core::IoError>(fs::is_regular_file(file), "{}: {}: no such file", key, file.string());
   }
+}
+
+/// The same for names of sentence pairs, which may stand for two files.
+void check_pairs(const std::string& key, const std::vector<std::string>& names) {
+  for (const std::string& name : names)
+    check_files(key, data::pair_files(core::expand_environment(name).string()));
 }
 
 /// run.output is a folder or may become one: neither it nor what it lies in is a file.
@@ -92,10 +99,9 @@ int64_t activations_per_token(const models::ModelConfig& config) {
 Need need_of(const RecipeRun& run) {
   const Recipe& recipe = run.recipe;
   check_output(run);
-  if (recipe.data.task != "translation") {  // whose names stand for two files
-    check_files("data.train", recipe.data.train);
-    check_files("data.valid", recipe.data.valid);
-  }
+  const auto check = recipe.data.task == "translation" ? check_pairs : check_files;
+  check("data.train", recipe.data.train);
+  check("data.valid", recipe.data.valid);
   const auto tokenizer = data::make_tokenizer(recipe.data);
   Need need;
   need.vocabulary = tokenizer ? tokenizer->vocab_size() : recipe.data.vocab_size;

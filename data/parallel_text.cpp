@@ -169,20 +169,26 @@ void read_xml(const std::string& source_file, const std::string& target_file, On
 
 }  // namespace
 
-void read_pairs(const std::string& name, const Tolerance& tolerance, const TakePair& take) {
+std::vector<std::string> pair_files(const std::string& name) {
   const std::optional<Braces> braces = find_braces(name);
-  if (!braces && has_ending(name, ".tsv")) return read_columns(name, 1, 2, tolerance, take);
+  if (!braces && has_ending(name, ".tsv")) return {name};
   core::require(
       braces.has_value(),
       "{}: pairs of sentences are two files, written name.{{de,en}} with the source first, or one .tsv",
       name);
-  if (braces->after.empty() && has_ending(braces->before, ".tsv"))
-    return read_columns(braces->before, column_number(braces->first, name),
-                        column_number(braces->second, name), tolerance, take);
-  const std::string source = braces->before + braces->first + braces->after,
-                    target = braces->before + braces->second + braces->after;
-  has_ending(source, ".xml") ? read_xml(source, target, tolerance.on_invalid_utf8, take)
-                             : read_two_files(source, target, tolerance, take);
+  if (braces->after.empty() && has_ending(braces->before, ".tsv")) return {braces->before};
+  return {braces->before + braces->first + braces->after, braces->before + braces->second + braces->after};
+}
+
+void read_pairs(const std::string& name, const Tolerance& tolerance, const TakePair& take) {
+  const std::vector<std::string> files = pair_files(name);
+  if (files.size() == 1) {
+    const std::optional<Braces> braces = find_braces(name);
+    return read_columns(files[0], braces ? column_number(braces->first, name) : 1,
+                        braces ? column_number(braces->second, name) : 2, tolerance, take);
+  }
+  has_ending(files[0], ".xml") ? read_xml(files[0], files[1], tolerance.on_invalid_utf8, take)
+                               : read_two_files(files[0], files[1], tolerance, take);
 }
 
 }  // namespace exactmamba::data

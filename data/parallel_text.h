@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "data/line_reader.h"
 
@@ -11,6 +12,9 @@ namespace exactmamba::data {
 struct SentencePair {
   std::string source, target;
 };
+
+/// The file or the two files that a name stands for (read_pairs). @throws InputError for another kind of name
+std::vector<std::string> pair_files(const std::string& name);
 
 /// `where` is "file:line" of the source.
 using TakePair = std::function<void(const SentencePair& pair, const std::string& where)>;

@@ -122,5 +122,12 @@ TEST_F(TranslationReport, TestSetsAreLookedAtFirst) {
                   "set.a.{en,de}: another test set is called set.a as well");
 }
 
+TEST_F(TranslationReport, ValidateLooksForBothFilesOfAPair) {
+  fs::remove(folder_ / "train.en");
+  const auto outcome = program({"validate", "r.toml"});
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_CONTAINS(outcome.err, "data.train: train.en: no such file");
+}
+
 }  // namespace
 }  // namespace exactmamba::cli

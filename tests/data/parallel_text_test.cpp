@@ -151,6 +151,13 @@ TEST(ParallelText, OtherNamesAndMissingFilesAreRefused) {
   EXPECT_CONTAINS(error_of<core::IoError>([&] { read(folder / "a.{de,en}"); }), "a.en: ");
 }
 
+TEST(ParallelText, NamesStandForFiles) {
+  using Files = std::vector<std::string>;
+  EXPECT_EQ(pair_files("a/set.{de,en}.xml.gz"), (Files{"a/set.de.xml.gz", "a/set.en.xml.gz"}));
+  EXPECT_EQ(pair_files("pairs.tsv.xz{2,1}"), Files{"pairs.tsv.xz"});
+  EXPECT_EQ(pair_files("pairs.tsv"), Files{"pairs.tsv"});
+}
+
 TEST(ParallelText, ReadsPublicSets) {
   if (external_data().empty()) GTEST_SKIP() << "EXACTMAMBA_DATA is not set";
   const auto count = [](const std::string& name) { return read((external_data() / name).string()).size(); };
