@@ -28,7 +28,7 @@ constexpr int kPhases = 7;  // train, decompose and evaluate of both runs, then 
 constexpr Seconds kPatience{60};
 
 /// On one thread: two sums in another order would not be the same numbers.
-const std::string kRecipe = std::string(kTinyRecipe) + R"(
+const std::string kKilledRecipe = std::string(kTinyRecipe) + R"(
 [sweep]
 model.conv_activation = ["silu", "identity"]
 )";
@@ -109,7 +109,7 @@ class KillTest : public ::testing::Test {
   KillTest() { fs::create_directory(folder_ / "undisturbed"); }
 
   pid_t start(const fs::path& where) const {
-    testing::put_file(where / "r.toml", kRecipe);
+    testing::put_file(where / "r.toml", kKilledRecipe);
     return testing::start_program(kArguments, {.folder = where}, streams_);
   }
 

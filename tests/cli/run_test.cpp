@@ -230,7 +230,7 @@ std::map<std::string, std::string> contents(const fs::path& folder) {
   return files;
 }
 
-void flip_a_bit(const fs::path& file) {
+void flip_the_last_byte(const fs::path& file) {
   std::string bytes = testing::content_of(file);
   ASSERT_FALSE(bytes.empty());
   bytes.back() = static_cast<char>(bytes.back() ^ 4);
@@ -266,7 +266,7 @@ TEST_F(RunTest, ADecompositionContinuesRowByRow) {
     EXPECT_EQ(testing::finish_program(child, streams).code, -SIGKILL);
     EXPECT_FALSE(has_row(39)) << "too late for the test";
   }
-  flip_a_bit(rows() / "row-00000001.safetensors");
+  flip_the_last_byte(rows() / "row-00000001.safetensors");
   fs::resize_file(rows() / "row-00000004.safetensors", 100);
   testing::put_file(rows() / "row-00000005.safetensors", "");
   fs::copy_file(rows() / "row-00000007.safetensors", rows() / "row-00000006.safetensors",
@@ -287,7 +287,7 @@ TEST_F(RunTest, ADamagedRowOfAFinishedDecompositionIsMadeAgain) {
   succeed({"run", "r.toml"});
   const std::string table = succeed({"report", "r.toml"});
   const fs::path stage = folder_ / "out/stages" / *stages("decompose").begin();
-  flip_a_bit(stage / "maps/row-00000002.safetensors");
+  flip_the_last_byte(stage / "maps/row-00000002.safetensors");
   const ProgramOutcome refused = program({"report", "r.toml"});
   EXPECT_EQ(refused.code, 1);
   EXPECT_CONTAINS(refused.err, "row-00000002.safetensors: damaged");

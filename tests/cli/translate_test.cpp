@@ -17,7 +17,7 @@ using testing::put_file;
 using testing::run_program;
 using testing::TemporaryFolder;
 
-constexpr const char* kRecipe = R"(
+constexpr const char* kTranslator = R"(
 [run]
 output = "out"
 [data]
@@ -38,7 +38,7 @@ eval_every = 2
 max_rows = 2
 )";
 
-const std::string kInput = "Guten Tag\na\n\nEin Satz, der länger ist\n  \nzwei\n";  // six lines
+const std::string kLines = "Guten Tag\na\n\nEin Satz, der länger ist\n  \nzwei\n";  // six lines
 
 std::vector<std::string> lines_of(const std::string& text) {
   std::istringstream stream(text);
@@ -51,7 +51,7 @@ class TranslateTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
-    put_file(*folder_ / "r.toml", kRecipe);
+    put_file(*folder_ / "r.toml", kTranslator);
     put_file(*folder_ / "train.de", "eins\nzwei\ndrei\nvier fünf\nsechs\n");
     put_file(*folder_ / "train.en", "one\ntwo\nthree\nfour five\nsix\n");
     put_file(*folder_ / "valid.tsv", "zwei\tanother two\nsieben\tseven\n");
@@ -61,16 +61,16 @@ class TranslateTest : public ::testing::Test {
     delete run_;
     delete folder_;
   }
-  ProgramOutcome program(const std::vector<std::string>& arguments, const std::string& input = kInput) const {
+  ProgramOutcome program(const std::vector<std::string>& arguments, const std::string& input = kLines) const {
     return run_program(arguments, {.folder = folder_->path(), .input = input});
   }
-  std::string succeed(const std::vector<std::string>& arguments, const std::string& input = kInput) const {
+  std::string succeed(const std::vector<std::string>& arguments, const std::string& input = kLines) const {
     const ProgramOutcome outcome = program(arguments, input);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     return outcome.out;
   }
   /// In double, so that no rounding depends on what is translated together.
-  std::string translate(std::vector<std::string> more, const std::string& input = kInput) const {
+  std::string translate(std::vector<std::string> more, const std::string& input = kLines) const {
     more.insert(more.begin(), {"translate", "out", "--dtype", "float64"});
     return succeed(more, input);
   }

@@ -16,7 +16,7 @@ using core::Json;
 using testing::put_file;
 using testing::TemporaryFolder;
 
-constexpr const char* kRecipe = R"(
+constexpr const char* kTwoTranslators = R"(
 [run]
 output = "out"
 [data]
@@ -44,7 +44,7 @@ model.conv_activation = ["silu", "identity"]
 class TranslationReport : public ::testing::Test {
  protected:
   void SetUp() override {
-    put_file(folder_ / "r.toml", kRecipe);
+    put_file(folder_ / "r.toml", kTwoTranslators);
     put_file(folder_ / "train.de", "eins\nzwei\ndrei\nvier fünf\nsechs\n");
     put_file(folder_ / "train.en", "one\ntwo\nthree\nfour five\nsix\n");
     put_file(folder_ / "valid.tsv", "zwei\tanother two\nsieben\tseven\n");

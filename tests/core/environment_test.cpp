@@ -12,13 +12,13 @@ namespace {
 
 using testing::error_of;
 
-class Environment : public ::testing::Test {
+class EnvironmentVariables : public ::testing::Test {
  protected:
   void SetUp() override { ::setenv("EXACTMAMBA_TEST_1", "/data", 1); }
   void TearDown() override { ::unsetenv("EXACTMAMBA_TEST_1"); }
 };
 
-TEST_F(Environment, IsExpandedAtTheStartOnly) {
+TEST_F(EnvironmentVariables, IsExpandedAtTheStartOnly) {
   EXPECT_EQ(expand_environment("$EXACTMAMBA_TEST_1/a.txt"), "/data/a.txt");
   EXPECT_EQ(expand_environment("${EXACTMAMBA_TEST_1}-2/a.txt"), "/data-2/a.txt");
   EXPECT_EQ(expand_environment("$EXACTMAMBA_TEST_1"), "/data");
@@ -26,7 +26,7 @@ TEST_F(Environment, IsExpandedAtTheStartOnly) {
   EXPECT_EQ(expand_environment(""), "");
 }
 
-TEST_F(Environment, ATildeIsTheHomeFolder) {
+TEST_F(EnvironmentVariables, ATildeIsTheHomeFolder) {
   const char* home = std::getenv("HOME");
   const std::string before = home != nullptr ? home : "";
   ::setenv("HOME", "/home/x", 1);
@@ -37,7 +37,7 @@ TEST_F(Environment, ATildeIsTheHomeFolder) {
   ::setenv("HOME", before.c_str(), 1);
 }
 
-TEST_F(Environment, UnsetAndMalformedNamesAreRefused) {
+TEST_F(EnvironmentVariables, UnsetAndMalformedNamesAreRefused) {
   const auto refusal = [](const std::string& name) {
     return error_of<InputError>([&] { expand_environment(name); });
   };

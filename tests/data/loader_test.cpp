@@ -56,16 +56,16 @@ TEST(Loader, NumbersTheRowsOverRanksAndEpochs) {
   }
 }
 
-struct Case {
+struct ResumeCase {
   int64_t ranks, prefetch;
 };
 
-class Resume : public ::testing::TestWithParam<Case> {
+class Resume : public ::testing::TestWithParam<ResumeCase> {
  protected:
   /// Global batches, the slices of the ranks put together, from a loader that starts at `position`.
   std::vector<Rows> global(const std::shared_ptr<const Dataset>& dataset, int64_t position,
                            int64_t count) const {
-    const Case c = GetParam();
+    const ResumeCase c = GetParam();
     std::vector<Rows> batches(static_cast<size_t>(count));
     for (int64_t rank = 0; rank < c.ranks; ++rank) {
       Loader loader(
@@ -105,7 +105,8 @@ TEST_P(Resume, OfTheCopyTaskToo) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Resume,
-                         ::testing::Values(Case{1, 0}, Case{1, 3}, Case{2, 0}, Case{2, 3}, Case{4, 1}),
+                         ::testing::Values(ResumeCase{1, 0}, ResumeCase{1, 3}, ResumeCase{2, 0},
+                                           ResumeCase{2, 3}, ResumeCase{4, 1}),
                          [](const auto& test) {
                            return fmt::format("ranks{}prefetch{}", test.param.ranks, test.param.prefetch);
                          });

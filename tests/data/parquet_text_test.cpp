@@ -20,8 +20,8 @@ using testing::TemporaryFolder;
 
 using Texts = std::vector<std::string>;
 
-Texts read(const std::filesystem::path& file, const Tolerance& tolerance = {},
-           const std::string& column = "text") {
+Texts texts_of(const std::filesystem::path& file, const Tolerance& tolerance = {},
+               const std::string& column = "text") {
   Texts texts;
   read_parquet(file, column, tolerance,
                [&](const std::string& text, const std::string&) { texts.push_back(text); });
@@ -35,8 +35,8 @@ Texts without_nulls(const core::Json& list) {
   return texts;
 }
 
-std::string refusal(const std::string& name) {
-  return error_of<core::InputError>([&] { read(golden("data/malformed/" + name)); });
+std::string refusal_of(const std::string& name) {
+  return error_of<core::InputError>([&] { texts_of(golden("data/malformed/" + name)); });
 }
 
 TEST(Parquet, GoldenFilesHaveTheirTexts) {
@@ -46,7 +46,7 @@ TEST(Parquet, GoldenFilesHaveTheirTexts) {
   for (const core::Json& entry : expected["files"]) {
     const std::string name = entry["file"].get<std::string>();
     const Texts texts = entry["text"].is_string() ? same : without_nulls(entry["text"]);
-    EXPECT_EQ(read(golden("data/parquet/" + name)), texts) << name;
+    EXPECT_EQ(texts_of(golden("data/parquet/" + name)), texts) << name;
     ++files;
   }
   EXPECT_EQ(files, 37);
@@ -58,7 +58,7 @@ TEST(Parquet, GoldenMalformedFilesAreRefused) {
   for (const core::Json& entry : expected["files"]) {
     const std::filesystem::path file = golden("data/" + entry["file"].get<std::string>());
     if (file.extension() != ".parquet") continue;
-    const std::string message = refusal(file.filename());
+    const std::string message = refusal_of(file.filename());
     EXPECT_TRUE(message.starts_with(file.string() + ": ")) << message;
     EXPECT_EQ(message.find('\n'), std::string::npos) << message;
     ++files;
@@ -67,14 +67,14 @@ TEST(Parquet, GoldenMalformedFilesAreRefused) {
 }
 
 TEST(Parquet, MessagesSayWhatIsWrong) {
-  EXPECT_CONTAINS(refusal("empty.parquet"), "0 bytes");
-  EXPECT_CONTAINS(refusal("truncated.parquet"), "magic bytes not found");
-  EXPECT_CONTAINS(refusal("no-text-column.parquet"), "there is no column 'text' but 'content', 'id'");
-  EXPECT_CONTAINS(refusal("text-is-int.parquet"), "the column 'text' holds INT64, not strings");
-  EXPECT_CONTAINS(refusal("text-is-list.parquet"), "the column 'text' holds a list or group, not strings");
-  EXPECT_CONTAINS(refusal("text-invalid-utf8.parquet"),
+  EXPECT_CONTAINS(refusal_of("empty.parquet"), "0 bytes");
+  EXPECT_CONTAINS(refusal_of("truncated.parquet"), "magic bytes not found");
+  EXPECT_CONTAINS(refusal_of("no-text-column.parquet"), "there is no column 'text' but 'content', 'id'");
+  EXPECT_CONTAINS(refusal_of("text-is-int.parquet"), "the column 'text' holds INT64, not strings");
+  EXPECT_CONTAINS(refusal_of("text-is-list.parquet"), "the column 'text' holds a list or group, not strings");
+  EXPECT_CONTAINS(refusal_of("text-invalid-utf8.parquet"),
                   "row group 0, row 1: this is not UTF-8: byte 4 of the text is 0xff");
-  EXPECT_CONTAINS(refusal("page-corrupt.parquet"), "page-corrupt.parquet: row group 0: ");
+  EXPECT_CONTAINS(refusal_of("page-corrupt.parquet"), "page-corrupt.parquet: row group 0: ");
 }
 
 TEST(Parquet, PlacesAreRowsOfRowGroups) {
@@ -91,21 +91,21 @@ TEST(Parquet, BadRecordsMayBeSkipped) {
   Texts problems;
   const Tolerance tolerance(OnInvalidUtf8::kFail,
                             [&](const std::string& problem) { problems.push_back(problem); });
-  EXPECT_EQ(read(golden("data/malformed/text-invalid-utf8.parquet"), tolerance).size(), 2u);
+  EXPECT_EQ(texts_of(golden("data/malformed/text-invalid-utf8.parquet"), tolerance).size(), 2u);
   ASSERT_EQ(problems.size(), 1u);
   EXPECT_CONTAINS(problems[0], "row group 0, row 1: ");
   problems.clear();
   // Two of its three row groups are whole.
-  const Texts rest = read(golden("data/malformed/page-corrupt.parquet"), tolerance);
+  const Texts rest = texts_of(golden("data/malformed/page-corrupt.parquet"), tolerance);
   const Texts all = without_nulls(core::read_json(golden("data/parquet_expected.json"))["text"]);
   EXPECT_EQ(problems.size(), 1u);
   ASSERT_LE(rest.size(), all.size());
   EXPECT_TRUE(std::equal(rest.rbegin(), rest.rend(), all.rbegin()));
-  EXPECT_THROW(read(golden("data/malformed/truncated.parquet"), tolerance), core::InputError);
+  EXPECT_THROW(texts_of(golden("data/malformed/truncated.parquet"), tolerance), core::InputError);
 }
 
 TEST(Parquet, InvalidUtf8MayBeReplaced) {
-  const Texts texts = read(golden("data/malformed/text-invalid-utf8.parquet"), OnInvalidUtf8::kReplace);
+  const Texts texts = texts_of(golden("data/malformed/text-invalid-utf8.parquet"), OnInvalidUtf8::kReplace);
   ASSERT_EQ(texts.size(), 3u);
   EXPECT_CONTAINS(texts[1], "\xEF\xBF\xBD");
 }
@@ -120,7 +120,7 @@ TEST(Parquet, DamageIsRefusedOrHarmless) {
         if (!cut) damaged[at] = static_cast<char>(~damaged[at]);
         put_file(folder / name, damaged);
         try {
-          read(folder / name);
+          texts_of(folder / name);
           EXPECT_FALSE(cut) << name << " cut to " << at;
         } catch (const core::InputError&) {
         }
@@ -131,9 +131,9 @@ TEST(Parquet, DamageIsRefusedOrHarmless) {
 
 TEST(Parquet, MissingFilesAndFoldersAreNamed) {
   const TemporaryFolder folder;
-  EXPECT_CONTAINS(error_of<core::IoError>([&] { read(folder / "a.parquet"); }), "a.parquet: ");
+  EXPECT_CONTAINS(error_of<core::IoError>([&] { texts_of(folder / "a.parquet"); }), "a.parquet: ");
   std::filesystem::create_directory(folder / "b.parquet");
-  EXPECT_CONTAINS(error_of<core::IoError>([&] { read(folder / "b.parquet"); }), "b.parquet: ");
+  EXPECT_CONTAINS(error_of<core::IoError>([&] { texts_of(folder / "b.parquet"); }), "b.parquet: ");
 }
 
 TEST(Parquet, ReadsFilesOfOtherWriters) {
@@ -144,7 +144,7 @@ TEST(Parquet, ReadsFilesOfOtherWriters) {
       Texts lines;
       read_documents(folder / (name + ".jsonl"), column, {},
                      [&](const std::string& text, const std::string&) { lines.push_back(text); });
-      EXPECT_EQ(read(folder / (name + ".snappy.parquet"), {}, column), lines) << name << " " << column;
+      EXPECT_EQ(texts_of(folder / (name + ".snappy.parquet"), {}, column), lines) << name << " " << column;
     }
   }
 }

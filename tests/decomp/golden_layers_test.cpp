@@ -16,6 +16,7 @@
 #include "decomp/approximation_error.h"
 #include "decomp/rollout.h"
 #include "decomp/tile_producer.h"
+#include "tests/decomp/traces.h"
 #include "tests/support/tensors.h"
 
 namespace exactmamba::decomp {
@@ -108,15 +109,13 @@ class GoldenLayers : public ::testing::TestWithParam<const char*> {
   Json meta_;
 };
 
-constexpr Approximation kAll[] = {Approximation::kActivation, Approximation::kIdentity, Approximation::kRelu,
-                                  Approximation::kTaylor, Approximation::kRatio};
 constexpr Approximation kMapped[] = {Approximation::kActivation, Approximation::kRatio};
 
 TEST_P(GoldenLayers, Contributions) {
   int compared = 0;
   for (int64_t layer = 0; layer < kLayers; ++layer)
     for (const BiasRule bias : {BiasRule::kOwn, BiasRule::kSeparate})
-      for (const Approximation approximation : kAll) {
+      for (const Approximation approximation : testing::kApproximations) {
         const auto [factor, stored] = stored_as(approximation);
         const std::string name =
             "single.layer" + std::to_string(layer) + "." + bias_rule_name(bias) + "." + stored;
@@ -141,7 +140,7 @@ TEST_P(GoldenLayers, Errors) {
   for (int64_t layer = 0; layer < kLayers; ++layer) {
     const LayerTrace layer_trace = trace(layer);
     for (const BiasRule bias : {BiasRule::kOwn, BiasRule::kSeparate})
-      for (const Approximation approximation : kAll) {
+      for (const Approximation approximation : testing::kApproximations) {
         const at::Tensor sum = contribution_sum(layer_trace, approximation, bias);
         const ApproximationError error = approximation_error(layer_trace, approximation, bias, sum);
         const std::string key = std::string(approximation_name(approximation)) + "/" + bias_rule_name(bias);

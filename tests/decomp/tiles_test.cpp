@@ -23,8 +23,6 @@ using models::ActivationKind;
 using models::ConvActivation;
 using testing::LayerSpec;
 
-constexpr Approximation kAll[] = {Approximation::kActivation, Approximation::kIdentity, Approximation::kRelu,
-                                  Approximation::kTaylor, Approximation::kRatio};
 constexpr models::Architecture kArchitectures[] = {models::Architecture::kMamba1,
                                                    models::Architecture::kMamba2};
 
@@ -61,7 +59,7 @@ void expect_closed_form(const LayerSpec& spec, Approximation approximation, Bias
 
 TEST(Tiles, EqualTheClosedForm) {
   for (const auto architecture : kArchitectures)
-    for (const Approximation approximation : kAll)
+    for (const Approximation approximation : testing::kApproximations)
       for (const BiasRule bias : {BiasRule::kOwn, BiasRule::kSeparate})
         expect_closed_form(make_spec(architecture, {0, 7}), approximation, bias, {3, 2});
 }
@@ -83,7 +81,7 @@ TEST(Tiles, NeverCrossASequence) {
 
 TEST(Tiles, FollowAnnealedActivations) {
   for (const ActivationKind kind : {ActivationKind::kRelu, ActivationKind::kIdentity})
-    for (const Approximation approximation : kAll)
+    for (const Approximation approximation : testing::kApproximations)
       expect_closed_form(make_spec(models::Architecture::kMamba1, {0, 6}, {kind, 0.3}), approximation,
                          BiasRule::kOwn, {64, 64});
 }
@@ -175,7 +173,7 @@ class ContributionSum : public Aggregator {
 
 TEST(Sums, OfTilesAndOfTheRecurrenceAgree) {
   for (const auto architecture : kArchitectures)
-    for (const Approximation approximation : kAll)
+    for (const Approximation approximation : testing::kApproximations)
       for (const BiasRule bias : {BiasRule::kOwn, BiasRule::kSeparate}) {
         LayerSpec spec = make_spec(architecture, {0, 4, 129});
         spec.out_bias = true;

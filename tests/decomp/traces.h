@@ -34,6 +34,10 @@ using decomp::BiasRule;
 using models::Architecture;
 using models::LayerTrace;
 
+constexpr Approximation kApproximations[] = {Approximation::kActivation, Approximation::kIdentity,
+                                             Approximation::kRelu, Approximation::kTaylor,
+                                             Approximation::kRatio};
+
 struct LayerSpec {
   Architecture architecture = Architecture::kMamba1;
   std::vector<int> bounds;  // cu_seqlens

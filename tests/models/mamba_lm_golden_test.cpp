@@ -15,11 +15,13 @@ using testing::golden_batch;
 using testing::golden_model;
 using testing::relative_difference;
 
-struct Case {
+struct GoldenModelCase {
   std::string model, file;
   ActivationKind activation;
 };
-std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.model << "/" << c.file; }
+std::ostream& operator<<(std::ostream& out, const GoldenModelCase& c) {
+  return out << c.model << "/" << c.file;
+}
 
 /// As golden/models/README.md says; in float32 its tolerance of values is absolute.
 struct Tolerance {
@@ -30,7 +32,7 @@ Tolerance tolerance(at::ScalarType dtype) {
   return dtype == at::kDouble ? Tolerance{1e-12, 1e-13, 1e-11, false} : Tolerance{3e-4, 1e-5, 1e-4, true};
 }
 
-class GoldenModel : public ::testing::TestWithParam<Case> {
+class GoldenForward : public ::testing::TestWithParam<GoldenModelCase> {
  protected:
   core::SafetensorsFile expected_{
       testing::golden("models/" + GetParam().model + "/" + GetParam().file + ".safetensors")};
@@ -78,29 +80,30 @@ class GoldenModel : public ::testing::TestWithParam<Case> {
   }
 };
 
-TEST_P(GoldenModel, ForwardInDouble) { check_forward(at::kDouble); }
-TEST_P(GoldenModel, ForwardInFloat) { check_forward(at::kFloat); }
-TEST_P(GoldenModel, LossInDouble) { check_loss(at::kDouble); }
-TEST_P(GoldenModel, LossInFloat) { check_loss(at::kFloat); }
+TEST_P(GoldenForward, ForwardInDouble) { check_forward(at::kDouble); }
+TEST_P(GoldenForward, ForwardInFloat) { check_forward(at::kFloat); }
+TEST_P(GoldenForward, LossInDouble) { check_loss(at::kDouble); }
+TEST_P(GoldenForward, LossInFloat) { check_loss(at::kFloat); }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenModel,
-                         ::testing::Values(Case{"mamba1-hf", "expected", ActivationKind::kSilu},
-                                           Case{"mamba1-hf", "expected-relu", ActivationKind::kRelu},
-                                           Case{"mamba1-hf", "expected-identity", ActivationKind::kIdentity},
-                                           Case{"mamba1-hf", "packed", ActivationKind::kSilu},
-                                           Case{"mamba1-hf", "packed-relu", ActivationKind::kRelu},
-                                           Case{"mamba1-hf", "packed-identity", ActivationKind::kIdentity},
-                                           Case{"mamba2-hf", "expected", ActivationKind::kSilu},
-                                           Case{"mamba2-hf", "expected-relu", ActivationKind::kRelu},
-                                           Case{"mamba2-hf", "expected-identity", ActivationKind::kIdentity},
-                                           Case{"mamba2-hf", "packed", ActivationKind::kSilu},
-                                           Case{"mamba2-hf", "packed-relu", ActivationKind::kRelu},
-                                           Case{"mamba2-hf", "packed-identity", ActivationKind::kIdentity},
-                                           Case{"mamba2-g2-hf", "expected", ActivationKind::kSilu},
-                                           Case{"mamba2-g2-hf", "packed", ActivationKind::kSilu}));
+INSTANTIATE_TEST_SUITE_P(
+    Models, GoldenForward,
+    ::testing::Values(GoldenModelCase{"mamba1-hf", "expected", ActivationKind::kSilu},
+                      GoldenModelCase{"mamba1-hf", "expected-relu", ActivationKind::kRelu},
+                      GoldenModelCase{"mamba1-hf", "expected-identity", ActivationKind::kIdentity},
+                      GoldenModelCase{"mamba1-hf", "packed", ActivationKind::kSilu},
+                      GoldenModelCase{"mamba1-hf", "packed-relu", ActivationKind::kRelu},
+                      GoldenModelCase{"mamba1-hf", "packed-identity", ActivationKind::kIdentity},
+                      GoldenModelCase{"mamba2-hf", "expected", ActivationKind::kSilu},
+                      GoldenModelCase{"mamba2-hf", "expected-relu", ActivationKind::kRelu},
+                      GoldenModelCase{"mamba2-hf", "expected-identity", ActivationKind::kIdentity},
+                      GoldenModelCase{"mamba2-hf", "packed", ActivationKind::kSilu},
+                      GoldenModelCase{"mamba2-hf", "packed-relu", ActivationKind::kRelu},
+                      GoldenModelCase{"mamba2-hf", "packed-identity", ActivationKind::kIdentity},
+                      GoldenModelCase{"mamba2-g2-hf", "expected", ActivationKind::kSilu},
+                      GoldenModelCase{"mamba2-g2-hf", "packed", ActivationKind::kSilu}));
 
 /// The gradients of block 0 that stand beside the outputs in some files.
-class FirstBlockGradients : public GoldenModel {
+class FirstBlockGradients : public GoldenForward {
  protected:
   void check(at::ScalarType dtype) const {
     MambaLM lm = model(dtype);
@@ -121,14 +124,15 @@ class FirstBlockGradients : public GoldenModel {
 TEST_P(FirstBlockGradients, InDouble) { check(at::kDouble); }
 TEST_P(FirstBlockGradients, InFloat) { check(at::kFloat); }
 
-INSTANTIATE_TEST_SUITE_P(Models, FirstBlockGradients,
-                         ::testing::Values(Case{"mamba1-hf", "expected-relu", ActivationKind::kRelu},
-                                           Case{"mamba1-hf", "expected-identity", ActivationKind::kIdentity},
-                                           Case{"mamba1-hf", "packed", ActivationKind::kSilu},
-                                           Case{"mamba2-hf", "expected-relu", ActivationKind::kRelu},
-                                           Case{"mamba2-hf", "expected-identity", ActivationKind::kIdentity},
-                                           Case{"mamba2-hf", "packed", ActivationKind::kSilu},
-                                           Case{"mamba2-g2-hf", "packed", ActivationKind::kSilu}));
+INSTANTIATE_TEST_SUITE_P(
+    Models, FirstBlockGradients,
+    ::testing::Values(GoldenModelCase{"mamba1-hf", "expected-relu", ActivationKind::kRelu},
+                      GoldenModelCase{"mamba1-hf", "expected-identity", ActivationKind::kIdentity},
+                      GoldenModelCase{"mamba1-hf", "packed", ActivationKind::kSilu},
+                      GoldenModelCase{"mamba2-hf", "expected-relu", ActivationKind::kRelu},
+                      GoldenModelCase{"mamba2-hf", "expected-identity", ActivationKind::kIdentity},
+                      GoldenModelCase{"mamba2-hf", "packed", ActivationKind::kSilu},
+                      GoldenModelCase{"mamba2-g2-hf", "packed", ActivationKind::kSilu}));
 
 class GoldenGradients : public ::testing::TestWithParam<std::string> {
  protected:

@@ -57,16 +57,16 @@ at::Tensor central_differences(MambaLM& model, const data::Batch& batch, const s
   return result.view_as(model.parameters().parameter(name));
 }
 
-struct Case {
+struct GradientCase {
   Architecture architecture;
   ConvActivation activation;
 };
-std::ostream& operator<<(std::ostream& out, const Case& c) {
+std::ostream& operator<<(std::ostream& out, const GradientCase& c) {
   return out << architecture_name(c.architecture) << " " << activation_name(c.activation.kind) << " "
              << c.activation.alpha;
 }
 
-class Gradients : public ::testing::TestWithParam<Case> {
+class Gradients : public ::testing::TestWithParam<GradientCase> {
  protected:
   static void check(const Regularisation& regularisation, bool of_training);
 };
@@ -90,13 +90,14 @@ void Gradients::check(const Regularisation& regularisation, bool of_training) {
 TEST_P(Gradients, EqualCentralDifferences) { check({}, false); }
 TEST_P(Gradients, EqualCentralDifferencesWithOneMaskOfDropout) { check({0.2, 0.4, 9}, true); }
 
-INSTANTIATE_TEST_SUITE_P(OddModels, Gradients,
-                         ::testing::Values(Case{Architecture::kMamba1, {ActivationKind::kSilu, 1.0}},
-                                           Case{Architecture::kMamba1, {ActivationKind::kRelu, 0.6}},
-                                           Case{Architecture::kMamba1, {ActivationKind::kIdentity, 0.3}},
-                                           Case{Architecture::kMamba2, {ActivationKind::kSilu, 1.0}},
-                                           Case{Architecture::kMamba2, {ActivationKind::kRelu, 0.6}},
-                                           Case{Architecture::kMamba2, {ActivationKind::kIdentity, 0.3}}));
+INSTANTIATE_TEST_SUITE_P(
+    OddModels, Gradients,
+    ::testing::Values(GradientCase{Architecture::kMamba1, {ActivationKind::kSilu, 1.0}},
+                      GradientCase{Architecture::kMamba1, {ActivationKind::kRelu, 0.6}},
+                      GradientCase{Architecture::kMamba1, {ActivationKind::kIdentity, 0.3}},
+                      GradientCase{Architecture::kMamba2, {ActivationKind::kSilu, 1.0}},
+                      GradientCase{Architecture::kMamba2, {ActivationKind::kRelu, 0.6}},
+                      GradientCase{Architecture::kMamba2, {ActivationKind::kIdentity, 0.3}}));
 
 class Threads : public ::testing::TestWithParam<Architecture> {
  protected:

@@ -21,13 +21,13 @@ using testing::TemporaryFolder;
 
 Json small() { return core::read_json(golden("tokenizers/tiny_nfc/tokenizer.json")); }
 
-struct Case {
+struct BadSpec {
   std::string name, message;
   std::function<void(Json&)> edit;
 };
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+void PrintTo(const BadSpec& c, std::ostream* out) { *out << c.name; }
 
-class Refused : public ::testing::TestWithParam<Case> {};
+class Refused : public ::testing::TestWithParam<BadSpec> {};
 
 TEST_P(Refused, ByNameAndPlace) {
   Json json = small();
@@ -40,67 +40,70 @@ TEST_P(Refused, ByNameAndPlace) {
 INSTANTIATE_TEST_SUITE_P(
     TokenizerJson, Refused,
     ::testing::Values(
-        Case{"Normalizer", "t.json: normalizer.type: \"Lowercase\" is not supported; only NFC is",
-             [](Json& j) {
-               j["normalizer"] = {{"type", "Lowercase"}};
-             }},
-        Case{"PreTokenizer", "t.json: pre_tokenizer.type: \"Whitespace\" is not supported; only ByteLevel is",
-             [](Json& j) {
-               j["pre_tokenizer"] = {{"type", "Whitespace"}};
-             }},
-        Case{"NoPreTokenizer", "t.json: pre_tokenizer: null is not supported; only ByteLevel is",
-             [](Json& j) { j["pre_tokenizer"] = nullptr; }},
-        Case{"PostProcessor", "t.json: post_processor.type: \"TemplateProcessing\" is not supported",
-             [](Json& j) {
-               j["post_processor"] = {{"type", "TemplateProcessing"}};
-             }},
-        Case{"Decoder", "t.json: decoder.type: \"WordPiece\" is not supported",
-             [](Json& j) { j["decoder"]["type"] = "WordPiece"; }},
-        Case{"NoDecoder", "t.json: decoder: null is not supported", [](Json& j) { j.erase("decoder"); }},
-        Case{"Model", "t.json: model.type: \"Unigram\" is not supported; only BPE is",
-             [](Json& j) { j["model"]["type"] = "Unigram"; }},
-        Case{"NoModel", "t.json: model: is of type null, not an object", [](Json& j) { j.erase("model"); }},
-        Case{"ModelKey", "t.json: model.max_input_chars: is not supported",
-             [](Json& j) { j["model"]["max_input_chars"] = 100; }},
-        Case{"Dropout", "t.json: model.dropout: 0.1 is not supported",
-             [](Json& j) { j["model"]["dropout"] = 0.1; }},
-        Case{"IgnoreMerges", "t.json: model.ignore_merges: true is not supported",
-             [](Json& j) { j["model"]["ignore_merges"] = true; }},
-        Case{"Affix", "t.json: model.end_of_word_suffix: \"</w>\" is not supported",
-             [](Json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }},
-        Case{"Truncation", "t.json: truncation: {\"max_length\":512} is not supported; only null is",
-             [](Json& j) {
-               j["truncation"] = {{"max_length", 512}};
-             }},
-        Case{"TopKey", "t.json: extra: is not supported", [](Json& j) { j["extra"] = 1; }},
-        Case{"Version", "t.json: version: \"2.0\" is not supported", [](Json& j) { j["version"] = "2.0"; }},
-        Case{"AddedStrip", "t.json: added_tokens[1].lstrip: true is not supported",
-             [](Json& j) { j["added_tokens"][1]["lstrip"] = true; }},
-        Case{"AddedEmpty", "t.json: added_tokens[0].content: is empty",
-             [](Json& j) { j["added_tokens"][0]["content"] = ""; }},
-        Case{"AddedTwice", "t.json: added_tokens[1]: '<pad>' is given twice",
-             [](Json& j) { j["added_tokens"][1] = j["added_tokens"][0]; }},
-        Case{"AddedIdOfAnother", "t.json: added_tokens[1]: '<eos>' has id 7, but 1 in model.vocab",
-             [](Json& j) { j["added_tokens"][1]["id"] = 7; }},
-        Case{"AddedIdTaken", "t.json: added_tokens[1]: '!' and 'new' both have id 2",
-             [](Json& j) { j["added_tokens"][1]["content"] = "new", j["added_tokens"][1]["id"] = 2; }},
-        Case{"VocabIdTwice", "t.json: model.vocab: '<pad>' and '!' both have id 0",
-             [](Json& j) { j["model"]["vocab"]["!"] = 0; }},
-        Case{"VocabIdFarOut",
-             "t.json: model.vocab['!']: is 2000000000, but a token id must be an integer from 0 to",
-             [](Json& j) { j["model"]["vocab"]["!"] = 2000000000u; }},
-        Case{"VocabIdNegative", "t.json: model.vocab['!']: is -1",
-             [](Json& j) { j["model"]["vocab"]["!"] = -1; }},
-        Case{"VocabIsAList", "t.json: model.vocab: is []",
-             [](Json& j) { j["model"]["vocab"] = Json::array(); }},
-        Case{"MergeUnknown", "t.json: model.merges[3]: 'zq' is no token of model.vocab",
-             [](Json& j) {
-               j["model"]["merges"][3] = {"z", "q"};
-             }},
-        Case{"MergeOfThree", "t.json: model.merges[0]: is \"a b c\", but it must be two tokens",
-             [](Json& j) { j["model"]["merges"][0] = "a b c"; }},
-        Case{"MergesMissing", "t.json: model.merges: is of type null, not a list",
-             [](Json& j) { j["model"].erase("merges"); }}),
+        BadSpec{"Normalizer", "t.json: normalizer.type: \"Lowercase\" is not supported; only NFC is",
+                [](Json& j) {
+                  j["normalizer"] = {{"type", "Lowercase"}};
+                }},
+        BadSpec{"PreTokenizer",
+                "t.json: pre_tokenizer.type: \"Whitespace\" is not supported; only ByteLevel is",
+                [](Json& j) {
+                  j["pre_tokenizer"] = {{"type", "Whitespace"}};
+                }},
+        BadSpec{"NoPreTokenizer", "t.json: pre_tokenizer: null is not supported; only ByteLevel is",
+                [](Json& j) { j["pre_tokenizer"] = nullptr; }},
+        BadSpec{"PostProcessor", "t.json: post_processor.type: \"TemplateProcessing\" is not supported",
+                [](Json& j) {
+                  j["post_processor"] = {{"type", "TemplateProcessing"}};
+                }},
+        BadSpec{"Decoder", "t.json: decoder.type: \"WordPiece\" is not supported",
+                [](Json& j) { j["decoder"]["type"] = "WordPiece"; }},
+        BadSpec{"NoDecoder", "t.json: decoder: null is not supported", [](Json& j) { j.erase("decoder"); }},
+        BadSpec{"Model", "t.json: model.type: \"Unigram\" is not supported; only BPE is",
+                [](Json& j) { j["model"]["type"] = "Unigram"; }},
+        BadSpec{"NoModel", "t.json: model: is of type null, not an object",
+                [](Json& j) { j.erase("model"); }},
+        BadSpec{"ModelKey", "t.json: model.max_input_chars: is not supported",
+                [](Json& j) { j["model"]["max_input_chars"] = 100; }},
+        BadSpec{"Dropout", "t.json: model.dropout: 0.1 is not supported",
+                [](Json& j) { j["model"]["dropout"] = 0.1; }},
+        BadSpec{"IgnoreMerges", "t.json: model.ignore_merges: true is not supported",
+                [](Json& j) { j["model"]["ignore_merges"] = true; }},
+        BadSpec{"Affix", "t.json: model.end_of_word_suffix: \"</w>\" is not supported",
+                [](Json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }},
+        BadSpec{"Truncation", "t.json: truncation: {\"max_length\":512} is not supported; only null is",
+                [](Json& j) {
+                  j["truncation"] = {{"max_length", 512}};
+                }},
+        BadSpec{"TopKey", "t.json: extra: is not supported", [](Json& j) { j["extra"] = 1; }},
+        BadSpec{"Version", "t.json: version: \"2.0\" is not supported",
+                [](Json& j) { j["version"] = "2.0"; }},
+        BadSpec{"AddedStrip", "t.json: added_tokens[1].lstrip: true is not supported",
+                [](Json& j) { j["added_tokens"][1]["lstrip"] = true; }},
+        BadSpec{"AddedEmpty", "t.json: added_tokens[0].content: is empty",
+                [](Json& j) { j["added_tokens"][0]["content"] = ""; }},
+        BadSpec{"AddedTwice", "t.json: added_tokens[1]: '<pad>' is given twice",
+                [](Json& j) { j["added_tokens"][1] = j["added_tokens"][0]; }},
+        BadSpec{"AddedIdOfAnother", "t.json: added_tokens[1]: '<eos>' has id 7, but 1 in model.vocab",
+                [](Json& j) { j["added_tokens"][1]["id"] = 7; }},
+        BadSpec{"AddedIdTaken", "t.json: added_tokens[1]: '!' and 'new' both have id 2",
+                [](Json& j) { j["added_tokens"][1]["content"] = "new", j["added_tokens"][1]["id"] = 2; }},
+        BadSpec{"VocabIdTwice", "t.json: model.vocab: '<pad>' and '!' both have id 0",
+                [](Json& j) { j["model"]["vocab"]["!"] = 0; }},
+        BadSpec{"VocabIdFarOut",
+                "t.json: model.vocab['!']: is 2000000000, but a token id must be an integer from 0 to",
+                [](Json& j) { j["model"]["vocab"]["!"] = 2000000000u; }},
+        BadSpec{"VocabIdNegative", "t.json: model.vocab['!']: is -1",
+                [](Json& j) { j["model"]["vocab"]["!"] = -1; }},
+        BadSpec{"VocabIsAList", "t.json: model.vocab: is []",
+                [](Json& j) { j["model"]["vocab"] = Json::array(); }},
+        BadSpec{"MergeUnknown", "t.json: model.merges[3]: 'zq' is no token of model.vocab",
+                [](Json& j) {
+                  j["model"]["merges"][3] = {"z", "q"};
+                }},
+        BadSpec{"MergeOfThree", "t.json: model.merges[0]: is \"a b c\", but it must be two tokens",
+                [](Json& j) { j["model"]["merges"][0] = "a b c"; }},
+        BadSpec{"MergesMissing", "t.json: model.merges: is of type null, not a list",
+                [](Json& j) { j["model"].erase("merges"); }}),
     [](const auto& tested) { return tested.param.name; });
 
 TEST(BpeSpec, IsWrittenAsItIsRead) {

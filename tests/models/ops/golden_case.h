@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
 #include "core/safetensors.h"
@@ -55,6 +56,11 @@ class GoldenCase {
   std::string name_;
   at::ScalarType dtype_;
 };
+
+/// A gradient's buffer, undefined where its input is.
+inline at::Tensor zeros_if(const at::Tensor& like) {
+  return like.defined() ? at::zeros_like(like) : at::Tensor();
+}
 
 /// body(case) for every case of `file` in double and in float.
 template <class Body>

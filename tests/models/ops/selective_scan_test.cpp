@@ -2,14 +2,13 @@
 
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include "tests/models/ops/golden_case.h"
 
 namespace exactmamba::ops {
 namespace {
 
-SelectiveScanInputs inputs_of(const GoldenCase& golden) {
+SelectiveScanInputs scan_inputs_of(const GoldenCase& golden) {
   SelectiveScanInputs in;
   in.u = golden.tokens_first("u");
   in.delta = golden.tokens_first("delta");
@@ -24,8 +23,6 @@ SelectiveScanInputs inputs_of(const GoldenCase& golden) {
   return in;
 }
 
-at::Tensor zeros_if(const at::Tensor& like) { return like.defined() ? at::zeros_like(like) : at::Tensor(); }
-
 SelectiveScanGradients gradients_for(const SelectiveScanInputs& in) {
   return {zeros_if(in.u), zeros_if(in.delta),      zeros_if(in.B),
           zeros_if(in.C), zeros_if(in.z),          zeros_if(in.A),
@@ -34,7 +31,7 @@ SelectiveScanGradients gradients_for(const SelectiveScanInputs& in) {
 
 TEST(SelectiveScan, MatchesGoldenOutputsAndGradients) {
   for_each_case("selective_scan.safetensors", [](const GoldenCase& golden) {
-    const auto in = inputs_of(golden);
+    const auto in = scan_inputs_of(golden);
     const double tolerance = golden.is_double() ? kDoubleTolerance : 4e-6;
     SelectiveScanSaved saved;
     at::Tensor last_state;
@@ -63,7 +60,7 @@ TEST(SelectiveScan, MatchesGoldenOutputsAndGradients) {
 TEST(SelectiveScan, StepByStepMatchesGolden) {
   for_each_case("selective_scan.safetensors", [](const GoldenCase& golden) {
     if (golden.has("cu_seqlens")) return;
-    const auto in = inputs_of(golden);
+    const auto in = scan_inputs_of(golden);
     at::Tensor out = at::empty_like(in.u),
                state = at::zeros({in.u.size(0), in.u.size(2), in.A.size(1)}, in.u.options());
     for (int64_t t = 0; t < in.u.size(1); ++t) {

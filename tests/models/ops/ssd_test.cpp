@@ -3,14 +3,13 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include "tests/models/ops/golden_case.h"
 
 namespace exactmamba::ops {
 namespace {
 
-SsdInputs inputs_of(const GoldenCase& golden, int64_t chunk_size = 8) {
+SsdInputs ssd_inputs_of(const GoldenCase& golden, int64_t chunk_size = 8) {
   SsdInputs in;
   in.x = golden("x");
   in.dt = golden("dt");
@@ -29,8 +28,6 @@ SsdInputs inputs_of(const GoldenCase& golden, int64_t chunk_size = 8) {
   return in;
 }
 
-at::Tensor zeros_if(const at::Tensor& like) { return like.defined() ? at::zeros_like(like) : at::Tensor(); }
-
 SsdGradients gradients_for(const SsdInputs& in) {
   return {zeros_if(in.x), zeros_if(in.dt), zeros_if(in.B),       zeros_if(in.C),
           zeros_if(in.A), zeros_if(in.D),  zeros_if(in.dt_bias), zeros_if(in.initial_state)};
@@ -38,7 +35,7 @@ SsdGradients gradients_for(const SsdInputs& in) {
 
 void check_forward_and_backward(const GoldenCase& golden, int64_t chunk_size) {
   SCOPED_TRACE(chunk_size);
-  const auto in = inputs_of(golden, chunk_size);
+  const auto in = ssd_inputs_of(golden, chunk_size);
   const double tolerance = golden.is_double() ? kDoubleTolerance : 4e-6;
   SsdSaved saved;
   at::Tensor last_state;
@@ -72,7 +69,7 @@ TEST(Ssd, MatchesGoldenOutputsAndGradientsForEveryChunkSize) {
 TEST(Ssd, StepByStepMatchesGolden) {
   for_each_case("ssd.safetensors", [](const GoldenCase& golden) {
     if (golden.has("cu_seqlens")) return;
-    const auto in = inputs_of(golden);
+    const auto in = ssd_inputs_of(golden);
     at::Tensor out = at::empty_like(in.x);
     at::Tensor state =
         in.initial_state.defined()
