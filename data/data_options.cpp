@@ -102,13 +102,15 @@ void bind_files(core::Schema& schema, DataOptions& o) {
   schema.option("data.min_characters", &o.min_characters)
       .range(0, 1e12)
       .unit("characters")
-      .only_with(kTask, {"text"})
-      .help("Training documents that are shorter are left out, and counted in the log.");
+      .only_with(kTask, {"text", "translation"})
+      .help(
+          "Training documents that are shorter, or pairs of which a side is, are left out, and counted in "
+          "the log.");
   schema.option("data.max_characters", &o.max_characters)
       .range(0, 1e12)
       .unit("characters")
-      .only_with(kTask, {"text"})
-      .help("Training documents that are longer are left out, and counted in the log; 0: none.");
+      .only_with(kTask, {"text", "translation"})
+      .help("The same of longer ones; 0: none.");
   schema.option("data.cache", &o.cache)
       .cosmetic()
       .only_with(kTask, {"text"})
@@ -139,7 +141,16 @@ void bind_translation(core::Schema& schema, DataOptions& o) {
   schema.option("data.on_long_pair", &o.on_long_pair)
       .choices(core::choices_of(kOnLongPairNames))
       .only_with(kTask, {"translation"})
-      .help("A pair of more than data.context tokens: fail, or drop it and say how many there were.");
+      .help(
+          "A training pair of more than data.context tokens: fail, or drop it and say how many there were. "
+          "Validation pairs are never dropped; one that is longer is refused.");
+  schema.option("data.max_pair_ratio", &o.max_pair_ratio)
+      .range(0, 1e6)
+      .only_with(kTask, {"translation"})
+      .help(
+          "Training pairs of which one side has more than so many times the tokens of the other are left "
+          "out, and counted in the log, as Moses' clean-corpus-n does with words (9; 1.5 is common for "
+          "European languages); a side without tokens too; 0: none. A value from 1 up.");
 }
 
 void bind_copy(core::Schema& schema, DataOptions& o) {
@@ -189,6 +200,11 @@ void add_rules(core::Schema& schema, const DataOptions& o) {
     const bool none = o.max_characters > 0 && o.max_characters < o.min_characters;
     return none ? "data.max_characters is less than data.min_characters, so that no document is left" : "";
   });
+  schema.rule({"data.max_pair_ratio"}, [&o]() -> std::string {
+    const bool none = o.max_pair_ratio > 0 && o.max_pair_ratio < 1;
+    return none ? "data.max_pair_ratio is of the longer side to the other, so at least 1; 0 for no limit"
+                : "";
+  });
   schema.rule({"data.separator", "data.end"}, [&o]() -> std::string {
     const bool two = !o.separator.empty() && !o.end.empty() && o.separator != o.end;
     return two ? "" : "data.separator and data.end must be two tokens, and not empty";
@@ -218,8 +234,13 @@ TranslationTokenizer translation_tokenizer(const DataOptions& o) {
 
 std::shared_ptr<Dataset> translation_rows(const DataOptions& o, const std::vector<std::string>& names) {
   const TranslationSource source{
-      expand(names), expand(o.exclude), on_invalid_utf8(o.on_invalid_utf8), on_bad_record(o.on_bad_record),
-      core::enum_from_name<OnLongPair>(kOnLongPairNames, o.on_long_pair, "data.on_long_pair")};
+      expand(names),
+      expand(o.exclude),
+      on_invalid_utf8(o.on_invalid_utf8),
+      on_bad_record(o.on_bad_record),
+      core::enum_from_name<OnLongPair>(kOnLongPairNames, o.on_long_pair, "data.on_long_pair"),
+      {o.min_characters, o.max_characters},
+      o.max_pair_ratio};
   return std::make_shared<TranslationRows>(source, translation_tokenizer(o), o.context, layout(o));
 }
 
@@ -230,9 +251,11 @@ std::shared_ptr<Dataset> open_files(const DataOptions& o, const TokenizerPointer
   if (o.task == "translation") return translation_rows(o, names);
   if (o.task == "tokens")
     return std::make_shared<TokenRows>(expand(names), o.vocab_size, o.context, layout(o));
-  const TextSource source{
-      expand(names),    o.text_key,      on_invalid_utf8(o.on_invalid_utf8), on_bad_record(o.on_bad_record),
-      o.min_characters, o.max_characters};
+  const TextSource source{expand(names),
+                          o.text_key,
+                          on_invalid_utf8(o.on_invalid_utf8),
+                          on_bad_record(o.on_bad_record),
+                          {o.min_characters, o.max_characters}};
   return std::make_shared<PackedText>(source, tokenizer, o.context,
                                       o.cache.empty() ? "" : core::expand_environment(o.cache));
 }
@@ -248,6 +271,8 @@ std::shared_ptr<Dataset> open_train(const DataOptions& o, const TokenizerPointer
 DataOptions for_validation(DataOptions options) {
   options.min_characters = options.max_characters = 0;
   options.exclude.clear();
+  options.max_pair_ratio = 0;
+  options.on_long_pair = "fail";
   if (options.task == "translation") options.pack = false;
   return options;
 }

@@ -27,13 +27,14 @@ struct DataOptions {
   std::string tokenizer = "byte";                  // text, translation
   std::string on_invalid_utf8 = "fail";            // text, translation
   std::string on_bad_record = "fail";              // text, translation
-  int64_t min_characters = 0, max_characters = 0;  // text
+  int64_t min_characters = 0, max_characters = 0;  // text, translation
   std::string cache;                               // text
   int64_t vocab_size = 0;                          // tokens
-  std::string separator = "<SEP>";                 // translation, these and the next two
+  std::string separator = "<SEP>";                 // translation, these and the next four
   std::string end = "<EOS>";
   std::vector<std::string> exclude;
   std::string on_long_pair = "fail";
+  double max_pair_ratio = 0;
   int64_t alphabet = CopyOptions{}.alphabet;  // copy, these and the rest
   int64_t min_length = CopyOptions{}.min_length, max_length = CopyOptions{}.max_length;
   int64_t held_out = CopyOptions{}.held_out;

@@ -15,14 +15,6 @@ constexpr std::string_view kWhiteSpace = " \t\r\n";  // of JSON
 
 }  // namespace
 
-OnInvalidUtf8 on_invalid_utf8(const std::string& name) {
-  return core::enum_from_name<OnInvalidUtf8>(kOnInvalidUtf8Names, name, "on_invalid_utf8");
-}
-
-OnBadRecord on_bad_record(const std::string& name) {
-  return core::enum_from_name<OnBadRecord>(kOnBadRecordNames, name, "on_bad_record");
-}
-
 LineReader::LineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid, size_t longest_line,
                        ByteOrderMark mark)
     : name_(file == kStdin ? "stdin" : file.string()),

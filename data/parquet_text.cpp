@@ -92,9 +92,9 @@ class RowGroup {
     });
   }
 
-  /// Calls take(text, row) for those that are not null.
-  template <class Take>
-  void read(const Take& take) {
+  /// Calls take(text, row) for those that are not null, pass() for the others.
+  template <class Take, class Pass>
+  void read(const Take& take, const Pass& pass) {
     while (row_ < rows_) {
       int64_t present = 0;
       const int64_t levels = at_place<BadRecord>(where_, [&] {
@@ -106,7 +106,10 @@ class RowGroup {
       const bool nullable = column_->descr()->max_definition_level() > 0;
       const parquet::ByteArray* value = values_.data();
       for (int64_t i = 0; i < levels; ++i, ++row_) {
-        if (nullable && definitions_[i] == 0) continue;
+        if (nullable && definitions_[i] == 0) {
+          pass();
+          continue;
+        }
         take(std::string(reinterpret_cast<const char*>(value->ptr), value->len), row_);
         ++value;
       }
@@ -143,7 +146,10 @@ void read_parquet(const std::filesystem::path& file, const std::string& column, 
       const std::string where = fmt::format("{}, row {}", group_name, row);
       tolerance.attempt([&] { take(checked(text, tolerance.on_invalid_utf8, where), where); });
     };
-    tolerance.attempt([&] { RowGroup(*reader, group, index, group_name).read(take_row); });
+    const auto pass_null = [&] {
+      if (tolerance.null) tolerance.null();
+    };
+    tolerance.attempt([&] { RowGroup(*reader, group, index, group_name).read(take_row, pass_null); });
   }
 }
 

@@ -9,9 +9,9 @@
 
 namespace exactmamba::data {
 
-/// Calls `take` with each text of `column`, in file order; null ones are skipped. Rows are read a page of a
-/// row group at a time, so that a file may be larger than memory. `where` is "file: row group G, row R", both
-/// from 0 as pyarrow counts, R within the group.
+/// Calls `take` with each text of `column`, in file order; null ones are left out (Tolerance::null). Rows are
+/// read a page of a row group at a time, so that a file may be larger than memory. `where` is "file: row
+/// group G, row R", both from 0 as pyarrow counts, R within the group.
 /// @throws IoError; InputError ("file: …") for what is no Parquet file, when there is no `column` (the
 /// message names those that are there), and when it holds no strings; BadRecord ("file: row group G: …") for
 /// damaged row groups, which end there, and for invalid UTF-8.

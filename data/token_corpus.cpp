@@ -2,20 +2,15 @@
 
 #include <cstddef>
 #include <cstring>
-#include <exception>
 #include <functional>
-#include <optional>
 #include <utility>
-
-#include <ATen/Parallel.h>
 
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/log.h"
 #include "core/mapped_file.h"
-#include "core/utf8.h"
-#include "data/text_reader.h"
+#include "data/encode_batch.h"
 
 namespace exactmamba::data {
 namespace {
@@ -24,15 +19,15 @@ namespace fs = std::filesystem;
 
 constexpr size_t kBatch = size_t{8} << 20;  // bytes of text that the threads share
 constexpr size_t kBlock = size_t{1} << 20;  // bytes hashed at once
-constexpr char kMagic[16] = "exactmamba ids2";
+constexpr char kMagic[16] = "exactmamba ids3";
 
 /// The last bytes of a corpus: before it are the ids, zeros up to a multiple of 8 bytes, and where documents
 /// begin.
 struct Footer {
   char magic[16];
   int64_t id_bytes, tokens, documents;
-  int64_t bad_records, unfit;  // left out
-  char hash[32];               // of all bytes before it
+  int64_t bad_records, nulls, unfit;  // left out
+  char hash[32];                      // of all bytes before it
 };
 
 std::string_view before_hash(const Footer& footer) {
@@ -70,36 +65,28 @@ using Write = std::function<void(std::string_view bytes)>;
 /// Documents on their way to `write`, in the form that Footer describes.
 class Writer {
  public:
-  Writer(const TextSource& source, const Tokenizer& tokenizer, Write write)
-      : source_(source),
-        tokenizer_(tokenizer),
+  Writer(const Tokenizer& tokenizer, Write write)
+      : tokenizer_(tokenizer),
         eos_id_(tokenizer.eos_id()),
         narrow_(tokenizer.vocab_size() <= int64_t{UINT16_MAX} + 1),
-        write_(std::move(write)) {}
+        write_(std::move(write)),
+        batch_(
+            kBatch, [this](Document& document) { encode(document); },
+            [this](std::span<Document> documents) {
+              for (const Document& document : documents) put(document);
+            }) {}
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
 
-  void take(const std::string& text, const std::string& where) {
-    if (text.empty()) return;
-    if (!fits(text)) {
-      ++unfit_;
-      return;
-    }
-    batch_.push_back({text, where, {}, nullptr});
-    batch_bytes_ += text.size();
-    if (batch_bytes_ >= kBatch) encode_batch();
-  }
+  void take(const std::string& text, const std::string& where) { batch_.add({text, where, {}}, text.size()); }
 
-  /// Further ones are counted only.
-  void skip(const std::string& problem) {
-    if (bad_records_++ == 0) core::log_warning(fmt::format("{} (left out: data.on_bad_record)", problem));
-  }
-
-  void finish() {
-    encode_batch();
+  void finish(const LeftOut& left_out, int64_t unfit) {
+    batch_.flush();
     const int64_t id_bytes = narrow_ ? sizeof(uint16_t) : sizeof(int32_t);
     put(std::string(static_cast<size_t>(-tokens_ * id_bytes & 7), '\0'));
     put(bytes_of(std::span<const int64_t>(document_begins_)));
     const auto documents = static_cast<int64_t>(document_begins_.size());
-    Footer footer{{}, id_bytes, tokens_, documents, bad_records_, unfit_, {}};
+    Footer footer{{}, id_bytes, tokens_, documents, left_out.bad_records, left_out.nulls, unfit, {}};
     std::memcpy(footer.magic, kMagic, sizeof kMagic);
     hash_.add(before_hash(footer));
     std::memcpy(footer.hash, hash_.finish().data(), sizeof footer.hash);
@@ -110,38 +97,17 @@ class Writer {
   struct Document {
     std::string text, where;
     std::vector<int64_t> ids;
-    std::exception_ptr problem;
   };
 
-  bool fits(const std::string& text) const {
-    if (source_.min_characters == 0 && source_.max_characters == 0) return true;
-    const auto characters = static_cast<int64_t>(core::count_characters(text));
-    return characters >= source_.min_characters &&
-           (source_.max_characters == 0 || characters <= source_.max_characters);
-  }
-
   void encode(Document& document) const {
-    try {
-      document.ids = tokenizer_.encode(document.text);
-      document.ids.push_back(eos_id_);
-    } catch (const core::InputError& error) {
-      document.problem =
-          std::make_exception_ptr(core::InputError(fmt::format("{}: {}", document.where, error.what())));
-    }
+    document.ids = tokenizer_.encode(document.text);
+    document.ids.push_back(eos_id_);
   }
 
-  void encode_batch() {
-    at::parallel_for(0, static_cast<int64_t>(batch_.size()), 1, [this](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) encode(batch_[i]);
-    });
-    for (const Document& document : batch_) {
-      if (document.problem) std::rethrow_exception(document.problem);
-      document_begins_.push_back(tokens_);
-      tokens_ += static_cast<int64_t>(document.ids.size());
-      narrow_ ? put_ids<uint16_t>(document.ids) : put_ids<int32_t>(document.ids);
-    }
-    batch_.clear();
-    batch_bytes_ = 0;
+  void put(const Document& document) {
+    document_begins_.push_back(tokens_);
+    tokens_ += static_cast<int64_t>(document.ids.size());
+    narrow_ ? put_ids<uint16_t>(document.ids) : put_ids<int32_t>(document.ids);
   }
 
   template <class Id>
@@ -155,41 +121,48 @@ class Writer {
     write_(bytes);
   }
 
-  const TextSource& source_;
   const Tokenizer& tokenizer_;
   int64_t eos_id_;
   bool narrow_;
   Write write_;
+  EncodeBatch<Document> batch_;
   BlockHash hash_;
-  std::vector<Document> batch_;
-  size_t batch_bytes_ = 0;
-  int64_t tokens_ = 0, bad_records_ = 0, unfit_ = 0;
+  int64_t tokens_ = 0;
   std::vector<int64_t> document_begins_;
 };
 
 void write_corpus(const TextSource& source, const Tokenizer& tokenizer, Write write) {
-  Writer writer(source, tokenizer, std::move(write));
-  Tolerance tolerance(source.on_invalid);
-  if (source.on_bad_record == OnBadRecord::kSkip)
-    tolerance.skip = [&](const std::string& problem) { writer.skip(problem); };
-  for (const fs::path& file : source.files) {
-    read_documents(file, source.text_key, tolerance,
-                   [&](const std::string& text, const std::string& where) { writer.take(text, where); });
-  }
-  writer.finish();
+  Writer writer(tokenizer, std::move(write));
+  LeftOut left_out;
+  const Tolerance tolerance = counting(left_out, source.on_invalid, source.on_bad_record);
+  const int64_t unfit =
+      read_wanted(source, tolerance,
+                  [&](const std::string& text, const std::string& where) { writer.take(text, where); });
+  writer.finish(left_out, unfit);
 }
 
 std::string cache_name(const TextSource& source, const Tokenizer& tokenizer) {
   std::string identity = fmt::format(
-      "tokens 2; tokenizer {}; end {}; invalid {}; bad {}; characters {} {}; key {}", tokenizer.name(),
+      "tokens 3; tokenizer {}; end {}; invalid {}; bad {}; characters {} {}; key {}", tokenizer.name(),
       tokenizer.eos_id(), static_cast<int>(source.on_invalid), static_cast<int>(source.on_bad_record),
-      source.min_characters, source.max_characters, source.text_key);
+      source.lengths.min_characters, source.lengths.max_characters, source.text_key);
   for (const fs::path& file : source.files)
     identity += fmt::format("; {} {}", is_json_lines(file), core::hash_file_hex(file));
   return core::hash_hex(identity) + ".ids";
 }
 
 }  // namespace
+
+int64_t read_wanted(const TextSource& source, const Tolerance& tolerance, const TakeText& take) {
+  int64_t unfit = 0;
+  for (const fs::path& file : source.files) {
+    read_documents(file, source.text_key, tolerance, [&](const std::string& text, const std::string& where) {
+      if (text.empty()) return;
+      source.lengths.allow(text) ? take(text, where) : static_cast<void>(++unfit);
+    });
+  }
+  return unfit;
+}
 
 TokenCorpus::TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, const fs::path& cache) {
   cache.empty() ? make_in_memory(source, tokenizer) : find_or_make_in(cache, source, tokenizer);
@@ -220,14 +193,12 @@ void TokenCorpus::find_or_make_in(const fs::path& cache, const TextSource& sourc
 
 void TokenCorpus::log_left_out(const TextSource& source) const {
   const std::string name = file_names(source.files);
-  if (bad_records_ > 0)
-    core::log_warning(
-        fmt::format("{}: {} bad records are left out (data.on_bad_record)", name, bad_records_));
+  data::log_left_out(left_out_, name);
   if (unfit_ > 0)
-    core::log_info(
-        fmt::format("{}: {} documents are left out, {} are kept (data.min_characters = {}, "
-                    "data.max_characters = {})",
-                    name, unfit_, document_begins_.size(), source.min_characters, source.max_characters));
+    core::log_info(fmt::format(
+        "{}: {} documents are left out, {} are kept (data.min_characters = {}, "
+        "data.max_characters = {})",
+        name, unfit_, document_begins_.size(), source.lengths.min_characters, source.lengths.max_characters));
 }
 
 bool TokenCorpus::open_file(const fs::path& file) {
@@ -254,7 +225,7 @@ bool TokenCorpus::open(std::string_view bytes) {
   } else {
     ids_ = std::span(reinterpret_cast<const int32_t*>(content.data()), tokens);
   }
-  bad_records_ = footer.bad_records;
+  left_out_ = {footer.bad_records, footer.nulls};
   unfit_ = footer.unfit;
   const char* begins = content.data() + content.size() - documents * sizeof(int64_t);
   document_begins_ = {reinterpret_cast<const int64_t*>(begins), documents};

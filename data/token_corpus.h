@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "data/text_reader.h"
 #include "data/tokenizer.h"
 #include "data/tolerance.h"
 
@@ -21,13 +22,17 @@ struct TextSource {
   std::string text_key = "text";
   OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail;
   OnBadRecord on_bad_record = OnBadRecord::kFail;
-  int64_t min_characters = 0, max_characters = 0;  // of a document; others are left out; 0: no limit
+  LengthLimits lengths = {};  // of documents; others are left out
 };
+
+/// Calls `take` with the documents that are wanted. Empty ones are not.
+/// @return how many are left out by their length. @throws as read_documents
+int64_t read_wanted(const TextSource& source, const Tolerance& tolerance, const TakeText& take);
 
 class TokenCorpus {
  public:
-  /// Empty documents are skipped; how many bad records and documents of other lengths are left out is said in
-  /// the log. `cache`: a folder (made when it is not there) for a file named by the
+  /// How many bad records, rows without a text and documents of other lengths are left out is said in the
+  /// log. `cache`: a folder (made when it is not there) for a file named by the
   /// content of the source and the tokenizer, which is written whole or not at all, and found again; empty:
   /// memory, 2 bytes an id up to 65,536 of them, else 4. A damaged file is made anew, with a warning.
   /// @throws IoError, InputError ("file:line: …") as read_documents and Tokenizer::encode
@@ -52,7 +57,8 @@ class TokenCorpus {
   std::variant<std::span<const uint16_t>, std::span<const int32_t>> ids_;
   std::span<const int64_t> document_begins_;
   std::string hash_;
-  int64_t bad_records_ = 0, unfit_ = 0;  // left out
+  LeftOut left_out_;
+  int64_t unfit_ = 0;  // left out by their length
 };
 
 }  // namespace exactmamba::data

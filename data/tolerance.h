@@ -1,8 +1,10 @@
-// What readers do about what is wrong in a file.
+// What readers do about what is wrong in a file, and which texts are wanted.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "core/error.h"
@@ -43,6 +45,24 @@ struct Tolerance {
 
   OnInvalidUtf8 on_invalid_utf8;
   Skip skip;  // told of every bad record, which is then left out; empty: the first one ends the reading
+  std::function<void()> null;  // told of every row of a table without a text, which is left out; or empty
+};
+
+/// What reading leaves out.
+struct LeftOut {
+  int64_t bad_records = 0, nulls = 0;
+};
+
+/// To read with while `left_out` lives: counts there, and warns of the first bad record if they are skipped.
+Tolerance counting(LeftOut& left_out, OnInvalidUtf8 on_invalid, OnBadRecord on_bad_record);
+/// The counts that are not 0, of the data called `name`.
+void log_left_out(const LeftOut& left_out, const std::string& name);
+
+/// Texts of other lengths are not wanted.
+struct LengthLimits {
+  int64_t min_characters = 0, max_characters = 0;  // 0: no limit
+
+  bool allow(std::string_view text) const;  // valid UTF-8
 };
 
 }  // namespace exactmamba::data

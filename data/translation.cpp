@@ -1,14 +1,13 @@
 #include "data/translation.h"
 
-#include <exception>
+#include <algorithm>
 #include <unordered_set>
 #include <utility>
-
-#include <ATen/Parallel.h>
 
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "data/encode_batch.h"
 #include "data/text_reader.h"
 
 namespace exactmamba::data {
@@ -29,82 +28,114 @@ Sentences sentences_of(const TranslationSource& source) {
   return sentences;
 }
 
-void log_left_out(int64_t left_out, int64_t pairs, const std::string& name, const std::string& why) {
-  if (left_out > 0)
-    core::log_info(fmt::format("{}: {} of {} pairs left out: {}", name, left_out, pairs, why));
+/// Whether one side has more than `most` times the tokens of the other.
+bool is_uneven(int64_t source, int64_t target, double most) {
+  return most > 0 &&
+         static_cast<double>(std::max(source, target)) > most * static_cast<double>(std::min(source, target));
 }
 
 }  // namespace
 
-/// Pairs on their way to rows: the threads encode a batch of them at a time.
-class TranslationRows::Encoder {
+PairCounts read_wanted(const TranslationSource& source, const Tolerance& tolerance, const TakePair& take) {
+  const Sentences excluded = sentences_of(source);
+  PairCounts counts;
+  const auto choose = [&](const SentencePair& pair, const std::string& where) {
+    ++counts.pairs;
+    if (excluded.contains(pair.source) || excluded.contains(pair.target))
+      ++counts.excluded;
+    else if (!source.lengths.allow(pair.source) || !source.lengths.allow(pair.target))
+      ++counts.unfit;
+    else
+      take(pair, where);
+  };
+  for (const auto& file : source.files) read_pairs(file.string(), tolerance, choose);
+  return counts;
+}
+
+/// Pairs on their way to rows.
+class TranslationRows::Maker {
  public:
-  Encoder(TranslationRows& rows, OnLongPair on_long, int64_t context, bool keep_pairs)
-      : rows_(rows), on_long_(on_long), context_(context), keep_pairs_(keep_pairs) {}
+  Maker(TranslationRows& rows, const TranslationSource& source, int64_t context, bool keep_pairs)
+      : rows_(rows), source_(source), context_(context), keep_pairs_(keep_pairs) {}
 
-  void take(const SentencePair& pair, const std::string& where) {
-    batch_.push_back({pair, where, {}, {}, nullptr});
-    bytes_ += pair.source.size() + pair.target.size();
-    if (bytes_ >= kBatch) flush();
+  void read() {
+    LeftOut left_out;
+    EncodeBatch<Example> batch(
+        kBatch, [this](Example& example) { encode(example); },
+        [this](std::span<Example> examples) {
+          for (Example& example : examples) add(example);
+        });
+    const PairCounts counts =
+        read_wanted(source_, counting(left_out, source_.on_invalid, source_.on_bad_record),
+                    [&batch](const SentencePair& pair, const std::string& where) {
+                      batch.add({pair, where, 0, {}, {}}, pair.source.size() + pair.target.size());
+                    });
+    batch.flush();
+    log_left_out(left_out, rows_.name_);
+    log_counts(counts);
+    core::require(!rows_.rows_.empty(), "there is no pair of sentences in {}{}", rows_.name_,
+                  counts.pairs > 0 ? " but those that are left out" : "");
   }
-
-  void flush() {
-    at::parallel_for(0, static_cast<int64_t>(batch_.size()), 1, [this](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) encode(batch_[i]);
-    });
-    for (Example& example : batch_) add(example);
-    batch_.clear();
-    bytes_ = 0;
-  }
-
-  int64_t dropped() const { return dropped_; }
 
  private:
   struct Example {
     SentencePair pair;
     std::string where;
+    int64_t source_tokens;
     std::vector<int64_t> ids, targets;
-    std::exception_ptr problem;
   };
 
   void encode(Example& example) const {
-    try {
-      example.ids = rows_.tokenizer_.prompt(example.pair.source);
-      example.targets.assign(example.ids.size() - 1, kIgnoredTarget);
-      const std::vector<int64_t> target = rows_.tokenizer_.encode(example.pair.target);
-      example.ids.insert(example.ids.end(), target.begin(), target.end());
-      example.targets.insert(example.targets.end(), target.begin(), target.end());
-      example.ids.push_back(rows_.tokenizer_.end());
-      example.targets.push_back(rows_.tokenizer_.end());
-      example.targets.push_back(kIgnoredTarget);
-    } catch (const core::InputError& error) {
-      example.problem =
-          std::make_exception_ptr(core::InputError(fmt::format("{}: {}", example.where, error.what())));
-    }
+    const TranslationTokenizer& tokenizer = rows_.tokenizer_;
+    example.ids = tokenizer.prompt(example.pair.source);
+    example.source_tokens = static_cast<int64_t>(example.ids.size()) - 1;
+    example.targets.assign(example.ids.size() - 1, kIgnoredTarget);
+    const std::vector<int64_t> target = tokenizer.encode(example.pair.target);
+    example.ids.insert(example.ids.end(), target.begin(), target.end());
+    example.targets.insert(example.targets.end(), target.begin(), target.end());
+    example.ids.push_back(tokenizer.end());
+    example.targets.push_back(tokenizer.end());
+    example.targets.push_back(kIgnoredTarget);
   }
 
   void add(Example& example) {
-    if (example.problem) std::rethrow_exception(example.problem);
     const auto length = static_cast<int64_t>(example.ids.size());
-    core::require(length <= context_ || on_long_ == OnLongPair::kDrop,
-                  "{}: the pair has {} tokens and does not fit into data.context = {}; raise it, or set "
-                  "data.on_long_pair = \"drop\"",
+    if (is_uneven(example.source_tokens, length - example.source_tokens - 2, source_.max_ratio)) {
+      ++uneven_;
+      return;
+    }
+    core::require(length <= context_ || source_.on_long == OnLongPair::kDrop,
+                  "{}: the pair has {} tokens and does not fit into data.context = {}; raise it, or, of "
+                  "training pairs, set data.on_long_pair = \"drop\"",
                   example.where, length, context_);
     if (length > context_) {
-      ++dropped_;
+      ++long_;
       return;
     }
     rows_.rows_.append(example.ids, example.targets);
     if (keep_pairs_) rows_.pairs_.push_back(std::move(example.pair));
   }
 
+  void log_counts(const PairCounts& counts) const {
+    const auto log = [&](int64_t left_out, const std::string& why) {
+      if (left_out > 0)
+        core::log_info(
+            fmt::format("{}: {} of {} pairs left out: {}", rows_.name_, left_out, counts.pairs, why));
+    };
+    log(counts.excluded, "a side of theirs stands in data.exclude");
+    log(counts.unfit, fmt::format("a side of other lengths than data.min_characters = {}, "
+                                  "data.max_characters = {}",
+                                  source_.lengths.min_characters, source_.lengths.max_characters));
+    log(uneven_, fmt::format("one side has more than data.max_pair_ratio = {} times the tokens of the other",
+                             source_.max_ratio));
+    log(long_, fmt::format("more than data.context = {} tokens", context_));
+  }
+
   TranslationRows& rows_;
-  OnLongPair on_long_;
+  const TranslationSource& source_;
   int64_t context_;
   bool keep_pairs_;
-  std::vector<Example> batch_;
-  size_t bytes_ = 0;
-  int64_t dropped_ = 0;
+  int64_t uneven_ = 0, long_ = 0;
 };
 
 TranslationRows::TranslationRows(const TranslationSource& source, const TranslationTokenizer& tokenizer,
@@ -112,28 +143,7 @@ TranslationRows::TranslationRows(const TranslationSource& source, const Translat
     : name_(file_names(source.files)),
       tokenizer_(tokenizer),
       rows_(tokenizer.tokenizer()->vocab_size(), context, layout) {
-  const Sentences excluded = sentences_of(source);
-  Encoder encoder(*this, source.on_long, context, layout == RowLayout::kOneExample);
-  int64_t pairs = 0, bad = 0, removed = 0;
-  Tolerance tolerance(source.on_invalid);
-  if (source.on_bad_record == OnBadRecord::kSkip)
-    tolerance.skip = [&](const std::string& problem) {
-      if (bad++ == 0) core::log_warning(fmt::format("{} (left out: data.on_bad_record)", problem));
-    };
-  const auto take = [&](const SentencePair& pair, const std::string& where) {
-    ++pairs;
-    if (excluded.contains(pair.source) || excluded.contains(pair.target))
-      ++removed;
-    else
-      encoder.take(pair, where);
-  };
-  for (const auto& file : source.files) read_pairs(file.string(), tolerance, take);
-  encoder.flush();
-  log_left_out(bad, pairs + bad, name_, "bad records (data.on_bad_record)");
-  log_left_out(removed, pairs, name_, "a side of theirs stands in data.exclude");
-  log_left_out(encoder.dropped(), pairs, name_, fmt::format("more than data.context = {} tokens", context));
-  core::require(!rows_.empty(), "there is no pair of sentences in {}{}", name_,
-                pairs > 0 ? " but those that are left out" : "");
+  Maker(*this, source, context, layout == RowLayout::kOneExample).read();
   rows_.pack();
 }
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "data/example_rows.h"
-#include "data/line_reader.h"
 #include "data/parallel_text.h"
+#include "data/tolerance.h"
 #include "data/translation_tokenizer.h"
 
 namespace exactmamba::data {
@@ -22,13 +22,24 @@ struct TranslationSource {
   OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail;
   OnBadRecord on_bad_record = OnBadRecord::kFail;  // of `files`
   OnLongPair on_long = OnLongPair::kFail;
+  LengthLimits lengths = {};  // of either side; other pairs are left out
+  double max_ratio = 0;       // of the tokens of the longer side to the other's; 0: no limit
 };
+
+/// Pairs that read_wanted() leaves out, of how many.
+struct PairCounts {
+  int64_t pairs = 0, excluded = 0, unfit = 0;
+};
+
+/// Calls `take` with the pairs that stand in no file of `exclude` and have a wanted length.
+/// @throws as read_pairs
+PairCounts read_wanted(const TranslationSource& source, const Tolerance& tolerance, const TakePair& take);
 
 class TranslationRows final : public Dataset {
  public:
   /// Reads all files, and says how many pairs it left out. Of kOneExample the sentences stay in memory.
   /// @throws as read_pairs and BpeTokenizer::encode; InputError ("file:line: …") for a pair that has no room
-  /// in `context`, and when there is no pair
+  /// in `context`, unless `on_long` drops it, and when there is no pair
   TranslationRows(const TranslationSource& source, const TranslationTokenizer& tokenizer, int64_t context,
                   RowLayout layout);
 
@@ -44,7 +55,7 @@ class TranslationRows final : public Dataset {
   const std::vector<SentencePair>& pairs() const { return pairs_; }
 
  private:
-  class Encoder;
+  class Maker;
 
   std::string name_;
   TranslationTokenizer tokenizer_;

@@ -1,12 +1,10 @@
-#include <optional>
-
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "core/error.h"
+#include "data/encode_batch.h"
 #include "data/text_reader.h"
 #include "data/token_rows.h"
 #include "data/tokenizers/open_tokenizer.h"
@@ -17,10 +15,6 @@ namespace {
 constexpr size_t kBatch =
     size_t{1} << 20;  // bytes of text that the threads share, or of output written at once
 
-std::string at_place(const std::string& where, const char* problem) {
-  return fmt::format("{}: {}", where, problem);
-}
-
 /// {"ids": […], "offsets": [[begin, end], …]}
 std::string json_line(const data::Encoding& encoding) {
   std::string line = fmt::format("{{\"ids\": [{}], \"offsets\": [", fmt::join(encoding.ids, ", "));
@@ -30,65 +24,28 @@ std::string json_line(const data::Encoding& encoding) {
   return line + "]}\n";
 }
 
-/// Texts on their way to JSON lines: the threads encode a batch of them at a time.
-class Encoder {
- public:
-  explicit Encoder(const data::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
-
-  void take(const std::string& text, const std::string& where) {
-    batch_.push_back({text, where, {}});
-    bytes_ += text.size();
-    if (bytes_ >= kBatch || batch_.size() >= kBatch / sizeof(Text)) flush();
-  }
-
-  /// @throws InputError of the first text that cannot be encoded, when those before it are written
-  void flush() {
-    at::parallel_for(0, static_cast<int64_t>(batch_.size()), 1, [this](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) encode(batch_[i]);
-    });
-    std::string lines;
-    std::string problem;
-    for (const Text& text : batch_) {
-      if (text.problem) problem = *text.problem;
-      if (text.problem) break;
-      lines += text.text;
-    }
-    write_result(lines);
-    core::require(problem.empty(), "{}", problem);
-    batch_.clear();
-    bytes_ = 0;
-  }
-
- private:
-  struct Text {
-    std::string text, where;
-    std::optional<std::string> problem;
-  };
-
-  void encode(Text& text) const {
-    try {
-      text.text = json_line(tokenizer_.encode_with_offsets(text.text));
-    } catch (const core::InputError& error) {
-      text.problem = at_place(text.where, error.what());
-    }
-  }
-
-  const data::Tokenizer& tokenizer_;
-  std::vector<Text> batch_;
-  size_t bytes_ = 0;
-};
-
 std::vector<std::string> files_of(const TextArguments& in) {
   return in.files.empty() ? std::vector<std::string>{data::kStdin} : in.files;
 }
 
 void encode_files(const TokenizeArguments& arguments, const data::Tokenizer& tokenizer) {
-  Encoder encoder(tokenizer);
+  struct Text {
+    std::string text, where;  // the text becomes its line
+  };
+  data::EncodeBatch<Text> batch(
+      kBatch, [&](Text& text) { text.text = json_line(tokenizer.encode_with_offsets(text.text)); },
+      [](std::span<const Text> texts) {
+        std::string lines;
+        for (const Text& text : texts) lines += text.text;
+        write_result(lines);
+      });
   for (const std::string& file : files_of(arguments.in)) {
     data::read_texts(file, arguments.in.text_key, data::on_invalid_utf8(arguments.in.on_invalid_utf8),
-                     [&](const std::string& text, const std::string& where) { encoder.take(text, where); });
+                     [&](const std::string& text, const std::string& where) {
+                       batch.add({text, where}, text.size());
+                     });
   }
-  encoder.flush();
+  batch.flush();
 }
 
 std::string decoded(const TokenizeArguments& arguments, const data::Tokenizer& tokenizer,
@@ -101,7 +58,7 @@ std::string decoded(const TokenizeArguments& arguments, const data::Tokenizer& t
     if (!arguments.common.json) return text + "\n";
     return core::Json{{"text", text}}.dump(-1, ' ', false, core::Json::error_handler_t::replace) + "\n";
   } catch (const core::InputError& error) {
-    throw core::InputError(at_place(where, error.what()));
+    throw core::InputError(fmt::format("{}: {}", where, error.what()));
   }
 }
 

@@ -69,6 +69,7 @@ TEST(DataOptions, ContradictionsAreNamed) {
   EXPECT_CONTAINS(refusal(two + "min_characters = 3\nmax_characters = 2"), "data.max_characters is less");
   EXPECT_CONTAINS(refusal("task = \"tokens\"\ntrain = [\"a\"]"), "data.vocab_size");
   EXPECT_CONTAINS(refusal("task = \"translation\""), "data.train");
+  EXPECT_CONTAINS(refusal("task = \"translation\"\ntrain = [\"a\"]\nmax_pair_ratio = 0.5"), "at least 1");
   EXPECT_CONTAINS(refusal("task = \"translation\"\ntrain = [\"a\"]\nend = \"<SEP>\""),
                   "data.separator and data.end must be two tokens");
 }
@@ -106,6 +107,8 @@ TEST(DataOptions, KeysOfAnotherTaskAreRefused) {
       {"end = '.'", {"translation"}},
       {"exclude = ['c']", {"translation"}},
       {"on_long_pair = 'drop'", {"translation"}},
+      {"max_pair_ratio = 9", {"translation"}},
+      {"min_characters = 2", {"text", "translation"}},
       {"text_key = 'text'", {"text"}},
       {"alphabet = 20", {"copy"}},
       {"min_length = 5", {"copy"}},
@@ -187,6 +190,12 @@ TEST(Datasets, OfTranslation) {
   EXPECT_EQ(make_tokenizer(options)->vocab_size(), sets.train->vocab_size());
   EXPECT_EQ(tokenizer_files(options).size(), 2u);
   EXPECT_CONTAINS(tokenizer_files(options).at("tokenizer_config.json"), "\"sep_token\": \"<to>\"");
+  options.max_pair_ratio = 1;  // validation pairs are neither measured by it nor dropped
+  EXPECT_EQ(make_datasets(options, 0).valid->size(), 2);
+  options.valid = {(folder / "a.tsv").string()};
+  EXPECT_CONTAINS(error_of<core::InputError>([&] { make_datasets(options, 0); }), "a.tsv:4: the pair has 31");
+  options.valid = {};
+  options.max_pair_ratio = 0;
   options.pack = false;
   options.exclude = {};
   EXPECT_EQ(make_datasets(options, 0).train->size(), 3);

@@ -112,7 +112,7 @@ TEST(TokenCorpus, ADamagedFileIsMadeAnew) {
   std::string flipped = whole;
   flipped[3] ^= 1;
   std::string counts = whole;
-  counts[counts.size() - 64] ^= 1;  // the number of tokens
+  counts[counts.size() - 72] ^= 1;  // the number of tokens
   for (const std::string& damaged :
        {flipped, counts, whole.substr(0, whole.size() - 1), whole.substr(0, 10), std::string()}) {
     put_file(file, damaged);
@@ -143,7 +143,7 @@ TEST(TokenCorpus, WhatIsLeftOutIsCountedAlsoWhenItIsFoundAgain) {
   put_file(folder / "a.jsonl",
            "{\"text\": \"ab\"}\n{\"text\": 1}\n{\"text\": \"\u00e4\u00f6\u00fc\"}\n{\"text\": "
            "\"abcd\"}\n{\n{\"text\": \"c\"}\n");
-  const TextSource source{{folder / "a.jsonl"}, "text", OnInvalidUtf8::kFail, OnBadRecord::kSkip, 2, 3};
+  const TextSource source{{folder / "a.jsonl"}, "text", OnInvalidUtf8::kFail, OnBadRecord::kSkip, {2, 3}};
   for (const std::string cache : {"", "cache", "cache"}) {
     ::testing::internal::CaptureStderr();
     const TokenCorpus corpus(source, ByteTokenizer(), cache.empty() ? fs::path() : folder / cache);
@@ -155,6 +155,16 @@ TEST(TokenCorpus, WhatIsLeftOutIsCountedAlsoWhenItIsFoundAgain) {
   TextSource strict = source;
   strict.on_bad_record = OnBadRecord::kFail;
   EXPECT_THROW(TokenCorpus(strict, ByteTokenizer(), folder / "cache"), core::InputError);
+}
+
+TEST(TokenCorpus, RowsWithoutATextAreCounted) {
+  const TemporaryFolder folder;
+  const TextSource source{{testing::golden("data/parquet/none.page-v1.dict.parquet")}};
+  for (int time = 0; time < 2; ++time) {
+    ::testing::internal::CaptureStderr();
+    TokenCorpus(source, ByteTokenizer(), folder / "cache");
+    EXPECT_CONTAINS(::testing::internal::GetCapturedStderr(), ": 3 rows without a text (null) are left out");
+  }
 }
 
 }  // namespace

@@ -127,6 +127,30 @@ TEST_F(TranslationRowsTest, LongPairsAreRefusedOrDropped) {
   EXPECT_EQ(data.pairs().size(), 3u);
 }
 
+/// Sources and targets by their tokens, which are bytes: 2:1, 1:2, 0:1, 3:1.
+TEST_F(TranslationRowsTest, UnevenAndOverlongPairsAreLeftOutAndCounted) {
+  const auto sources = [&](LengthLimits lengths, double max_ratio) {
+    TranslationSource source;
+    source.files = {folder_ / "a.{de,en}"};
+    source.lengths = lengths;
+    source.max_ratio = max_ratio;
+    const TranslationRows data(source, bytes(), 8, RowLayout::kOneExample);
+    std::string all;
+    for (const SentencePair& pair : data.pairs()) all += pair.source + ",";
+    return all;
+  };
+  EXPECT_EQ(sources({}, 0), "ab,c,,def,");
+  EXPECT_EQ(sources({}, 3), "ab,c,def,");
+  EXPECT_EQ(sources({}, 2.5), "ab,c,");
+  EXPECT_EQ(sources({1, 0}, 0), "ab,c,def,");
+  EXPECT_EQ(sources({0, 2}, 0), "ab,c,,");
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(sources({1, 0}, 2), "ab,c,");
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_CONTAINS(log, "1 of 4 pairs left out: a side of other lengths than data.min_characters = 1");
+  EXPECT_CONTAINS(log, "1 of 4 pairs left out: one side has more than data.max_pair_ratio = 2 times");
+}
+
 TEST_F(TranslationRowsTest, PairsThatStandInATestSetAreLeftOut) {
   put_file(folder_ / "test.tsv", "c\tsomething else\nanother\tD\nab \tnot the same: a space\n");
   const TranslationRows data = rows(8, RowLayout::kOneExample, OnLongPair::kFail, {folder_ / "test.tsv"});
