@@ -102,6 +102,7 @@ Need need_of(const RecipeRun& run) {
   const auto check = recipe.data.task == "translation" ? check_pairs : check_files;
   check("data.train", recipe.data.train);
   check("data.valid", recipe.data.valid);
+  check("data.exclude", recipe.data.exclude);
   const auto tokenizer = data::make_tokenizer(recipe.data);
   Need need;
   need.vocabulary = tokenizer ? tokenizer->vocab_size() : recipe.data.vocab_size;

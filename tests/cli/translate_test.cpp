@@ -94,15 +94,6 @@ TEST_F(TranslateTest, ARunTrainsDecomposesAndReports) {
   EXPECT_TRUE(fs::exists(checkpoint() / "tokenizer.json"));
 }
 
-TEST_F(TranslateTest, ValidateLooksForAllFiles) {
-  for (const std::string key : {"train", "valid", "exclude"}) {
-    const ProgramOutcome outcome =
-        program({"validate", "r.toml", "--set", "data." + key + "=[\"x.{de,en}\"]"});
-    EXPECT_EQ(outcome.code, 3);
-    EXPECT_CONTAINS(outcome.err, "data." + key + ": x.de: no such file");
-  }
-}
-
 TEST_F(TranslateTest, EveryLineHasItsLine) {
   const std::vector<std::string> lines = lines_of(translate({}));
   ASSERT_EQ(lines.size(), 6u);

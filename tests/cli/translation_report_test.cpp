@@ -123,6 +123,8 @@ TEST_F(TranslationReport, TestSetsAreLookedAtFirst) {
 }
 
 TEST_F(TranslationReport, ValidateLooksForBothFilesOfAPair) {
+  EXPECT_CONTAINS(program({"validate", "r.toml", "--set", "data.exclude=[\"x.{de,en}\"]"}).err,
+                  "data.exclude: x.de: no such file");
   fs::remove(folder_ / "train.en");
   const auto outcome = program({"validate", "r.toml"});
   EXPECT_EQ(outcome.code, 3);
