@@ -1,8 +1,8 @@
 """comet_bench beside unbabel-comet on the same segments and threads; the scores must agree.
 
-    python3 bench/comet_bench.py build/bench/bin/comet_bench MODEL SEGMENTS.tsv THREADS
+    python3 bench/comet_bench.py build/bench/bin/comet_bench MODEL SEGMENTS.tsv THREADS [BLOCK]
 
-MODEL: a COMET model folder, or a SentencePiece model, around which one of random weights with an encoder of the size of
+Both take turns, BLOCK segments at a time (default: all), so that what else the machine does slows both. MODEL: a COMET model folder, or a SentencePiece model, around which one of random weights with an encoder of the size of
 XLM-RoBERTa base is made. SEGMENTS: source, translation and reference a line, between tabs.
 """
 import json
@@ -50,38 +50,55 @@ def make_model(folder, pieces):
     trainer.save_checkpoint("checkpoints/model.ckpt", weights_only=True)
 
 
-def compare(program, folder, segments, threads):
-    import torch
-    from comet import load_from_checkpoint
-
+def own_scores(program, folder, segments, threads):
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         for segment in segments:
             file.write(json.dumps(segment) + "\n")
         file.flush()
         own = json.loads(subprocess.run([program, folder, file.name, threads], check=True, capture_output=True, text=True).stdout)
+    return own["scores"], (own["seconds"], own["cpu_seconds"])
+
+
+def unbabel_scores(model, segments):
+    start, cpu_start = time.perf_counter(), time.process_time()
+    scores = model.predict(segments, batch_size=16, gpus=0, num_workers=0, progress_bar=False)["scores"]
+    return scores, (time.perf_counter() - start, time.process_time() - cpu_start)
+
+
+def compare(program, folder, segments, threads, block):
+    import torch
+    from comet import load_from_checkpoint
+
     os.chdir(folder)
     torch.set_num_threads(int(threads))
     model = load_from_checkpoint("checkpoints/model.ckpt", local_files_only=True).eval()
-    start = time.perf_counter()
-    scores = model.predict(segments, batch_size=16, gpus=0, num_workers=0, progress_bar=False)["scores"]
-    seconds = time.perf_counter() - start
-    difference = max(abs(a - b) for a, b in zip(own["scores"], scores))
-    print(f"{len(segments)} segments, {threads} threads: {own['seconds']:.2f} s   unbabel-comet {seconds:.2f} s"
-          f"   ratio {seconds / own['seconds']:.2f}   largest difference {difference:.1e}")
+    done, difference, times = 0, 0, ((0, 0), (0, 0))
+    for begin in range(0, len(segments), block):
+        part = segments[begin:begin + block]
+        own, own_times = own_scores(program, folder, part, threads)
+        unbabel, unbabel_times = unbabel_scores(model, part)
+        times = [[a + b for a, b in zip(*sums)] for sums in zip(times, (own_times, unbabel_times))]
+        difference = max([difference] + [abs(a - b) for a, b in zip(own, unbabel)])
+        done += len(part)
+        (wall, cpu), (unbabel_wall, unbabel_cpu) = times
+        print(f"{done} segments, {threads} threads: {wall:.2f} s, {cpu:.2f} s of CPU   "
+              f"unbabel-comet {unbabel_wall:.2f} s, {unbabel_cpu:.2f} s of CPU   "
+              f"ratio {unbabel_wall / wall:.2f}, {unbabel_cpu / cpu:.2f}   largest difference {difference:.1e}", flush=True)
 
 
 def main():
-    if len(sys.argv) != 5:
+    if len(sys.argv) not in (5, 6):
         sys.exit(__doc__)
-    program, model, name, threads = sys.argv[1:]
+    program, model, name, threads = sys.argv[1:5]
     program, model = os.path.abspath(program), os.path.abspath(model)
     with open(name, encoding="utf-8", newline="\n") as file:
         segments = [dict(zip(("src", "mt", "ref"), line.rstrip("\n").split("\t"))) for line in file]
+    block = int(sys.argv[5]) if len(sys.argv) == 6 else len(segments)
     if os.path.isdir(model):
-        return compare(program, model, segments, threads)
+        return compare(program, model, segments, threads, block)
     with tempfile.TemporaryDirectory() as folder:
         make_model(pathlib.Path(folder), model)
-        compare(program, folder, segments, threads)
+        compare(program, folder, segments, threads, block)
         os.chdir("/")
 
 

@@ -32,8 +32,12 @@ using Command = std::function<void()>;
 
 /// What data::open_tokenizer() takes.
 constexpr const char* kTokenizers =
-    "byte, copy, a tokenizer.json (byte-level BPE) or the folder that has it, or a SentencePiece model "
-    "(.model, .spm)";
+    "byte, copy, a tokenizer.json (byte-level BPE), a SentencePiece model (.model, .spm), or the folder that "
+    "has tokenizer.json or tokenizer.model";
+
+/// What model_of() takes.
+constexpr const char* kModelOrRun =
+    "Model folder (Hugging Face or state-spaces form), or the folder of a run, whose best checkpoint it is";
 
 /// The program's arguments while they are declared; `selected` is what the parsed subcommand wants to do.
 struct Declaration {
@@ -123,12 +127,22 @@ void add_on_invalid_utf8(CLI::App& command, std::string& on_invalid_utf8) {
       ->check(CLI::IsMember(core::choices_of(data::kOnInvalidUtf8Names)));
 }
 
+/// For values that must have at least one `thing`.
+std::function<std::string(const std::string&)> not_empty(const std::string& thing) {
+  return [thing](const std::string& text) {
+    return text.empty() ? fmt::format("is empty; give at least one {}", thing) : "";
+  };
+}
+
 void add_tokens(CLI::App& command, TokenArguments& tokens) {
-  auto* ids = command.add_option("--ids", tokens.ids, "Token ids, e.g. 1,2,3; - reads stdin");
-  auto* text = command.add_option("--text", tokens.text, "Text for --tokenizer")->excludes(ids);
+  auto* ids = command.add_option("--ids", tokens.ids, "Token ids, e.g. 1,2,3; - reads stdin")
+                  ->check(not_empty("token id"));
+  auto* text = command.add_option("--text", tokens.text, "Text for --tokenizer")
+                   ->check(not_empty("character"))
+                   ->excludes(ids);
   command
       .add_option("--tokenizer", tokens.tokenizer,
-                  fmt::format("How --text becomes ids; default: the tokenizer.json in the model's folder, or "
+                  fmt::format("How --text becomes ids; default: the one that the model's folder carries, or "
                               "byte. {}",
                               kTokenizers))
       ->needs(text);
@@ -136,7 +150,7 @@ void add_tokens(CLI::App& command, TokenArguments& tokens) {
 
 void add_cu_seqlens(CLI::App& command, TokenArguments& tokens) {
   command.add_option("--cu-seqlens", tokens.cu_seqlens, "Where packed sequences begin and end, e.g. 0,3,7")
-      ->check([](const std::string& text) { return text.empty() ? "has no value" : ""; });
+      ->check(not_empty("pair of boundaries"));
 }
 
 /// Where a model computes, and in what.
@@ -270,11 +284,29 @@ void add_convert(Declaration& program) {
   add_overwrite(command, arguments.overwrite);
 }
 
+/// CLI::Range has its lower bound in it, and nan.
+std::function<std::string(const std::string&)> above_0_to(double most) {
+  return [most](const std::string& text) {
+    double value = 0;
+    const bool fits = CLI::detail::lexical_cast(text, value) && value > 0 && value <= most;
+    return fits ? "" : fmt::format("{} is no number above 0 and at most {}", text, most);
+  };
+}
+
 template <class Number>
 CLI::Option* add_length_penalty(CLI::App& command, Number& length_penalty) {
   return command.add_option(
       "--length-penalty", length_penalty,
       "α of a hypothesis' score, log p / length^α, its end counted; default 1; 0: log p itself");
+}
+
+/// A beam has no more results than hypotheses.
+void limit_n_best(CLI::App& command, const int64_t& n_best, std::function<int64_t()> beam) {
+  command.parse_complete_callback([&n_best, beam = std::move(beam)] {
+    if (n_best > beam())
+      throw CLI::ValidationError(
+          "--n-best", fmt::format("a beam of {} has no {} results; give --beam {}", beam(), n_best, n_best));
+  });
 }
 
 /// Beam search, sampling, or neither.
@@ -297,6 +329,7 @@ void add_choices_of_tokens(CLI::App& command, GenerateArguments& arguments) {
   command
       .add_option("--top-p", arguments.top_p,
                   "Draw one of the likeliest tokens that together have this probability")
+      ->check(above_0_to(1))
       ->excludes(beam)
       ->excludes("--bfloat16-states");
   command.add_option("--seed", arguments.seed, "Of what is drawn; default 0")
@@ -307,6 +340,7 @@ void add_choices_of_tokens(CLI::App& command, GenerateArguments& arguments) {
           "--n-best", arguments.n_best,
           "So many results: the best of the beam with their scores before them, or samples; default 1")
       ->check(CLI::Range(1, 1 << 16));
+  limit_n_best(command, arguments.n_best, [&arguments] { return arguments.beam.value_or(arguments.n_best); });
 }
 
 void add_generate(Declaration& program) {
@@ -319,6 +353,7 @@ void add_generate(Declaration& program) {
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_model(command, arguments.model);
+  command.get_option("model")->description(kModelOrRun);
   command.add_option("--max-new-tokens", arguments.max_new_tokens, "Most tokens to add; default 100")
       ->check(CLI::Range(1, 1 << 30));
   command.add_option("--stop", arguments.stop, "Token id that ends the text; -1: none")
@@ -340,18 +375,21 @@ void add_translate(Declaration& program) {
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   eval::TranslateOptions& options = arguments.options;
-  command
-      .add_option("model", arguments.model.model,
-                  "Model folder with its tokenizer, or the folder of a run, whose best checkpoint it is")
-      ->required();
+  command.add_option("model", arguments.model.model, kModelOrRun)->required();
   add_placement(command, arguments.model);
   command.add_option("--beam", options.beam, "Hypotheses of the beam search; default 5; 1: greedy")
       ->check(CLI::Range(1, 1 << 16));
   add_length_penalty(command, options.length_penalty);
-  command.add_option("--max-ratio", options.max_ratio,
-                     "Longest translation, in tokens for each token of its source; default 2.5");
-  command.add_option("--n-best", options.n_best,
-                     "So many translations of each line, as Moses writes them: NUMBER ||| TEXT ||| SCORE");
+  command
+      .add_option("--max-ratio", options.max_ratio,
+                  "Longest translation, in tokens for each token of its source; default 2.5")
+      ->check(above_0_to(1e6));
+  command
+      .add_option("--n-best", options.n_best,
+                  "So many translations of each line, as Moses writes them: NUMBER ||| TEXT ||| SCORE; "
+                  "at most --beam")
+      ->check(CLI::Range(1, 1 << 16));
+  limit_n_best(command, options.n_best, [&options] { return options.beam; });
   command
       .add_option("--batch-tokens", options.batch_tokens,
                   "Lines translated together, times the tokens of the longest; default 2048")

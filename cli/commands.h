@@ -92,7 +92,7 @@ struct ConvertArguments {
 void convert(const ConvertArguments& arguments);
 
 struct GenerateArguments {
-  ModelArguments model;
+  ModelArguments model;  // `model` may be the folder of a run
   int64_t max_new_tokens = 100;
   std::optional<int64_t> stop;  // -1: none; unset: the tokenizer's end token, or the model's
   bool bfloat16_states = false;

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/json.h"
+#include "core/log.h"
 #include "models/stored_weights.h"
 #include "train/training_checkpoint.h"
 
@@ -129,7 +130,9 @@ fs::path model_of(const fs::path& folder) {
   for (const fs::path& model : found) names += (names.empty() ? "" : ", ") + model.string();
   core::require<core::IoError>(found.size() <= 1, "{}: holds several trainings; give one of {}",
                                folder.string(), names);
-  return found.empty() ? folder : found.front();
+  if (found.empty()) return folder;
+  core::log_info(fmt::format("model: {}", found.front().string()));
+  return found.front();
 }
 
 std::string model_fingerprint(const fs::path& folder) {

@@ -20,7 +20,8 @@ std::string model_fingerprint(const std::filesystem::path& folder);
 void refuse_run_folder(const std::filesystem::path& folder);
 
 /// A model folder as it is; of the folder of a run that has one training, or of a training, its best
-/// checkpoint, or the last where none is chosen. @throws IoError when there are several, naming them
+/// checkpoint, or the last where none is chosen, and the log names it. @throws IoError when there are
+/// several, naming them
 std::filesystem::path model_of(const std::filesystem::path& folder);
 
 }  // namespace exactmamba::cli

@@ -8,7 +8,6 @@
 
 #include "cli/output.h"
 #include "core/error.h"
-#include "data/tokenizers/bpe_tokenizer.h"
 #include "data/tokenizers/open_tokenizer.h"
 
 namespace exactmamba::cli {
@@ -61,10 +60,17 @@ std::vector<int64_t> read_boundaries(const std::string& text, int64_t length) {
 }
 
 std::shared_ptr<const data::Tokenizer> tokenizer_of(const std::string& name,
-                                                    const std::filesystem::path& model) {
+                                                    const std::filesystem::path& model,
+                                                    const models::ModelConfig& config) {
   if (!name.empty()) return data::open_tokenizer(name);
-  if (std::filesystem::is_regular_file(model / data::kTokenizerFile)) return data::BpeTokenizer::load(model);
-  return data::open_tokenizer("byte");
+  if (auto carried = data::carried_tokenizer(model)) return carried;
+  auto bytes = data::open_tokenizer("byte");
+  core::require(
+      config.vocab_size <= bytes->vocab_size(),
+      "{}: carries no tokenizer, and its vocabulary of {} tokens is not that of bytes, which has {}; "
+      "give --tokenizer",
+      model.string(), config.vocab_size, bytes->vocab_size());
+  return bytes;
 }
 
 }  // namespace
@@ -74,7 +80,7 @@ Tokens read_tokens(const TokenArguments& arguments, const std::filesystem::path&
   core::require<core::UsageError>(!arguments.ids.empty() || !arguments.text.empty(),
                                   "give tokens with --ids or --text");
   Tokens tokens;
-  if (arguments.ids.empty()) tokens.tokenizer = tokenizer_of(arguments.tokenizer, model);
+  if (arguments.ids.empty()) tokens.tokenizer = tokenizer_of(arguments.tokenizer, model, config);
   const std::vector<int64_t> ids =
       tokens.tokenizer ? tokens.tokenizer->encode(arguments.text)
                        : read_integers(arguments.ids == "-" ? read_input("-") : arguments.ids, "--ids");

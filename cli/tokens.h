@@ -18,7 +18,7 @@ struct Tokens {
   std::shared_ptr<const data::Tokenizer> tokenizer;  // [nullable]: of --text
 };
 
-/// Of text without --tokenizer by the tokenizer.json in `model`, or bytes where it has none.
+/// Of text without --tokenizer by the tokenizer that `model` carries, or bytes where they can be its tokens.
 /// @throws UsageError for malformed arguments, InputError for ids that the model does not have; as
 /// data::open_tokenizer
 Tokens read_tokens(const TokenArguments& arguments, const std::filesystem::path& model,

@@ -5,7 +5,6 @@
 
 #include "core/environment.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "data/mixture.h"
 #include "data/packed_text.h"
 #include "data/token_rows.h"
@@ -85,8 +84,9 @@ void bind_files(core::Schema& schema, DataOptions& o) {
   schema.option("data.tokenizer", &o.tokenizer)
       .only_with(kTask, {"text", "translation"})
       .help(
-          "byte, a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it, which "
-          "checkpoints then carry; of text also a SentencePiece model (.model, .spm).");
+          "byte, a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it; of text "
+          "also a "
+          "SentencePiece model (.model, .spm). Checkpoints carry it.");
   schema.option("data.on_invalid_utf8", &o.on_invalid_utf8)
       .choices(core::choices_of(kOnInvalidUtf8Names))
       .only_with(kTask, {"text", "translation"})
@@ -288,13 +288,7 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options) {
 
 std::map<std::string, std::string> tokenizer_files(const DataOptions& options) {
   if (options.task == "translation") return translation_tokenizer(options).files();
-  if (options.task != "text" || options.tokenizer == "byte") return {};
-  const std::filesystem::path file = tokenizer_file(core::expand_environment(options.tokenizer));
-  if (file.extension() != ".json") return {};
-  std::map<std::string, std::string> files = {{kTokenizerFile, core::read_file(file)}};
-  const std::filesystem::path config = file.parent_path() / kTokenizerConfigFile;
-  if (std::filesystem::is_regular_file(config)) files[kTokenizerConfigFile] = core::read_file(config);
-  return files;
+  return options.task == "text" ? carried_files(options.tokenizer) : std::map<std::string, std::string>{};
 }
 
 Datasets make_datasets(const DataOptions& options, uint64_t seed) {

@@ -56,7 +56,7 @@ Datasets make_datasets(const DataOptions& options, uint64_t seed);
 /// What turns text into the ids of the task. [nullable]: the tokens task has none.
 std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options);
 
-/// Files of a tokenizer.json, by name, for the folder of a model that is trained with it; none for others.
+/// What the folder of a model that is trained with the tokenizer carries of it, by names of files.
 /// @throws IoError, InputError
 std::map<std::string, std::string> tokenizer_files(const DataOptions& options);
 

@@ -5,6 +5,7 @@
 #include "core/environment.h"
 #include "core/error.h"
 #include "data/tokenizers/byte_characters.h"
+#include "data/tokenizers/sentencepiece_tokenizer.h"
 
 namespace exactmamba::data {
 namespace {
@@ -53,8 +54,13 @@ TranslationTokenizer::TranslationTokenizer(BpeSpec spec, std::string separator, 
 
 TranslationTokenizer TranslationTokenizer::open(const std::string& name, const std::string& separator,
                                                 const std::string& end) {
-  return {name == "byte" ? byte_spec() : read_bpe_spec(tokenizer_file(core::expand_environment(name))),
-          separator, end};
+  if (name == "byte") return {byte_spec(), separator, end};
+  const fs::path file = tokenizer_file(core::expand_environment(name));
+  core::require(!is_sentencepiece(file),
+                "{}: is a SentencePiece model; translation needs byte-level BPE, a tokenizer.json as "
+                "exactmamba train-tokenizer makes it",
+                file.string());
+  return {read_bpe_spec(file), separator, end};
 }
 
 TranslationTokenizer TranslationTokenizer::load(const fs::path& model) {

@@ -119,8 +119,7 @@ std::vector<std::vector<Translation>> n_best_translations(const models::MambaLM&
                                                           const TranslateOptions& options,
                                                           const TranslateProgress& progress) {
   check(options, model, tokenizer);
-  std::vector<std::vector<Translation>> results(
-      sources.size(), std::vector<Translation>(static_cast<size_t>(options.n_best), {"", 0}));
+  std::vector<std::vector<Translation>> results(sources.size(), {{"", 0}});
   for_each_batch(sources, tokenizer, options, progress, [&](const Batch& batch) {
     const auto found = models::beam_search(model, batch.prompts, batch.max_new_tokens,
                                            beam_options(options, tokenizer.end()));

@@ -36,7 +36,7 @@ std::vector<std::string> translate(const models::MambaLM& model, const data::Tra
                                    const std::vector<std::string>& sources, const TranslateOptions& options,
                                    const TranslateProgress& progress = nullptr);
 
-/// The n_best translations of each source with their scores, the best first; of an empty one n_best times "".
+/// The n_best translations of each source with their scores, the best first; of an empty one "" alone.
 /// By beam search also where `beam` is 1.
 std::vector<std::vector<Translation>> n_best_translations(const models::MambaLM& model,
                                                           const data::TranslationTokenizer& tokenizer,

@@ -11,7 +11,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
-#include "data/tokenizers/bpe_tokenizer.h"
+#include "data/tokenizers/open_tokenizer.h"
 #include "models/checkpoint.h"
 #include "models/stored_weights.h"
 
@@ -22,12 +22,11 @@ namespace {
 
 /// What a folder may hold that --overwrite replaces: a model in either form, its tokenizer and its card.
 const std::vector<std::string> kModelFiles = {
-    "config.json",       "model*.safetensors", "model.safetensors.index.json",
-    "pytorch_model.bin", data::kTokenizerFile, data::kTokenizerConfigFile,
-    "README.md"};
+    "config.json",        "model*.safetensors",       "model.safetensors.index.json", "pytorch_model.bin",
+    data::kTokenizerFile, data::kTokenizerConfigFile, data::kSentencePieceFile,       "README.md"};
 
 void copy_tokenizer(const fs::path& model, const fs::path& output) {
-  for (const char* name : {data::kTokenizerFile, data::kTokenizerConfigFile})
+  for (const char* name : data::kTokenizerFiles)
     if (fs::is_regular_file(model / name)) core::write_file(output / name, core::read_file(model / name));
 }
 

@@ -33,7 +33,7 @@ void forward(const ForwardArguments& arguments) {
   refuse_inside_model(in.output, in.model);
   refuse_run_folder(in.model);
   const Tokens tokens = read_tokens(in.tokens, in.model, models::load_config(in.model));
-  const models::MambaLM model = load_model_on_device(in);
+  const models::MambaLM model = load_model_on_device(in, in.model);
   const std::string dtype = models::compute_name(model.placement());
 
   core::NamedTensors blocks;

@@ -91,10 +91,10 @@ core::Json json_of(const Result& result, const data::Tokenizer* tokenizer) {
 void generate(const GenerateArguments& arguments) {
   const ModelArguments& in = arguments.model;
   check_choices(arguments);
-  refuse_run_folder(in.model);
-  const Tokens tokens = read_tokens(in.tokens, in.model, models::load_config(in.model));
+  const std::filesystem::path folder = model_of(in.model);
+  const Tokens tokens = read_tokens(in.tokens, folder, models::load_config(folder));
   const data::Tokenizer* tokenizer = tokens.tokenizer.get();
-  models::MambaLM model = load_model_on_device(in);
+  models::MambaLM model = load_model_on_device(in, folder);
   fit_vocabulary(model, tokens);
 
   const int64_t* ids = tokens.input_ids.const_data_ptr<int64_t>();

@@ -23,12 +23,18 @@ struct Alignment {
   std::vector<eval::Links> links;  // [pair]
 };
 
-eval::AlignmentNotation notation_of(const std::string& format, const std::string& base, bool target_first) {
-  return {eval::alignment_format(format, "format"), base == "1" ? 1 : 0, target_first};
+eval::AlignmentNotation gold_notation(const ScoreAerArguments& arguments) {
+  return {eval::alignment_format(arguments.gold_format, "--gold-format"), arguments.gold_base == "1" ? 1 : 0,
+          arguments.gold_target_first, "--gold-base"};
+}
+
+eval::AlignmentNotation notation_of(const ScoreAerArguments& arguments, bool target_first) {
+  return {eval::alignment_format(arguments.format, "--format"), arguments.base == "1" ? 1 : 0, target_first,
+          "--base"};
 }
 
 eval::AlignmentNotation notation_of(const ScoreAerArguments& arguments) {
-  return notation_of(arguments.format, arguments.base, arguments.target_first);
+  return notation_of(arguments, arguments.target_first);
 }
 
 void check(const ScoreAerArguments& arguments) {
@@ -58,7 +64,7 @@ std::vector<Alignment> alignments_of(const ScoreAerArguments& arguments,
   for (const std::string& file : arguments.alignments)
     result.push_back({file, eval::read_links(file, notation_of(arguments), bounds)});
   if (arguments.reverse.empty()) return result;
-  const auto notation = notation_of(arguments.format, arguments.base, arguments.reverse_target_first);
+  const auto notation = notation_of(arguments, arguments.reverse_target_first);
   result.push_back({arguments.reverse, eval::read_links(arguments.reverse, notation, bounds)});
   const Alignment forward = result[0], reverse = result[1];
   const std::vector<std::string> rules =
@@ -104,11 +110,11 @@ void score_aer(const ScoreAerArguments& arguments) {
   if (!arguments.sentences.empty()) {
     bounds.lengths = eval::read_sentence_lengths(arguments.sentences);
     bounds.pairs = bounds.lengths.size();
+    bounds.of = arguments.sentences;
   }
-  const std::vector<eval::GoldLinks> gold = eval::read_alignments(
-      arguments.gold, notation_of(arguments.gold_format, arguments.gold_base, arguments.gold_target_first),
-      bounds);
+  const std::vector<eval::GoldLinks> gold = eval::read_gold(arguments.gold, gold_notation(arguments), bounds);
   bounds.pairs = gold.size();
+  if (bounds.lengths.empty()) bounds.of = arguments.gold;
   const std::vector<Alignment> alignments = alignments_of(arguments, bounds);
   std::vector<NamedScore> scores, sanity;
   for (const Alignment& each : alignments)

@@ -39,14 +39,8 @@ class Translator {
   Translator(const TranslateArguments& arguments, const std::filesystem::path& folder)
       : arguments_(arguments),
         tokenizer_(data::TranslationTokenizer::load(folder)),
-        model_(load_model_on_device(placed(arguments.model, folder))) {
-    if (folder != arguments.model.model) core::log_info(fmt::format("model: {}", folder.string()));
+        model_(load_model_on_device(arguments.model, folder)) {
     model_.set_vocab_size(tokenizer_.tokenizer()->vocab_size());
-  }
-
-  static ModelArguments placed(ModelArguments model, const std::filesystem::path& folder) {
-    model.model = folder.string();
-    return model;
   }
 
   /// A stop that is asked for meanwhile waits for the end of a batch; what is written is whole windows.

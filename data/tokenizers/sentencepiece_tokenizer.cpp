@@ -26,6 +26,10 @@ std::string_view without_trailing_space(std::string_view text) {
 
 }  // namespace
 
+bool is_sentencepiece(const std::filesystem::path& file) {
+  return file.extension() == ".model" || file.extension() == ".spm";
+}
+
 SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& file)
     : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
   const std::string model = core::read_file(file);

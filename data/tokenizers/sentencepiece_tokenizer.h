@@ -14,6 +14,12 @@ class SentencePieceProcessor;
 
 namespace exactmamba::data {
 
+/// As which a model's folder carries one.
+inline constexpr const char* kSentencePieceFile = "tokenizer.model";
+
+/// By its ending: .model or .spm.
+bool is_sentencepiece(const std::filesystem::path& file);
+
 class SentencePieceTokenizer final : public Tokenizer {
  public:
   /// @throws IoError; InputError when `file` is no SentencePiece model

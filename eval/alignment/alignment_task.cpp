@@ -20,9 +20,11 @@ void add_pairs(AlignmentTask& task, const std::string& sentences, const std::str
                      bounds.lengths.push_back(lengths_of(pair));
                    });
   bounds.pairs = bounds.lengths.size();
+  bounds.of = sentences;
   const AlignmentNotation notation{alignment_format(options.gold_format, "evaluate.alignment.gold_format"),
-                                   options.gold_base == "1" ? 1 : 0, options.gold_target_first};
-  for (GoldLinks& links : read_alignments(core::expand_environment(gold), notation, bounds))
+                                   options.gold_base == "1" ? 1 : 0, options.gold_target_first,
+                                   "evaluate.alignment.gold_base"};
+  for (GoldLinks& links : read_gold(core::expand_environment(gold), notation, bounds))
     task.gold.push_back(std::move(links));
   task.lengths.insert(task.lengths.end(), bounds.lengths.begin(), bounds.lengths.end());
 }

@@ -71,16 +71,17 @@ int32_t Reader::take_number(std::string_view& rest, std::string_view field) cons
 
 int32_t Reader::word(int32_t number, const char* side, std::string_view field) const {
   if (number < notation_.base)
-    fail(field,
-         fmt::format("has {} word 0, but words count from 1 here; if the file counts from 0, say so", side));
+    fail(field, fmt::format("has {} word 0, but words count from 1 here; if the file counts from 0, {} is 0",
+                            side, notation_.base_option));
   return number - static_cast<int32_t>(notation_.base);
 }
 
 void Reader::check_length(size_t pair, int32_t word, const char* side, int64_t length,
                           std::string_view field) const {
   if (word >= length)
-    fail(field, fmt::format("has {} word {}, but sentence {} has {} words, counted from {}", side,
-                            word + notation_.base, pair + 1, length, notation_.base));
+    fail(field, fmt::format("has {} word {}, but sentence {} in {} has {} words, counted from {}, as {} says",
+                            side, word + notation_.base, pair + 1, bounds_.of, length, notation_.base,
+                            notation_.base_option));
 }
 
 void Reader::add(size_t pair, int32_t first, int32_t second, bool sure, std::string_view field) {
@@ -120,15 +121,16 @@ void Reader::add_naacl_line() {
   }
   const int64_t last = bounds_.pairs ? static_cast<int64_t>(*bounds_.pairs) : kMostPairs;
   if (numbers[0] < 1 || numbers[0] > last)
-    fail(fields[0], fmt::format("is no sentence pair; they are 1 to {}", last));
+    fail(fields[0], fmt::format("is no sentence pair; they are 1 to {}{}", last,
+                                bounds_.pairs ? " in " + bounds_.of : ""));
   const auto pair = static_cast<size_t>(numbers[0]) - 1;
   if (pair >= pairs_.size()) pairs_.resize(pair + 1);
   add(pair, numbers[1], numbers[2], !marked || fields[3] == "S", line_);
 }
 
 void Reader::check_pairs() const {
-  core::require(!bounds_.pairs || pairs_.size() == *bounds_.pairs, "{}: {} lines for {} sentence pairs",
-                lines_.file(), pairs_.size(), bounds_.pairs.value_or(0));
+  core::require(!bounds_.pairs || pairs_.size() == *bounds_.pairs, "{}: {} lines for {} sentence pairs in {}",
+                lines_.file(), pairs_.size(), bounds_.pairs.value_or(0), bounds_.of);
 }
 
 std::vector<GoldLinks> Reader::read() {
@@ -175,6 +177,15 @@ AlignmentFormat alignment_format(const std::string& name, const std::string& whe
 std::vector<GoldLinks> read_alignments(const std::filesystem::path& file, const AlignmentNotation& notation,
                                        const AlignmentBounds& bounds) {
   return Reader(file, notation, bounds).read();
+}
+
+std::vector<GoldLinks> read_gold(const std::filesystem::path& file, const AlignmentNotation& notation,
+                                 const AlignmentBounds& bounds) {
+  std::vector<GoldLinks> gold = read_alignments(file, notation, bounds);
+  const bool some =
+      std::any_of(gold.begin(), gold.end(), [](const GoldLinks& pair) { return !pair.possible.empty(); });
+  core::require(some, "{}: there is no link in it, so that nothing can be scored by it", file.string());
+  return gold;
 }
 
 std::vector<Links> read_links(const std::filesystem::path& file, const AlignmentNotation& notation,

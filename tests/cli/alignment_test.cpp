@@ -113,8 +113,10 @@ TEST_F(Alignment, WhatDoesNotFitIsRefusedBeforeTraining) {
     EXPECT_FALSE(fs::exists(folder_ / "out"));
     return outcome.err;
   };
-  EXPECT_CONTAINS(refusal({"evaluate.alignment.gold_base=\"0\""}),
-                  "gold.talp:1:5: '2-2' has source word 2, but sentence 1 has 2 words, counted from 0");
+  EXPECT_CONTAINS(
+      refusal({"evaluate.alignment.gold_base=\"0\""}),
+      "gold.talp:1:5: '2-2' has source word 2, but sentence 1 in test.{de,en} has 2 words, counted "
+      "from 0, as evaluate.alignment.gold_base says");
   EXPECT_CONTAINS(refusal({"evaluate.alignment.gold=\"\""}), "evaluate.alignment.gold, which is empty");
   EXPECT_CONTAINS(refusal({"evaluate.alignment.dev_pairs=3"}), "none is left to test");
   EXPECT_CONTAINS(refusal({"evaluate.alignment.dev_gold=\"x\""}), "evaluate.alignment.dev_sentences");

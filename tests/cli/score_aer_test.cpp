@@ -103,7 +103,14 @@ TEST_F(ScoreAer, WrongUseIsALine) {
   const auto arguments = arguments_for("gold.1based.talp", "talp", "0");
   EXPECT_CONTAINS(
       refusal(arguments, {"--sentences", path("{source,target}.txt")}, 1),
-      "gold.1based.talp:1:17: '8p7' has source word 8, but sentence 1 has 8 words, counted from 0");
+      "gold.1based.talp:1:17: '8p7' has source word 8, but sentence 1 in " + path("{source,target}.txt"));
+  EXPECT_CONTAINS(refusal(arguments, {"--sentences", path("{source,target}.txt")}, 1),
+                  "has 8 words, counted from 0, as --gold-base says");
+  EXPECT_CONTAINS(refusal(arguments_for("gold.0based.talp", "talp", "1"), {}, 1),
+                  "word 0, but words count from 1 here; if the file counts from 0, --gold-base is 0");
+  testing::put_file(folder_ / "empty", "");
+  EXPECT_CONTAINS(refusal({"empty", "--base", "0", "--gold", "empty", "--gold-base", "0"}, {}, 1),
+                  "empty: there is no link in it");
   EXPECT_CONTAINS(refusal(arguments, {"--symmetrise", "union"}, 2), "--symmetrise");
   EXPECT_CONTAINS(refusal(arguments, {"--gold-base", "2"}, 2), "--gold-base");
   EXPECT_CONTAINS(refusal({path("hypothesis.pharaoh"), "--gold", path("gold.naacl")}, {}, 2),

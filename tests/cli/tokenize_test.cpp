@@ -1,5 +1,6 @@
 // tokenize and train-tokenizer, run as a user would.
 #include <algorithm>
+#include <filesystem>
 #include <sstream>
 
 #include <gtest/gtest.h>
@@ -12,6 +13,7 @@
 namespace exactmamba::cli {
 namespace {
 
+namespace fs = std::filesystem;
 using core::Json;
 using testing::golden;
 using testing::put_file;
@@ -187,6 +189,32 @@ TEST(Recipe, TextIsReadByATokenizer) {
   const auto outcome = run_program({"validate", "r.toml", "--json"}, {.folder = folder.path()});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(Json::parse(outcome.out)["runs"][0]["vocabulary"], 1000);
+}
+
+TEST(Tokenize, ModelsCarryTheirSentencePieceModel) {
+  const TemporaryFolder folder;
+  const std::string pieces = golden("comet/softmax/encoder/sentencepiece.bpe.model").string();
+  const Json example = core::read_json(golden("comet/softmax/expected.json"))["cases"][2];
+  const std::string text = example["mt"];
+  put_file(folder / "text.txt",
+           text + " Nobody else could, either, and so we all went home early that day.\n");
+  put_file(folder / "r.toml",
+           "[run]\noutput = 'out'\n[data]\ntask = 'text'\ntrain = ['text.txt']\ncontext = 8\ntokenizer = '" +
+               pieces +
+               "'\n[model]\nd_model = 16\nd_state = 8\nheaddim = 8\n[train]\nsteps = 2\nbatch_size = 1\n");
+  const auto program = [&folder](const std::vector<std::string>& arguments, const std::string& input = "") {
+    const auto outcome = run_program(arguments, {.folder = folder.path(), .input = input});
+    return outcome.code == 0 ? outcome.out : outcome.err;
+  };
+  const std::string model = Json::parse(program({"train", "r.toml", "--json"}))[0]["result"]["checkpoint"];
+  const std::string found = program({"generate", "out", "--text", text, "--json"});
+  EXPECT_EQ(Json::parse(found)["prompt_ids"].size() + 2, example["tokens"][1]);  // without <s> and </s>
+  EXPECT_EQ(program({"tokenize", model}, text), program({"tokenize", pieces}, text));
+  program({"convert", model, "--output", "published"});
+  EXPECT_EQ(program({"generate", "published", "--text", text, "--json"}), found);
+  fs::remove(folder / "published/tokenizer.model");
+  EXPECT_CONTAINS(program({"generate", "published", "--text", text}),
+                  "published: carries no tokenizer, and its vocabulary of 1000 tokens is not that of bytes");
 }
 
 }  // namespace

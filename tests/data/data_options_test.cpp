@@ -8,6 +8,8 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "data/tokenizers/open_tokenizer.h"
+#include "data/translation_tokenizer.h"
 #include "tests/support/files.h"
 #include "tests/support/tensors.h"
 
@@ -213,6 +215,19 @@ TEST(TokenizerFiles, AreThoseOfTheFolder) {
   EXPECT_EQ(tokenizer_files(options), (std::map<std::string, std::string>{{"tokenizer.json", json}}));
   core::write_file(folder / "tokenizer_config.json", "{}");
   EXPECT_EQ(tokenizer_files(options).at("tokenizer_config.json"), "{}");
+  const TemporaryFolder model;
+  const auto sentencepiece = testing::golden("comet/softmax/encoder/sentencepiece.bpe.model");
+  options.tokenizer = sentencepiece.string();
+  const auto files = tokenizer_files(options);
+  EXPECT_EQ(files, (std::map<std::string, std::string>{{"tokenizer.model", core::read_file(sentencepiece)}}));
+  EXPECT_EQ(carried_tokenizer(model.path()), nullptr);
+  core::write_file(model / "tokenizer.model", files.at("tokenizer.model"));
+  EXPECT_EQ(carried_tokenizer(model.path())->name(), open_tokenizer(options.tokenizer)->name());
+  EXPECT_CONTAINS(
+      error_of<core::InputError>([&] { TranslationTokenizer::open(options.tokenizer, "<SEP>", "<EOS>"); }),
+      "is a SentencePiece model; translation needs byte-level BPE");
+  options.tokenizer = model.path().string();  // as another model's folder carries it
+  EXPECT_EQ(tokenizer_files(options), files);
 }
 
 }  // namespace

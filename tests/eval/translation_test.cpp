@@ -68,8 +68,9 @@ TEST_F(Translations, NBestHaveTheirScores) {
   options_.n_best = 3;
   const auto found = n_best_translations(model_, tokenizer_, kSources, options_);
   for (size_t i = 0; i < found.size(); ++i) {
-    ASSERT_EQ(found[i].size(), 3u);
-    if (found[i][0].text.empty() && found[i][0].score == 0) continue;
+    const bool empty = found[i][0].text.empty() && found[i][0].score == 0;
+    ASSERT_EQ(found[i].size(), empty ? 1u : 3u);
+    if (empty) continue;
     const auto expected = alone(kSources[i]);
     for (size_t k = 0; k < 3; ++k) {
       EXPECT_EQ(found[i][k].text, tokenizer_.decode(expected[k].tokens));

@@ -21,7 +21,9 @@ constexpr AlignmentFormat kTalp = AlignmentFormat::kTalp, kPharaoh = AlignmentFo
 
 std::filesystem::path alignments(const std::string& name) { return golden("data/alignments/" + name); }
 
-AlignmentBounds golden_bounds() { return {12, read_sentence_lengths(alignments("{source,target}.txt"))}; }
+AlignmentBounds golden_bounds() {
+  return {12, read_sentence_lengths(alignments("{source,target}.txt")), "text.{a,b}"};
+}
 
 std::vector<GoldLinks> golden_gold() {
   const Json expected = core::read_json(golden("data/alignments_expected.json"));
@@ -119,13 +121,14 @@ TEST(AlignmentFiles, MessagesSayWhatIsWrong) {
       read_alignments(golden("data/malformed/talp-" + name + ".talp"), {kTalp, base}, golden_bounds());
     });
   };
-  EXPECT_CONTAINS(message("source-out-of-range", 1),
-                  "has source word 6, but sentence 3 has 5 words, counted from 1");
+  EXPECT_CONTAINS(
+      message("source-out-of-range", 1),
+      "has source word 6, but sentence 3 in text.{a,b} has 5 words, counted from 1, as base says");
   EXPECT_CONTAINS(message("target-out-of-range", 1),
-                  "has target word 7, but sentence 3 has 6 words, counted from 1");
+                  "has target word 7, but sentence 3 in text.{a,b} has 6 words, counted from 1");
   EXPECT_CONTAINS(message("0-based-read-as-1-based", 1),
-                  "word 0, but words count from 1 here; if the file counts from 0");
-  EXPECT_CONTAINS(message("too-few-lines", 1), "11 lines for 12 sentence pairs");
+                  "word 0, but words count from 1 here; if the file counts from 0, base is 0");
+  EXPECT_CONTAINS(message("too-few-lines", 1), "11 lines for 12 sentence pairs in text.{a,b}");
   EXPECT_CONTAINS(message("overflow", 1), "holds a number above 1000000000");
   EXPECT_CONTAINS(message("en-dash", 1), R"('1\xe2\x80\x932' is no link; links are like 3-4 (sure) and 3p4)");
 }
@@ -142,9 +145,10 @@ TEST(AlignmentFiles, OtherFormsAreRefused) {
   EXPECT_CONTAINS(message("1 1 1 s\n", kNaacl), "does not fit");
   EXPECT_CONTAINS(message("1 1x 1 S\n", kNaacl), "links:1:3: '1x' does not fit");
   EXPECT_CONTAINS(message("0 1 1 S\n", kNaacl), "'0' is no sentence pair");
-  EXPECT_CONTAINS(message("3 1 1 S\n", kNaacl, {2, {}}), "'3' is no sentence pair; they are 1 to 2");
+  EXPECT_CONTAINS(message("3 1 1 S\n", kNaacl, {2, {}, "text"}),
+                  "'3' is no sentence pair; they are 1 to 2 in text");
   EXPECT_CONTAINS(message("999999999 1 1 S\n", kNaacl), "is no sentence pair; they are 1 to 10000000");
-  EXPECT_CONTAINS(message("1-1\n1-1\n1-1\n", kTalp, {2, {}}), "3 lines for 2 sentence pairs");
+  EXPECT_CONTAINS(message("1-1\n1-1\n1-1\n", kTalp, {2, {}, "text"}), "3 lines for 2 sentence pairs in text");
 }
 
 TEST(AlignmentWords, BlanksAndTabsAloneSeparate) {

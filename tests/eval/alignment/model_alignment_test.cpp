@@ -136,10 +136,13 @@ TEST_F(AlignmentTaskTest, RefusesGoldThatDoesNotFit) {
   EXPECT_CONTAINS(refusal(), "dev_pairs = 4, but");
   options_.dev_pairs = 0;
   options_.gold_base = "0";
-  EXPECT_CONTAINS(refusal(), "gold:1:5: '2-2' has source word 2, but sentence 1 has 2 words, counted from 0");
+  EXPECT_CONTAINS(refusal(), "gold:1:5: '2-2' has source word 2, but sentence 1 in " + options_.sentences);
+  EXPECT_CONTAINS(refusal(), "has 2 words, counted from 0, as evaluate.alignment.gold_base says");
   options_.gold_base = "1";
   put("gold", "1-1\n");
-  EXPECT_CONTAINS(refusal(), "1 lines for 4 sentence pairs");
+  EXPECT_CONTAINS(refusal(), "1 lines for 4 sentence pairs in " + options_.sentences);
+  put("gold", "\n\n\n\n");
+  EXPECT_CONTAINS(refusal(), "gold: there is no link in it");
 }
 
 TEST_F(AlignmentTaskTest, ScoresEveryMapAndWritesItsLinks) {
