@@ -145,11 +145,15 @@ std::string memory_problem(const Recipe& recipe, const Need& need) {
                      core::human_bytes(static_cast<double>(there)));
 }
 
-RecipeFile checked_recipe(const RecipeArguments& arguments) {
-  RecipeFile file = load_recipe(arguments.file, arguments.sets);
+void check_needs(const RecipeFile& file, const RecipeArguments& arguments) {
   for (const auto& run : file.runs) need_of(*run);
   const int64_t threads = file.first().run.threads;
   if (arguments.common.threads == 0 && threads > 0) at::set_num_threads(static_cast<int>(threads));
+}
+
+RecipeFile checked_recipe(const RecipeArguments& arguments) {
+  RecipeFile file = load_recipe(arguments.file, arguments.sets);
+  check_needs(file, arguments);
   return file;
 }
 

@@ -31,8 +31,10 @@ std::string device_problem(const Recipe& recipe);
 /// the estimate fits.
 std::string memory_problem(const Recipe& recipe, const Need& need);
 
-/// The recipe with every run's need checked, so that nothing is refused after the first stage; run.threads is
-/// set unless the command line has --threads. @throws IoError, InputError
+/// Checks every run's need, so that nothing is refused after the first stage, and sets run.threads unless the
+/// command line has --threads. @throws IoError, InputError
+void check_needs(const RecipeFile& file, const RecipeArguments& arguments);
+/// load_recipe() and check_needs(). @throws as they do
 RecipeFile checked_recipe(const RecipeArguments& arguments);
 
 }  // namespace exactmamba::cli

@@ -11,7 +11,9 @@
 #include "cli/output.h"
 #include "core/device.h"
 #include "core/error.h"
+#include "core/nearest.h"
 #include "core/utf8.h"
+#include "eval/row_values.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -19,8 +21,8 @@ namespace {
 using core::Schema;
 
 /// One run has one of these, so a sweep over them has no meaning.
-constexpr const char* kNotSwept[] = {"run.name",   "run.output",       "run.threads",
-                                     "run.device", "run.peer_timeout", "report."};
+constexpr const char* kNotSwept[] = {"run.name",         "run.output", "run.threads", "run.device",
+                                     "run.peer_timeout", "report.",    "published."};
 
 void bind_run(Schema& schema, RunOptions& o) {
   schema.table("run", "Where results go, and what all runs share.");
@@ -200,6 +202,51 @@ void connect(const std::vector<std::unique_ptr<RecipeRun>>& runs, Problems& prob
   }
 }
 
+/// Layers of the run's model; 0: those of a checkpoint, not known yet.
+int64_t depth_of(const RecipeRun& run) {
+  if (run.base != nullptr) return depth_of(*run.base);
+  return run.recipe.model.from.empty() ? run.recipe.model.n_layer : 0;
+}
+
+/// First parts of keys, each once: "perplexity", "error.…".
+std::vector<std::string> groups_of(const std::vector<std::string>& keys) {
+  std::vector<std::string> groups;
+  for (const std::string& key : keys) {
+    const size_t dot = key.find('.');
+    const std::string group = dot == std::string::npos ? key : key.substr(0, dot) + ".…";
+    if (std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
+  }
+  return groups;
+}
+
+std::string unknown_name(const core::Option& option, const std::string& kind, const std::string& name,
+                         const std::vector<std::string>& names, const std::vector<std::string>& shown) {
+  const std::string near = core::nearest_word(name, names);
+  return fmt::format("{}: {}: there is no {} '{}'{}; there are: {}", option.origin(), option.key(), kind,
+                     name, near.empty() ? "" : fmt::format("; did you mean '{}'?", near),
+                     fmt::join(shown, ", "));
+}
+
+/// Columns and runs that [report] and [published] speak of are there.
+void check_report_names(const std::vector<std::unique_ptr<RecipeRun>>& runs, Problems& problems) {
+  const RecipeRun& first = *runs.front();
+  const std::vector<std::string> keys = value_keys(runs), groups = groups_of(keys);
+  std::vector<std::string> labels;
+  for (const auto& run : runs) labels.push_back(run->name());
+  for (const std::string& name : first.recipe.report.columns) {
+    if (eval::keys_of_name(name, keys).empty())
+      problems.add(unknown_name(first.schema.at("report.columns"), "column", name, keys, groups));
+  }
+  for (const std::string& key : first.recipe.published.columns) {
+    if (std::find(keys.begin(), keys.end(), key) == keys.end())
+      problems.add(unknown_name(first.schema.at("published.columns"), "column", key, keys, groups));
+  }
+  for (const std::string& label : first.recipe.published.runs) {
+    if (std::find(labels.begin(), labels.end(), label) == labels.end())
+      problems.add(unknown_name(first.schema.at("published.runs"), "run", label, labels, labels));
+  }
+}
+
 /// An empty recipe would train the defaults, which nobody means.
 bool sets_something(const std::unique_ptr<RecipeRun>& run) {
   const auto& options = run->schema.options();
@@ -216,7 +263,19 @@ void bind(Schema& schema, Recipe& recipe) {
   decomp::bind(schema, recipe.decompose);
   eval::bind(schema, recipe.evaluate);
   eval::bind(schema, recipe.report);
+  eval::bind(schema, recipe.published);
   bind_rules(schema, recipe);
+}
+
+std::vector<std::string> value_keys(const std::vector<std::unique_ptr<RecipeRun>>& runs) {
+  std::vector<std::string> keys;
+  for (const auto& run : runs) {
+    const Recipe& recipe = run->recipe;
+    for (const std::string& key :
+         eval::value_keys({recipe.data.task, depth_of(*run), recipe.decompose, recipe.evaluate}))
+      if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
+  }
+  return keys;
 }
 
 RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& sets) {
@@ -235,6 +294,8 @@ RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& 
   }
   connect(result.runs, problems);
   add_unused(result.runs, problems);
+  problems.throw_if_any();
+  check_report_names(result.runs, problems);
   problems.throw_if_any();
   core::require(
       std::any_of(result.runs.begin(), result.runs.end(), sets_something),

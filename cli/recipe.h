@@ -32,6 +32,7 @@ struct Recipe {
   decomp::DecomposeOptions decompose;
   eval::EvaluateOptions evaluate;
   eval::ReportOptions report;
+  eval::PublishedOptions published;
 };
 
 /// Declares every option of `recipe` and the rules between rooms.
@@ -44,7 +45,13 @@ struct RecipeRun {
   Recipe recipe;
   core::Schema schema;
   const RecipeRun* base = nullptr;  // of run.continues, in front of this one; it lives as long [nullable]
+
+  /// For tables and messages: the label in the sweep, or the run's name.
+  std::string name() const { return label.empty() ? recipe.run.name : label; }
 };
+
+/// Keys of the values that rows of these runs may have, each once (eval/row_values.h).
+std::vector<std::string> value_keys(const std::vector<std::unique_ptr<RecipeRun>>& runs);
 
 struct RecipeFile {
   std::string name;  // as given

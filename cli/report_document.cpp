@@ -11,6 +11,7 @@
 #include "core/version.h"
 #include "eval/alignment/alignment_values.h"
 #include "eval/evaluation.h"
+#include "eval/row_values.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -115,6 +116,24 @@ Json row(const RunStages& stages, const std::vector<std::string>& keys) {
   return result;
 }
 
+Json row_without_values(const RecipeRun& run, const std::string& state,
+                        const std::vector<std::string>& keys) {
+  return {
+      {"label", run.name()}, {"settings", settings(run, keys)}, {"values", Json::object()}, {"state", state}};
+}
+
+/// Keys of the columns that tables show, in their order; none: all.
+std::vector<std::string> shown_columns(const RecipeFile& file) {
+  const std::vector<std::string> keys = value_keys(file.runs);
+  std::vector<std::string> shown;
+  const std::vector<std::string>& chosen = file.first().report.columns;
+  for (const std::string& name : chosen.empty() ? file.first().published.columns : chosen) {
+    for (const std::string& key : eval::keys_of_name(name, keys))
+      if (std::find(shown.begin(), shown.end(), key) == shown.end()) shown.push_back(key);
+  }
+  return shown;
+}
+
 /// The values that runs have, each once: "float32", or "float32, float64".
 template <class Value>
 std::string distinct(const RecipeFile& file, const Value& value) {
@@ -123,20 +142,17 @@ std::string distinct(const RecipeFile& file, const Value& value) {
   return fmt::format("{}", fmt::join(values, ", "));
 }
 
-/// Labels of the runs of `file` that are not among `stages`.
-std::string left_out(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
-  std::vector<std::string> labels;
-  for (const auto& run : file.runs) {
-    const bool there = std::any_of(stages.begin(), stages.end(),
-                                   [&](const auto& finished) { return &finished->run() == run.get(); });
-    if (!there) labels.push_back(run->label);
-  }
-  return fmt::format("{}", fmt::join(labels, ", "));
+/// The stages of `run`. [nullable]
+const RunStages* find_stages(const std::vector<std::unique_ptr<RunStages>>& stages, const RecipeRun& run) {
+  const auto found =
+      std::find_if(stages.begin(), stages.end(), [&](const auto& each) { return &each->run() == &run; });
+  return found == stages.end() ? nullptr : found->get();
 }
 
 /// Versions of the program that finished the stages, which may be older than this one.
 std::string versions_of(const std::vector<std::unique_ptr<RunStages>>& stages) {
   std::set<std::string> versions;
+  if (stages.empty()) versions.insert(core::version());
   for (const auto& run : stages) {
     versions.insert(run->train_stage().program_version());
     versions.insert(run->decompose_stage().program_version());
@@ -159,31 +175,49 @@ Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunSta
     if (measures.contains(eval::kAlignmentKey))
       result["AER without a model"] = eval::sanity_text(measures[eval::kAlignmentKey]);
   }
-  const std::string diverged = left_out(file, stages);
-  if (!diverged.empty()) result["diverged runs, not shown"] = diverged;
+  if (const std::string& source = file.first().published.source; !source.empty())
+    result["published values"] = source;
   return result;
+}
+
+std::vector<eval::TranslatedSet> translations_of(const RunStages& stages) {
+  const core::Stage evaluate = stages.evaluate_stage();
+  return evaluate.reading(
+      [&evaluate] { return eval::load_translations(translation_folder(evaluate), evaluate.result()); });
 }
 
 }  // namespace
 
-Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
+Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages,
+                     const Unfinished& unfinished) {
   const Recipe& first = file.first();
-  const std::vector<std::string> keys = swept_keys(file);
+  const std::vector<std::string> keys = swept_keys(file), shown = shown_columns(file);
   Json rows = Json::array();
   std::vector<std::vector<eval::TranslatedSet>> translations;
-  for (const auto& run : stages) {
-    rows.push_back(row(*run, keys));
-    const core::Stage evaluate = run->evaluate_stage();
-    translations.push_back(evaluate.reading(
-        [&evaluate] { return eval::load_translations(translation_folder(evaluate), evaluate.result()); }));
+  std::vector<std::string> diverged, named = shown;
+  named.insert(named.end(), first.published.columns.begin(), first.published.columns.end());
+  for (const auto& run : file.runs) {
+    const RunStages* done = find_stages(stages, *run);
+    const auto open = unfinished.find(run.get());
+    if (done == nullptr && open == unfinished.end()) {
+      diverged.push_back(run->label);
+      continue;
+    }
+    rows.push_back(done ? row(*done, keys) : row_without_values(*run, open->second, keys));
+    const Json published = first.published.of_run(run->name());
+    if (!published.empty()) rows.back()["published"] = published;
+    translations.push_back(done ? translations_of(*done) : std::vector<eval::TranslatedSet>());
   }
   eval::add_bleu_intervals(rows, translations);
+  Json made_by = provenance(file, stages);
+  if (!diverged.empty()) made_by["diverged runs, not shown"] = fmt::format("{}", fmt::join(diverged, ", "));
   return {{"format_version", core::kFormatVersion},
           {"program", fmt::format("exactmamba {}", core::version())},
           {"title", first.report.title.empty() ? first.run.name : first.report.title},
           {"recipe", file.text},
-          {"provenance", provenance(file, stages)},
-          {"columns", eval::report_columns(rows)},
+          {"provenance", made_by},
+          {"columns", eval::report_columns(rows, named)},
+          {"shown", shown},
           {"rows", rows}};
 }
 

@@ -136,7 +136,7 @@ RunStages::RunStages(const RecipeRun& run, data::Datasets datasets, const RunSta
       train_(train_stage_of(run, datasets_, base_)),
       test_sets_(test_sets_of(run.recipe)) {}
 
-std::string RunStages::label() const { return run_.label.empty() ? run_.recipe.run.name : run_.label; }
+std::string RunStages::label() const { return run_.name(); }
 
 template <class Work>
 void RunStages::complete(const core::Stage& stage, const Work& work) const {
@@ -162,19 +162,26 @@ void RunStages::complete_later(const core::Stage& stage, const Work& work) const
   });
 }
 
-void RunStages::require_done(const core::Stage& stage) const {
-  if (stage.done()) return;
+bool RunStages::is_done(const core::Stage& stage) const {
+  if (stage.done()) return true;
   const fs::path failure = stage.folder() / kFailure;
-  if (fs::exists(failure)) {
-    const Json record = core::read_json(failure);
-    core::require(record.is_object() && record.contains("message") && record["message"].is_string(),
-                  "{}: not the record of a failure; remove the file and run exactmamba run with this recipe",
-                  failure.string());
-    throw core::NumericalError(record["message"].get<std::string>());
-  }
-  throw core::InputError(
-      fmt::format("{}: there is no finished stage {}; run exactmamba run with this recipe first", label(),
-                  stage.folder().string()));
+  if (!fs::exists(failure)) return false;
+  const Json record = core::read_json(failure);
+  core::require(record.is_object() && record.contains("message") && record["message"].is_string(),
+                "{}: not the record of a failure; remove the file and run exactmamba run with this recipe",
+                failure.string());
+  throw core::NumericalError(record["message"].get<std::string>());
+}
+
+void RunStages::require_done(const core::Stage& stage) const {
+  core::require(is_done(stage),
+                "{}: there is no finished stage {}; run exactmamba run with this recipe first", label(),
+                stage.folder().string());
+}
+
+bool RunStages::finished() const {
+  require_not_diverged();
+  return is_done(train_) && is_done(decompose_stage()) && is_done(evaluate_stage());
 }
 
 void RunStages::require_finished() const {
@@ -188,12 +195,16 @@ void RunStages::require_trainable() const {
   core::require(problem.empty(), "{}", problem);
 }
 
-void RunStages::require_trained() const {
+void RunStages::require_not_diverged() const {
   core::require<core::NumericalError>(!base_ || base_->done(), "it continues '{}', which diverged",
                                       run_.recipe.run.continues);
   const auto newest = train_.done() ? std::nullopt : train::last_checkpoint(train_.folder());
   if (newest)
     train::require_not_diverged(train::load_train_state(*newest), run_.recipe.train, train_.folder());
+}
+
+void RunStages::require_trained() const {
+  require_not_diverged();
   require_done(train_);
 }
 

@@ -43,8 +43,10 @@ class RunStages {
   void decompose();  // needs the trained model
   void evaluate();   // needs the trained model
 
-  /// @throws InputError with what to do first, unless all stages are done; NumericalError when one of them
-  /// ended with numbers that are not finite
+  /// Whether all stages are done. @throws NumericalError when one of them ended with numbers that are not
+  /// finite
+  bool finished() const;
+  /// @throws InputError with what to do first, unless they are; NumericalError as above
   void require_finished() const;
 
   const RecipeRun& run() const { return run_; }
@@ -74,6 +76,9 @@ class RunStages {
   /// The same, and a failure that running again cannot mend is kept for require_done().
   template <class Work>
   void complete_later(const core::Stage& stage, const Work& work) const;
+  /// @throws NumericalError when the stage cannot be done
+  bool is_done(const core::Stage& stage) const;
+  void require_not_diverged() const;
   /// @throws InputError with what to do first, unless the stage is done; NumericalError when it cannot be
   void require_done(const core::Stage& stage) const;
   using Inputs = std::vector<std::pair<std::string, std::string>>;

@@ -38,7 +38,7 @@ Stage::Stage(const std::filesystem::path& output, std::string kind, int algorith
                          {"options", options_},
                          {"inputs", inputs_json(inputs_)}};
   name_ = kind_ + "-" + hash_hex(identity.dump()).substr(0, kNameDigits);
-  folder_ = output / "stages" / name_;
+  folder_ = output / kStagesFolder / name_;
 }
 
 std::filesystem::path Stage::record() const { return folder_ / kFile; }

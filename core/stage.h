@@ -14,6 +14,9 @@
 
 namespace exactmamba::core {
 
+/// Of a run's output: where its stages are.
+inline constexpr const char* kStagesFolder = "stages";
+
 class Stage {
  public:
   /// `algorithm`: version of what this kind of stage computes, to be raised when the same options and inputs

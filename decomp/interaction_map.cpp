@@ -10,7 +10,9 @@ std::string InteractionMap::name() const {
   return fmt::format("row{}.{}{}{}", row.index, of_layer, of_approximation, method);
 }
 
-std::string InteractionMap::title() const {
+std::string InteractionMap::title() const { return map_title(method, approximation); }
+
+std::string map_title(const std::string& method, const std::string& approximation) {
   return approximation.empty() ? method : fmt::format("{} · {}", method, approximation);
 }
 

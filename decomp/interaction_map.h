@@ -47,4 +47,7 @@ struct InteractionMap {
   std::string title() const;
 };
 
+/// InteractionMap::title() of a map by `method`.
+std::string map_title(const std::string& method, const std::string& approximation);
+
 }  // namespace exactmamba::decomp

@@ -7,6 +7,7 @@
 
 #include "core/dtype.h"
 #include "core/schema.h"
+#include "decomp/interaction_map.h"
 
 namespace exactmamba::decomp {
 namespace {
@@ -32,6 +33,19 @@ BiasRule DecomposeOptions::bias_rule() const { return bias_rule_from_name(bias, 
 
 bool DecomposeOptions::wants(const std::string& method) const {
   return std::find(methods.begin(), methods.end(), method) != methods.end();
+}
+
+std::vector<std::string> map_titles(const DecomposeOptions& options) {
+  std::vector<std::string> titles;
+  for (const std::string& method : options.methods) {
+    const bool needs_approximation = !method.starts_with("mamba_attention");
+    if (!needs_approximation) titles.push_back(map_title(method, ""));
+    for (const std::string& approximation : options.approximations) {
+      if (needs_approximation) titles.push_back(map_title(method, approximation));
+      if (method == "alti_logit") titles.push_back(map_title("alti_logit_mixed", approximation));
+    }
+  }
+  return titles;
 }
 
 void bind(core::Schema& schema, DecomposeOptions& options) {

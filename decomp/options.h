@@ -40,6 +40,10 @@ struct DecomposeOptions {
   bool wants(const std::string& method) const;
 };
 
+/// Titles of the maps that the methods make, of layers or of the whole model: "l2 · activation",
+/// "mamba_attention".
+std::vector<std::string> map_titles(const DecomposeOptions& options);
+
 /// Declares [decompose] with its ranges, choices and help.
 void bind(core::Schema& schema, DecomposeOptions& options);
 

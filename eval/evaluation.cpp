@@ -17,7 +17,7 @@
 #include "eval/alignment/alignment_values.h"
 #include "eval/copying.h"
 #include "eval/optional_json.h"
-#include "eval/translation_scores.h"
+#include "eval/row_values.h"
 
 namespace exactmamba::eval {
 
@@ -80,8 +80,7 @@ void add_errors(Json& row, const Json& errors, const std::string& measure) {
       double sum = 0;
       for (int64_t layer = first; layer < last; ++layer)
         sum += per_layer[static_cast<size_t>(layer)].get<double>();
-      row["values"][fmt::format("error.{}.{}-{}", approximation, first, last - 1)] =
-          sum / static_cast<double>(last - first);
+      row["values"][error_key(approximation, first, last)] = sum / static_cast<double>(last - first);
     }
   }
 }
@@ -176,89 +175,6 @@ Json map_json(const InteractionMap& map, const data::Dataset& valid, int64_t max
           {"values", lines}};
 }
 
-// ---- columns ----
-
-struct KnownColumn {
-  const char *key, *title, *unit, *better;
-  int digits;
-  const char* help;
-};
-constexpr KnownColumn kKnownColumns[] = {
-    {"character_accuracy", "Characters", "%", "higher", 1,
-     "Characters of the copy predicted from the gold characters before them."},
-    {"string_accuracy", "Strings", "%", "higher", 1,
-     "Copies right to the end sign, each character predicted from the gold ones before it."},
-    {"free_character_accuracy", "Characters, free", "%", "higher", 1,
-     "Characters of copies that the model generates by itself."},
-    {"free_string_accuracy", "Strings, free", "%", "higher", 1,
-     "Copies that the model generates by itself without a mistake."},
-    {"bits_per_byte", "Bits per byte", "", "lower", 3, "Validation loss in bits per byte of text."},
-    {"perplexity_before", "Perplexity before", "", "lower", 3,
-     "Of the checkpoint that training continued from, on the training's validation rows."},
-    {"perplexity", "Perplexity", "", "lower", 3, "exp of the validation loss per target token."},
-};
-
-Json column(const std::string& key, const std::string& title, const std::string& unit,
-            const std::string& better, int digits, const std::string& help) {
-  return {{"key", key},       {"title", title},   {"unit", unit},
-          {"better", better}, {"digits", digits}, {"help", help}};
-}
-
-/// "0-15" → "layers 0–15", "1-1" → "layer 1"
-std::string layers_text(const std::string& range) {
-  const size_t dash = range.find('-');
-  const std::string first = range.substr(0, dash), last = range.substr(dash + 1);
-  return first == last ? "layer " + first : "layers " + first + "–" + last;
-}
-
-/// A measure of copy attribution, by its part of the key.
-struct AttributionMeasure {
-  const char *key, *title, *help;
-};
-constexpr AttributionMeasure kAttributionMeasures[] = {
-    {"auc", "AUC",
-     "Area under the ROC curve: how often a right pair scores above a wrong one; 0.5 is guessing, 1 perfect"},
-    {"ap", "AP", "Average precision: the area under the precision–recall curve; 1 is perfect"},
-    {"r_at_k", "R@K",
-     "Recall at K: the share of the K right pairs that are among the K highest entries; 1 is perfect"},
-};
-
-Json attribution_column(const std::string& key, const std::string& method, const AttributionMeasure& measure,
-                        const std::string& of_maps) {
-  return column(key, fmt::format("{}, {}", measure.title, method), "", "higher", 3,
-                fmt::format("{}. Right: a copied character and its source; wrong: it and the others. By {}.",
-                            measure.help, of_maps));
-}
-
-/// error.APPROXIMATION.FIRST-LAST, attribution.METHOD.MEASURE, and those of translations; nothing for other
-/// keys.
-Json derived_column(const std::string& key) {
-  Json of_translations = translation_column(key);
-  if (!of_translations.is_null()) return of_translations;
-  Json of_alignments = alignment_column(key);
-  if (!of_alignments.is_null()) return of_alignments;
-  const size_t first = key.find('.'), last = key.rfind('.');
-  if (first == last) return {};
-  const std::string kind = key.substr(0, first), what = key.substr(first + 1, last - first - 1),
-                    detail = key.substr(last + 1);
-  if (kind == "error") {
-    const std::string layers = layers_text(detail);
-    return column(key, fmt::format("Error, {} · {}", layers, what), "", "lower", 3,
-                  fmt::format("Approximation error of '{}', mean over {}; 0 is exact.", what, layers));
-  }
-  if (kind == "attribution" && detail == "layer")
-    return column(key, "Best layer, " + what, "", "", 0,
-                  fmt::format("The layer with the highest AP by {}.", what));
-  for (const AttributionMeasure& measure : kAttributionMeasures) {
-    if (detail != measure.key) continue;
-    if (kind == "attribution")
-      return attribution_column(key, what, measure, what + " of the best layer (by AP)");
-    if (kind == "attribution_whole_model")
-      return attribution_column(key, what + ", all layers", measure, what + " of all layers together");
-  }
-  return {};
-}
-
 }  // namespace
 
 Json error_json(const decomp::ErrorTable& table, int64_t rows) {
@@ -314,26 +230,6 @@ Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const 
   }
   add_attribution(row, std::move(attribution), layer_count(parts.errors));
   return row;
-}
-
-Json report_columns(const Json& rows) {
-  std::vector<std::string> keys;
-  for (const Json& row : rows) {
-    for (const auto& [key, value] : row["values"].items()) {
-      if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
-    }
-  }
-  Json columns = Json::array();
-  for (const KnownColumn& known : kKnownColumns) {
-    if (std::find(keys.begin(), keys.end(), known.key) != keys.end()) {
-      columns.push_back(column(known.key, known.title, known.unit, known.better, known.digits, known.help));
-    }
-  }
-  for (const std::string& key : keys) {
-    Json derived = derived_column(key);
-    if (!derived.is_null()) columns.push_back(std::move(derived));
-  }
-  return columns;
 }
 
 }  // namespace exactmamba::eval

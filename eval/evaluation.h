@@ -41,7 +41,4 @@ struct EvaluationParts {
 core::Json report_row(const EvaluationParts& parts, const data::Dataset& valid,
                       const std::string& error_measure, const ReportOptions& options);
 
-/// The columns for rows of report_row(): what any of them has, in a fixed order.
-core::Json report_columns(const core::Json& rows);
-
 }  // namespace exactmamba::eval

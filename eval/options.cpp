@@ -1,5 +1,10 @@
 #include "eval/options.h"
 
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
 #include "decomp/options.h"
 #include "eval/alignment/files.h"
 #include "eval/alignment/symmetrise.h"
@@ -72,6 +77,38 @@ void bind_alignment(core::Schema& schema, AlignmentOptions& options) {
   });
 }
 
+bool is_number(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+bool is_citation(const std::string& text) {
+  const std::string dash = "–";
+  const size_t middle = text.find(dash);
+  if (middle == std::string::npos) return text.empty() || is_number(text);
+  return is_number(text.substr(0, middle)) && is_number(text.substr(middle + dash.size()));
+}
+
+std::string repeated(const std::vector<std::string>& names) {
+  for (auto name = names.begin(); name != names.end(); ++name)
+    if (std::find(names.begin(), name, *name) != name) return fmt::format("'{}' stands there twice", *name);
+  return "";
+}
+
+std::string citation_problem(const PublishedOptions& options) {
+  const size_t runs = options.runs.size(), columns = options.columns.size();
+  if (options.values.size() != runs * columns)
+    return fmt::format("there are {} published values, but {} runs of {} columns have {}",
+                       options.values.size(), runs, columns, runs * columns);
+  for (const std::string& value : options.values) {
+    if (!is_citation(value))
+      return fmt::format("'{}' is no number, no range (0.44–0.52), and not empty", value);
+  }
+  const std::string problem = repeated(options.columns);
+  return problem.empty() ? repeated(options.runs) : problem;
+}
+
 }  // namespace
 
 void bind(core::Schema& schema, EvaluateOptions& options) {
@@ -116,6 +153,13 @@ void bind(core::Schema& schema, EvaluateOptions& options) {
 void bind(core::Schema& schema, ReportOptions& options) {
   schema.table("report", "What the report shows; never changes a result.");
   schema.option("report.title", &options.title).help("Heading of the report; empty: the run's name.");
+  schema.option("report.columns", &options.columns)
+      .help(
+          "Columns of the tables, in this order, by their keys in report.json; the first parts of a key "
+          "stand "
+          "for all that begin with them (error, bleu). All columns are in report.html and report.json. "
+          "Empty: "
+          "published.columns, or all.");
   schema.option("report.map_rows", &options.map_rows)
       .range(0, 1000)
       .unit("rows")
@@ -124,6 +168,36 @@ void bind(core::Schema& schema, ReportOptions& options) {
       .range(1, 512)
       .unit("tokens")
       .help("Maps of longer texts are cut to their first positions.");
+}
+
+core::Json PublishedOptions::of_run(const std::string& label) const {
+  core::Json result = core::Json::object();
+  const auto run = static_cast<size_t>(std::find(runs.begin(), runs.end(), label) - runs.begin());
+  for (size_t k = 0; k < columns.size() && run < runs.size(); ++k) {
+    const std::string& value = values[run * columns.size() + k];
+    if (!value.empty()) result[columns[k]] = value;
+  }
+  return result;
+}
+
+void bind(core::Schema& schema, PublishedOptions& options) {
+  schema.table("published",
+               "What others have published of such runs, to stand beside ours in the tables: each of these "
+               "columns becomes two.");
+  schema.option("published.source", &options.source).help("Who published it, and where.");
+  schema.option("published.columns", &options.columns)
+      .only_with("published.source")
+      .help("Columns of the published table, by their keys in report.json.");
+  schema.option("published.runs", &options.runs)
+      .only_with("published.source")
+      .help("Its rows, by the labels of this recipe's runs.");
+  schema.option("published.values", &options.values)
+      .only_with("published.source")
+      .help(
+          "Its cells, row by row, as they are printed there: a number, a range of two with an en dash "
+          "between, or nothing.");
+  schema.rule({"published.values", "published.columns", "published.runs"},
+              [&options] { return citation_problem(options); });
 }
 
 }  // namespace exactmamba::eval

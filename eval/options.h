@@ -36,10 +36,22 @@ struct EvaluateOptions {
 void bind(core::Schema& schema, EvaluateOptions& options);
 
 struct ReportOptions {
-  std::string title;            // empty: the run's name
-  int64_t map_rows = 2;         // texts whose maps the page shows
-  int64_t max_map_tokens = 96;  // longer maps are cut to their first positions
+  std::string title;                 // empty: the run's name
+  std::vector<std::string> columns;  // names of value keys (row_values.h); empty: all
+  int64_t map_rows = 2;              // texts whose maps the page shows
+  int64_t max_map_tokens = 96;       // longer maps are cut to their first positions
 };
 void bind(core::Schema& schema, ReportOptions& options);
+
+/// What is published of the runs of a recipe.
+struct PublishedOptions {
+  std::string source;
+  std::vector<std::string> columns, runs;  // value keys and labels
+  std::vector<std::string> values;         // [run][column], as printed there; "": none
+
+  /// Of the run `label`, by column. An empty object when it is none of `runs`.
+  core::Json of_run(const std::string& label) const;
+};
+void bind(core::Schema& schema, PublishedOptions& options);
 
 }  // namespace exactmamba::eval

@@ -4,8 +4,11 @@
 // report.json:
 //   format_version, program, title, recipe (TOML text), provenance {name: text}
 //   columns [{key, title, unit ("%": values are fractions), better ("higher" | "lower" | ""), digits, help}]
+//   shown   [keys]: the columns of the tables, in this order; all where it is missing or empty
 //   rows    [{label, settings {name: text},
 //             values  {column key: number | null},
+//             published {column key: text}, as the provenance's "published values" has it printed
+//             state   why there are no values: "not run"
 //             half_widths {column key: half of the value's 95 % interval}, where there is one
 //             curves  {name: {x: [steps], y: [numbers]}},            e.g. "loss", "string accuracy"
 //             error_curves {approximation: {measure, steps,

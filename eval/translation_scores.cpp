@@ -192,6 +192,16 @@ void add_bleu_intervals(Json& rows, const std::vector<std::vector<TranslatedSet>
   }
 }
 
+std::vector<std::string> translation_keys(const EvaluateOptions& options) {
+  if (!options.bleu) return {};
+  std::vector<std::string> sets, keys;
+  for (const std::string& file : options.test) sets.push_back(set_name(file));
+  sets.emplace_back(kValidationSet);
+  for (const KnownColumn& known : known_columns())
+    for (const std::string& set : sets) keys.push_back(fmt::format("{}.{}", known.kind, set));
+  return keys;
+}
+
 Json translation_column(const std::string& key) {
   const size_t dot = key.find('.');
   for (const KnownColumn& known : known_columns()) {

@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "data/parallel_text.h"
+#include "eval/options.h"
 #include "eval/translation.h"
 
 namespace exactmamba::eval {
@@ -47,6 +48,9 @@ core::Json translation_measures(const TranslatedSet& set);
 /// translated the same references, "bleu_difference.NAME" from it, with its interval, and "bleu_p.NAME", how
 /// likely such a difference is chance (paired bootstrap resampling, eval/bootstrap.h). `translations`: [row]
 void add_bleu_intervals(core::Json& rows, const std::vector<std::vector<TranslatedSet>>& translations);
+
+/// Keys of the values that the rows of a run may have.
+std::vector<std::string> translation_keys(const EvaluateOptions& options);
 
 /// A column for a key of these; nothing for other keys.
 core::Json translation_column(const std::string& key);

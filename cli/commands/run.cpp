@@ -28,6 +28,8 @@ namespace exactmamba::cli {
 namespace {
 
 using core::Json;
+constexpr const char* kNotRun = "not run";
+
 using Stages = std::vector<std::unique_ptr<RunStages>>;
 
 void require_validation_data(const Stages& stages) {
@@ -37,8 +39,8 @@ void require_validation_data(const Stages& stages) {
   }
 }
 
-void write_report(const RecipeFile& file, const Stages& stages, bool json) {
-  const Json document = report_document(file, stages);
+void write_report(const RecipeFile& file, const Stages& stages, const Unfinished& unfinished, bool json) {
+  const Json document = report_document(file, stages, unfinished);
   const std::filesystem::path output = file.first().run.output;
   eval::write_report(output, document);
   if (json) return write_json_result(document);
@@ -141,6 +143,25 @@ void evaluate_runs(Stages stages, bool json) {
   throw_if_diverged(diverged);
 }
 
+/// Adds `run` to `unfinished`, unless all its stages are done. @throws as RunStages::finished()
+void note_unfinished(const RunStages& run, Unfinished& unfinished) {
+  if (!unfinished.contains(run.run().base) && run.finished()) return;
+  unfinished[&run.run()] = std::filesystem::exists(run.train_stage().folder()) ? "unfinished" : kNotRun;
+}
+
+/// Nothing was begun: there is no stage, and the data may not be here.
+bool is_untouched(const RecipeFile& file) {
+  return !std::filesystem::exists(std::filesystem::path(file.first().run.output) / core::kStagesFolder);
+}
+
+/// Of a recipe that was never run: what is published.
+void report_published(const RecipeFile& file, const RecipeArguments& arguments) {
+  Unfinished all;
+  for (const auto& run : file.runs) all[run.get()] = kNotRun;
+  prepare_output(file, arguments.overwrite);
+  write_report(file, {}, all, arguments.common.json);
+}
+
 }  // namespace
 
 void run(const TrainingArguments& arguments) {
@@ -155,7 +176,7 @@ void run(const TrainingArguments& arguments) {
     run.decompose();
     run.evaluate();
   });
-  if (!stages.empty()) write_report(file, stages, arguments.recipe.common.json);
+  if (!stages.empty()) write_report(file, stages, {}, arguments.recipe.common.json);
   throw_if_diverged(*diverged);
 }
 
@@ -170,12 +191,19 @@ void train(const TrainingArguments& arguments) {
 }
 
 void report(const RecipeArguments& arguments) {
-  const RecipeFile file = checked_recipe(arguments);
+  const RecipeFile file = load_recipe(arguments.file, arguments.sets);
+  const bool has_published = !file.first().published.runs.empty();
   eval::refuse_newer_report(file.first().run.output);
+  if (has_published && is_untouched(file)) return report_published(file, arguments);
+  check_needs(file, arguments);
   Stages stages = stages_of(file);
   require_validation_data(stages);
-  const std::string diverged = without_diverged(stages, [](RunStages& run) { run.require_finished(); });
-  if (!stages.empty()) write_report(file, stages, arguments.common.json);
+  Unfinished unfinished;
+  const std::string diverged =
+      without_diverged(stages, [&unfinished](const RunStages& run) { note_unfinished(run, unfinished); });
+  if (unfinished.size() == file.runs.size() && !has_published) stages.front()->require_finished();
+  std::erase_if(stages, [&](const auto& run) { return unfinished.contains(&run->run()); });
+  if (!stages.empty() || has_published) write_report(file, stages, unfinished, arguments.common.json);
   throw_if_diverged(diverged);
 }
 

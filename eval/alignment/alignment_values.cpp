@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "decomp/options.h"
+#include "eval/alignment/model_links.h"
+
 namespace exactmamba::eval {
 
 using core::Json;
@@ -26,13 +29,39 @@ constexpr KnownValue kKnownValues[] = {
     {"whole_model", "AER, {}, all layers", "lower", "Alignment error rate by {} of all layers together.", 3},
 };
 
+std::string value_key(const std::string& map, const std::string& value) {
+  return fmt::format("{}{}.{}", kKind, map, value);
+}
+
 Json aers_of(const Json& scores) {
   Json aers = Json::array();
   for (const Json& score : scores) aers.push_back(score["aer"]);
   return aers;
 }
 
+/// Whether there is such a value of maps that are titled `map`.
+bool has_value(const std::string& map, const std::string& value, bool development) {
+  const std::string method = map.substr(0, map.find(' '));
+  if (value == "layer_mean") return has_layer_mean(method);
+  return value == "whole_model" ? has_whole_model(method) : development;
+}
+
 }  // namespace
+
+std::vector<std::string> alignment_keys(const AlignmentOptions& options,
+                                        const std::vector<std::string>& approximations) {
+  if (options.sentences.empty()) return {};
+  decomp::DecomposeOptions maps;
+  maps.methods = options.methods;
+  maps.approximations = approximations;
+  const bool development = options.dev_pairs > 0 || !options.dev_sentences.empty();
+  std::vector<std::string> keys;
+  for (const std::string& map : decomp::map_titles(maps)) {
+    for (const KnownValue& value : kKnownValues)
+      if (has_value(map, value.key, development)) keys.push_back(value_key(map, value.key));
+  }
+  return keys;
+}
 
 void add_alignment(Json& row, const Json& alignment) {
   Json& layers = row["layers"]["alignment error rate"] = Json::object();
@@ -45,7 +74,7 @@ void add_alignment(Json& row, const Json& alignment) {
     for (const KnownValue& value : kKnownValues) {
       if (!scores.contains(value.key)) continue;
       const Json& score = scores[value.key];
-      row["values"][fmt::format("{}{}.{}", kKind, map, value.key)] = score.is_object() ? score["aer"] : score;
+      row["values"][value_key(map, value.key)] = score.is_object() ? score["aer"] : score;
     }
   }
   for (const char* name : {"random", "scaled_diagonal"})

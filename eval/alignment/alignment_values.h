@@ -2,8 +2,10 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/json.h"
+#include "eval/options.h"
 
 namespace exactmamba::eval {
 
@@ -14,6 +16,10 @@ inline constexpr const char* kAlignmentKey = "alignment";
 /// "aer.MAP.whole_model", and layer by layer the AER of every map beside that of no model. `alignment`: as
 /// alignment_markdown() takes it.
 void add_alignment(core::Json& row, const core::Json& alignment);
+
+/// Keys of the values that the rows of a run may have.
+std::vector<std::string> alignment_keys(const AlignmentOptions& options,
+                                        const std::vector<std::string>& approximations);
 
 /// A column for a key of these values; nothing for other keys.
 core::Json alignment_column(const std::string& key);

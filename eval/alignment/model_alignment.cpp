@@ -24,9 +24,7 @@ Links flipped(const Links& links) {
 }
 
 /// For readers: "l2 · activation", "mamba_attention".
-std::string name_of(const MapKey& key) {
-  return key.approximation.empty() ? key.method : fmt::format("{} · {}", key.method, key.approximation);
-}
+std::string name_of(const MapKey& key) { return decomp::map_title(key.method, key.approximation); }
 
 std::string layer_name(int64_t layer) {
   return layer == kLayerMean            ? "layer_mean"

@@ -29,9 +29,7 @@ WordedSentence worded(const data::Tokenizer& tokenizer, int64_t separator, int64
   return result;
 }
 
-/// A rollout holds the layers below, and the logit maps of all layers make that of the whole model.
 bool is_rollout(const std::string& method) { return method.ends_with("rollout"); }
-bool has_mean(const std::string& method) { return !is_rollout(method) && method != "alti_logit_mixed"; }
 
 /// Sums of the layers' word maps, by method.
 class LayerMeans {
@@ -47,6 +45,9 @@ class LayerMeans {
 };
 
 }  // namespace
+
+bool has_whole_model(const std::string& method) { return is_rollout(method) || method == "alti_logit"; }
+bool has_layer_mean(const std::string& method) { return !is_rollout(method) && method != "alti_logit_mixed"; }
 
 AlignmentRow alignment_row(const data::Tokenizer& tokenizer, int64_t separator, int64_t end,
                            const data::SentencePair& pair) {
@@ -75,7 +76,7 @@ MapLinks model_links(const models::MambaLM& model, const AlignmentRow& row, int6
       key.layer = decomp::kWholeModel;
       links[key] = best_links(words, source_words);
     }
-    if (map.layer != decomp::kWholeModel && has_mean(map.method)) means.add(map, words);
+    if (map.layer != decomp::kWholeModel && has_layer_mean(map.method)) means.add(map, words);
   });
   for (const auto& [key, sum] : means.sums()) links[key] = best_links(sum, source_words);
   return links;

@@ -36,6 +36,11 @@ struct MapKey {
 };
 using MapLinks = std::map<MapKey, Links>;
 
+/// Whether there is a map of the whole model (a rollout holds the layers below, and the logit maps of all
+/// layers have a sum), and whether a mean over layers.
+bool has_whole_model(const std::string& method);
+bool has_layer_mean(const std::string& method);
+
 /// By every map of `options`. Logits are those of the target's tokens. @throws as decomp::decompose_row
 MapLinks model_links(const models::MambaLM& model, const AlignmentRow& row, int64_t index,
                      const decomp::DecomposeOptions& options, AlignmentRows rows);

@@ -28,33 +28,31 @@ std::string number(const Json& object, const std::string& key) {
   return value.is_number() ? fmt::format("{}", value.get<double>()) : "";
 }
 
+std::string cell(const Json& row, const Column& column) {
+  if (column.published) return row.value("published", Json::object()).value(column.key, "");
+  const std::string text = number(row["values"], column.key);
+  return text.empty() ? row.value("state", "") : text;
+}
+
 Json half_widths(const Json& row) { return row.value("half_widths", Json::object()); }
 
 }  // namespace
 
 std::string report_csv(const Json& report) {
   const Json& rows = report["rows"];
-  std::string out = "model";
-  std::vector<std::string> keys, with_intervals;
+  std::string head = "model";
+  std::vector<std::string> lines;
+  for (const Json& row : rows) lines.push_back(quoted(row["label"].get<std::string>()));
   for (const Column& column : columns_of(report)) {
-    keys.push_back(column.key);
-    out += "," + quoted(column.key);
+    head += "," + quoted(column.published ? column.key + ".published" : column.key);
+    for (size_t k = 0; k < rows.size(); ++k) lines[k] += "," + quoted(cell(rows[k], column));
     const auto has_interval = [&](const Json& row) { return half_widths(row).contains(column.key); };
-    if (std::none_of(rows.begin(), rows.end(), has_interval)) continue;
-    with_intervals.push_back(column.key);
-    out += "," + quoted(column.key + ".half_width");
+    if (column.published || std::none_of(rows.begin(), rows.end(), has_interval)) continue;
+    head += "," + quoted(column.key + ".half_width");
+    for (size_t k = 0; k < rows.size(); ++k) lines[k] += "," + number(half_widths(rows[k]), column.key);
   }
-  out += "\r\n";
-  for (const Json& row : rows) {
-    out += quoted(row["label"].get<std::string>());
-    for (const std::string& key : keys) {
-      out += "," + number(row["values"], key);
-      const bool interval =
-          std::find(with_intervals.begin(), with_intervals.end(), key) != with_intervals.end();
-      if (interval) out += "," + number(half_widths(row), key);
-    }
-    out += "\r\n";
-  }
+  std::string out = head + "\r\n";
+  for (const std::string& line : lines) out += line + "\r\n";
   return out;
 }
 

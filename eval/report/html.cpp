@@ -65,15 +65,15 @@ std::string heading_html(const Column& column) {
 }
 
 std::string cell_html(const Column& column, const Json& row, const std::string& best) {
-  const double value = value_of(row, column.key);
+  const double value = column.value(row);
   const std::string text = column.cell(row);
   const char* mark = text == best ? " class=\"best\"" : "";
   return fmt::format("<td data-value=\"{}\"{}>{}</td>",
-                     std::isnan(value) ? "NaN" : fmt::format("{:.17g}", value), mark, text);
+                     std::isnan(value) ? "NaN" : fmt::format("{:.17g}", value), mark, html_escaped(text));
 }
 
-std::string table_html(const Json& report) {
-  const std::vector<Column> columns = columns_of(report);
+std::string table_html(const Json& report, Which which) {
+  const std::vector<Column> columns = columns_of(report, which);
   std::vector<std::string> best;
   std::string out = "<table class=\"sortable\">\n<thead><tr><th scope=\"col\">model</th>";
   for (const Column& column : columns) {
@@ -89,6 +89,14 @@ std::string table_html(const Json& report) {
   return out + "</tbody>\n</table>";
 }
 
+/// Nothing where the table shows them all.
+std::string all_columns_html(const Json& report) {
+  if (report.value("shown", Json::array()).empty()) return "";
+  return fmt::format(
+      "<details><summary>All columns</summary><div class=\"scroll\" tabindex=\"0\">\n{}\n</div></details>",
+      table_html(report, Which::kAll));
+}
+
 std::string definitions_html(const std::vector<std::pair<std::string, std::string>>& terms) {
   std::string out = "<dl>";
   for (const auto& [term, text] : terms)
@@ -98,7 +106,7 @@ std::string definitions_html(const std::vector<std::pair<std::string, std::strin
 
 std::string legend_html(const Json& report) {
   std::vector<std::pair<std::string, std::string>> terms;
-  for (const Column& column : columns_of(report)) {
+  for (const Column& column : columns_of(report, Which::kAll)) {
     if (!column.help.empty()) terms.emplace_back(column.title, column.help);
   }
   return definitions_html(terms);
@@ -133,7 +141,8 @@ std::string report_html(const Json& report) {
                              {"program", html_escaped(report.value("program", "exactmamba"))},
                              {"css", kPage_css},
                              {"js", kPage_js},
-                             {"table", table_html(report)},
+                             {"table", table_html(report, Which::kShown)},
+                             {"all_columns", all_columns_html(report)},
                              {"legend", legend_html(report)},
                              {"provenance", provenance_html(report)},
                              {"recipe", html_escaped(report.value("recipe", ""))},

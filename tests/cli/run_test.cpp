@@ -716,30 +716,5 @@ TEST(Reference, DocsAreCurrent) {
       << "run: exactmamba validate --reference > docs/recipes.md";
 }
 
-/// A folder whose config.json has room for the bytes of a text; some recipes continue from a checkpoint.
-void put_starting_model(const fs::path& folder) {
-  Json config = core::read_json(testing::golden("models/mamba2-hf/config.json"));
-  config["vocab_size"] = 512;
-  testing::put_file(folder / "config.json", config.dump());
-}
-
-TEST(Reference, RecipesOfTheProjectAreValid) {
-  const TemporaryFolder start;
-  put_starting_model(start.path());
-  for (const fs::directory_entry& entry :
-       fs::recursive_directory_iterator(fs::path(EXACTMAMBA_SOURCE) / "recipes")) {
-    if (!entry.is_regular_file()) continue;
-    std::vector<std::string> arguments = {"validate", entry.path().string()};
-    const std::string recipe = testing::content_of(entry.path());
-    if (recipe.find("\"CHECKPOINT\"") != std::string::npos)
-      arguments.insert(arguments.end(), {"--set", "model.from=" + start.path().string()});
-    if (recipe.find("tokenizer = ") != std::string::npos)  // which a command makes first
-      arguments.insert(arguments.end(), {"--set", "data.tokenizer=byte"});
-    const ProgramOutcome outcome = run_program(arguments);
-    const bool needs_data = outcome.err.find("the environment variable") != std::string::npos;
-    EXPECT_TRUE(outcome.code == 0 || needs_data) << outcome.err;
-  }
-}
-
 }  // namespace
 }  // namespace exactmamba::cli

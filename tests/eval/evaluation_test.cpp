@@ -15,6 +15,7 @@
 #include "data/byte_tokenizer.h"
 #include "data/copy_task.h"
 #include "data/packed_text.h"
+#include "eval/row_values.h"
 #include "tests/support/files.h"
 
 namespace exactmamba::eval {
@@ -251,6 +252,27 @@ TEST(ReportRow, ScoresLayersAndTheWholeModelApart) {
   ASSERT_NE(of_whole, columns.end());
   EXPECT_EQ((*of_whole)["title"], "AP, alti_logit · activation, all layers");
   EXPECT_CONTAINS((*of_whole)["help"].get<std::string>(), "Average precision");
+}
+
+TEST(ValueKeys, AreThoseThatRowsHave) {
+  const data::CopyTask task = copy_task();
+  const auto maps = [&task](int64_t row) {
+    return std::vector{copy_map(task, row, 1, false), copy_map(task, row, decomp::kWholeModel, true)};
+  };
+  const Json values = report_row({.measures = Json::object(), .errors = errors_of(2), .maps = maps}, task,
+                                 "l2_mean", showing(2))["values"];
+  decomp::DecomposeOptions decompose;
+  decompose.methods = {"alti_logit", "mamba_attention"};
+  const EvaluateOptions evaluate;
+  const std::vector<std::string> keys = value_keys({"copy", 2, decompose, evaluate});
+  for (const auto& [key, value] : values.items()) EXPECT_EQ(keys_of_name(key, keys).size(), 1u) << key;
+  EXPECT_EQ(keys_of_name("error", keys).size(), 2u);
+  EXPECT_EQ(keys_of_name("attribution.mamba_attention", keys).size(), 4u);
+  EXPECT_EQ(keys_of_name("attribution_whole_model.mamba_attention", keys).size(), 0u);
+  EXPECT_EQ(keys_of_name("err", keys).size(), 0u);
+  const std::vector<std::string> of_any_depth = value_keys({"text", 0, decompose, evaluate});
+  EXPECT_EQ(keys_of_name("error.activation.32-47", of_any_depth).size(), 1u);
+  EXPECT_EQ(keys_of_name("string_accuracy", of_any_depth).size(), 0u);
 }
 
 /// A text has no gold pairs: only the rows that the page shows are asked for.

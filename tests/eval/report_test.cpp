@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "tests/support/files.h"
 
 namespace exactmamba::eval {
 namespace {
@@ -84,6 +85,41 @@ TEST(ReportLatex, EscapesAndMarksTheBest) {
             "a\\_b \\& \\textbackslash{}c\\~{}d \\{e\\} 5\\% \\#\\$\\^{} & – & – \\\\\n"
             "\\bottomrule\n"
             "\\end{tabular}\n");
+}
+
+/// What is published of "error", beside one model that was run and one that was not.
+Json report_with_published() {
+  Json report = small_report();
+  report["shown"] = {"error"};
+  report["rows"][0]["published"] = {{"error", ".43"}};
+  report["rows"][2] = {{"label", "mamba2 identity"},
+                       {"values", Json::object()},
+                       {"state", "not run"},
+                       {"published", {{"error", ".00–.01"}}}};
+  return report;
+}
+
+TEST(ReportPublished, IsAPairOfColumns) {
+  EXPECT_EQ(report_table(report_with_published()),
+            "model            Error, published  Error, ours\n"
+            "---------------  ----------------  -----------\n"
+            "mamba1 silu                   .43        0.429\n"
+            "mamba1 identity                 –      2.1e-16\n"
+            "mamba2 identity           .00–.01      not run\n"
+            "seed 1 · trace dtype fp64\n");
+  EXPECT_EQ(report_csv(report_with_published()),
+            "model,error.published,error\r\n"
+            "mamba1 silu,.43,0.4291\r\n"
+            "mamba1 identity,,2.1e-16\r\n"
+            "mamba2 identity,.00–.01,not run\r\n");
+  EXPECT_CONTAINS(report_latex(report_with_published()), "mamba1 silu & .43 & 0.429 \\\\\n");
+}
+
+TEST(ReportPublished, ThePageHasTheOtherColumnsToo) {
+  const std::string page = report_html(report_with_published());
+  EXPECT_CONTAINS(page, "<summary>All columns</summary>");
+  EXPECT_CONTAINS(page, ">98.5</td>");
+  EXPECT_EQ(report_html(small_report()).find("<summary>All columns</summary>"), std::string::npos);
 }
 
 TEST(ReportHtml, HostileTextStaysText) {

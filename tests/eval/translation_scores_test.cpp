@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "core/json.h"
-#include "eval/evaluation.h"
 #include "eval/report.h"
+#include "eval/row_values.h"
 #include "tests/support/files.h"
 #include "tests/support/tensors.h"
 
