@@ -7,10 +7,7 @@
 #include "cli/model_origin.h"
 #include "core/environment.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "core/hash.h"
-#include "data/translation.h"
-#include "eval/alignment/model_alignment.h"
 #include "models/checkpoint.h"
 
 namespace exactmamba::cli {
@@ -48,52 +45,58 @@ fs::path reverse_folder(const Recipe& recipe) {
   return core::expand_environment(recipe.evaluate.alignment.reverse_model);
 }
 
-void add_reverse(Json& result, const Recipe& recipe, const eval::AlignmentTask& task,
-                 const std::vector<eval::MapLinks>& forward, const fs::path& folder) {
-  models::LoadOptions options;
-  options.dtype = recipe.decompose.scalar_type();
-  const fs::path model = reverse_folder(recipe);
-  const std::vector<eval::MapLinks> reverse =
-      links_of(recipe, models::load_model(model, options), data::TranslationTokenizer::load(model), task,
-               eval::Direction::kReverse);
-  result["reverse_maps"] = eval::map_scores(task, reverse);
-  result["symmetrised"] =
-      eval::symmetrised_scores(task, forward, reverse, recipe.evaluate.alignment.symmetrise);
-  if (!folder.empty()) eval::write_alignments(folder / "reverse_alignments", task, reverse);
+/// Its tokenizer and weights, by their content. @throws InputError when they do not belong together
+std::vector<std::pair<std::string, std::string>> reverse_model(const Recipe& recipe) {
+  const fs::path folder = reverse_folder(recipe);
+  const auto tokenizer = data::TranslationTokenizer::load(folder);
+  const int64_t tokens = tokenizer.tokenizer()->vocab_size(), there = models::load_config(folder).vocab_size;
+  core::require(
+      tokens <= there,
+      "evaluate.alignment.reverse_model: {}: its tokenizer has {} tokens, but the model {}; use the "
+      "tokenizer that it was trained with",
+      folder.string(), tokens, there);
+  std::vector<std::pair<std::string, std::string>> inputs = {{"reverse model", model_fingerprint(folder)}};
+  for (const auto& [name, content] : tokenizer.files())
+    inputs.emplace_back("reverse " + name, core::hash_hex(content));
+  return inputs;
 }
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::string>> alignment_inputs(const RecipeRun& run) {
-  if (!aligns(run)) return {};
+std::optional<AlignmentData> read_alignment_data(const RecipeRun& run) {
+  if (!aligns(run)) return std::nullopt;
   const eval::AlignmentOptions& options = run.recipe.evaluate.alignment;
-  std::vector<std::pair<std::string, std::string>> inputs = {
-      {"gold alignments", eval::fingerprint(eval::read_alignment_task(options))}};
-  if (!options.reverse_model.empty()) {
-    const fs::path reverse = reverse_folder(run.recipe);
-    inputs.emplace_back("reverse model", model_fingerprint(reverse));
-    for (const auto& [name, content] : data::TranslationTokenizer::load(reverse).files())
-      inputs.emplace_back("reverse " + name, core::hash_hex(content));
-  }
-  for (const char* key : {"decompose.approximations", "decompose.bias", "decompose.dtype"})
-    inputs.emplace_back(key, run.schema.at(key).text());
-  return inputs;
+  AlignmentData data{eval::read_alignment_task(options), {}};
+  if (!options.reverse_model.empty()) data.reverse_model = reverse_model(run.recipe);
+  return data;
 }
 
-Json align_model(const RecipeRun& run, const models::MambaLM& model, const data::Dataset& data,
-                 const fs::path& folder) {
-  const Recipe& recipe = run.recipe;
-  const auto& rows = dynamic_cast<const data::TranslationRows&>(data);
-  const eval::AlignmentTask task = eval::read_alignment_task(recipe.evaluate.alignment);
-  const std::vector<eval::MapLinks> links = links_of(recipe, model.to(recipe.decompose.scalar_type()),
-                                                     rows.tokenizer(), task, eval::Direction::kForward);
-  Json result = {{"about", about(recipe.evaluate.alignment, task)},
+std::vector<eval::MapLinks> forward_links(const Recipe& recipe, const models::MambaLM& model,
+                                          const data::TranslationTokenizer& tokenizer,
+                                          const eval::AlignmentTask& task) {
+  return links_of(recipe, model.to(recipe.decompose.scalar_type()), tokenizer, task,
+                  eval::Direction::kForward);
+}
+
+std::vector<eval::MapLinks> reverse_links(const Recipe& recipe, const eval::AlignmentTask& task) {
+  models::LoadOptions options;
+  options.dtype = recipe.decompose.scalar_type();
+  const fs::path folder = reverse_folder(recipe);
+  const auto tokenizer = data::TranslationTokenizer::load(folder);
+  return links_of(recipe, models::load_model(folder, options), tokenizer, task, eval::Direction::kReverse);
+}
+
+Json alignment_scores(const Recipe& recipe, const eval::AlignmentTask& task,
+                      const std::vector<eval::MapLinks>& forward,
+                      const std::vector<eval::MapLinks>& reverse) {
+  const eval::AlignmentOptions& options = recipe.evaluate.alignment;
+  Json scores = {{"about", about(options, task)},
                  {"sanity", eval::sanity_scores(task)},
-                 {"maps", eval::map_scores(task, links)}};
-  if (!folder.empty()) eval::write_alignments(folder / "alignments", task, links);
-  if (!recipe.evaluate.alignment.reverse_model.empty()) add_reverse(result, recipe, task, links, folder);
-  if (!folder.empty()) core::write_file(folder / "alignment.md", eval::alignment_markdown(result));
-  return result;
+                 {"maps", eval::map_scores(task, forward)}};
+  if (reverse.empty()) return scores;
+  scores["reverse_maps"] = eval::map_scores(task, reverse);
+  scores["symmetrised"] = eval::symmetrised_scores(task, forward, reverse, options.symmetrise);
+  return scores;
 }
 
 }  // namespace exactmamba::cli

@@ -4,9 +4,7 @@
 
 #include <ATen/Parallel.h>
 
-#include "cli/alignment.h"
 #include "cli/model_origin.h"
-#include "cli/stages.h"
 #include "core/device.h"
 #include "core/environment.h"
 #include "core/error.h"
@@ -31,6 +29,18 @@ void check_files(const std::string& key, const std::vector<std::string>& names) 
 void check_pairs(const std::string& key, const std::vector<std::string>& names) {
   for (const std::string& name : names)
     check_files(key, data::pair_files(core::expand_environment(name).string()));
+}
+
+void check_evaluation_files(const eval::EvaluateOptions& options) {
+  const auto given = [](const std::string& name) {
+    return name.empty() ? std::vector<std::string>() : std::vector<std::string>{name};
+  };
+  const eval::AlignmentOptions& alignment = options.alignment;
+  check_pairs("evaluate.test", options.test);
+  check_pairs("evaluate.alignment.sentences", given(alignment.sentences));
+  check_pairs("evaluate.alignment.dev_sentences", given(alignment.dev_sentences));
+  check_files("evaluate.alignment.gold", given(alignment.gold));
+  check_files("evaluate.alignment.dev_gold", given(alignment.dev_gold));
 }
 
 /// run.output is a folder or may become one: neither it nor what it lies in is a file.
@@ -108,8 +118,7 @@ Need need_of(const RecipeRun& run) {
   need.vocabulary = tokenizer ? tokenizer->vocab_size() : recipe.data.vocab_size;
   need.config = config_of(run, need.vocabulary);
   check_layers(recipe, need.config);
-  alignment_inputs(run);  // refuses gold that does not fit
-  test_sets_of(recipe);
+  check_evaluation_files(recipe.evaluate);
   need.parameters = need.config.parameter_count();
   need.steps = recipe.train.steps;
   const train::TrainOptions& o = recipe.train;

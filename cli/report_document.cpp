@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include <fmt/format.h>
 
-#include "cli/alignment.h"
 #include "core/metrics_log.h"
 #include "core/version.h"
 #include "eval/alignment/alignment_values.h"
@@ -98,9 +98,9 @@ Json settings(const RecipeRun& run, const std::vector<std::string>& keys) {
 
 Json row(const RunStages& stages, const std::vector<std::string>& keys) {
   const Recipe& recipe = stages.run().recipe;
-  const core::Stage decompose = stages.decompose_stage(), evaluate = stages.evaluate_stage();
+  const core::Stage decompose = stages.decompose_stage();
   const eval::EvaluationParts parts = {
-      .measures = evaluate.result(), .errors = decompose.result(), .maps = [&decompose](int64_t row) {
+      .measures = stages.measures(), .errors = decompose.result(), .maps = [&decompose](int64_t row) {
         return decomposed_row(decompose, row).maps;
       }};
   Json result = eval::report_row(parts, *stages.datasets().valid, recipe.decompose.error, recipe.report);
@@ -156,9 +156,23 @@ std::string versions_of(const std::vector<std::unique_ptr<RunStages>>& stages) {
   for (const auto& run : stages) {
     versions.insert(run->train_stage().program_version());
     versions.insert(run->decompose_stage().program_version());
-    versions.insert(run->evaluate_stage().program_version());
+    for (const core::Stage& stage : run->evaluation_stages()) versions.insert(stage.program_version());
   }
   return fmt::format("{}", fmt::join(versions, ", "));
+}
+
+/// What the sentences give without a model; of runs with several golds, each with their labels.
+std::string aer_without_model(const std::vector<std::unique_ptr<RunStages>>& stages) {
+  std::map<std::string, std::vector<std::string>> labels;  // by text
+  for (const auto& run : stages) {
+    const Json measures = run->measures();
+    if (measures.contains(eval::kAlignmentKey))
+      labels[eval::sanity_text(measures[eval::kAlignmentKey])].push_back(run->label());
+  }
+  std::vector<std::string> texts;
+  for (const auto& [text, runs] : labels)
+    texts.push_back(labels.size() == 1 ? text : fmt::format("{} ({})", text, fmt::join(runs, "; ")));
+  return fmt::format("{}", fmt::join(texts, "; "));
 }
 
 Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
@@ -170,20 +184,11 @@ Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunSta
                  {"convolution bias", distinct(file, [](const Recipe& r) { return r.decompose.bias; })},
                  {"seed", distinct(file, [](const Recipe& r) { return std::to_string(r.run.seed); })}};
   if (!file.sets.empty()) result["--set"] = fmt::format("{}", fmt::join(file.sets, ", "));
-  for (const auto& run : stages) {
-    const Json measures = run->evaluate_stage().result();
-    if (measures.contains(eval::kAlignmentKey))
-      result["AER without a model"] = eval::sanity_text(measures[eval::kAlignmentKey]);
-  }
+  const std::string without_model = aer_without_model(stages);
+  if (!without_model.empty()) result["AER without a model"] = without_model;
   if (const std::string& source = file.first().published.source; !source.empty())
     result["published values"] = source;
   return result;
-}
-
-std::vector<eval::TranslatedSet> translations_of(const RunStages& stages) {
-  const core::Stage evaluate = stages.evaluate_stage();
-  return evaluate.reading(
-      [&evaluate] { return eval::load_translations(translation_folder(evaluate), evaluate.result()); });
 }
 
 }  // namespace
@@ -206,7 +211,7 @@ Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<R
     rows.push_back(done ? row(*done, keys) : row_without_values(*run, open->second, keys));
     const Json published = first.published.of_run(run->name());
     if (!published.empty()) rows.back()["published"] = published;
-    translations.push_back(done ? translations_of(*done) : std::vector<eval::TranslatedSet>());
+    translations.push_back(done ? done->translations() : std::vector<eval::TranslatedSet>());
   }
   eval::add_bleu_intervals(rows, translations);
   Json made_by = provenance(file, stages);

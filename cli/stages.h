@@ -1,5 +1,6 @@
-// One run of a recipe, stage by stage: train → decompose → evaluate, each in its folder under the run's
-// output. A finished stage is reused, an interrupted one continues (train, decompose) or starts again.
+// One run of a recipe, stage by stage: train → decompose → the parts of the evaluation, each in its folder
+// under the run's output. A finished stage is reused, an interrupted one continues (train, decompose) or
+// starts again.
 #pragma once
 
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/evaluation_data.h"
 #include "cli/recipe.h"
 #include "core/distributed/communicator.h"
 #include "core/stage.h"
@@ -29,10 +31,21 @@ inline constexpr const char* kBleuKey = "bleu";
 /// Inputs of the train stage, which its result calls by the names of the data sets: data {input: name}.
 inline constexpr const char *kTrainingData = "training data", *kValidationData = "validation data";
 
+/// The model of a finished training, loaded when it is first asked for.
+using TrainedModel = std::function<const models::MambaLM&()>;
+
+/// What an evaluation consists of: stages that know nothing of each other's options.
+struct EvaluationPart {
+  core::Stage stage;
+  std::function<core::Json(const core::Stage& own, const TrainedModel& model)> work;  // returns the result
+  bool measures = true;  // that is the result: numbers by name, and alignments
+};
+
 class RunStages {
  public:
   /// `run` must outlive this. `base`: of run.base. [nullable]
-  RunStages(const RecipeRun& run, data::Datasets datasets, const RunStages* base);
+  RunStages(const RecipeRun& run, data::Datasets datasets, std::shared_ptr<const EvaluationData> evaluation,
+            const RunStages* base);
 
   /// @throws InputError when the training is not done and this machine cannot do it
   void require_trainable() const;
@@ -54,7 +67,13 @@ class RunStages {
   const core::Stage& train_stage() const { return train_; }
   /// Known when the training is done: they are named by its weights. @throws InputError before
   core::Stage decompose_stage() const;
-  core::Stage evaluate_stage() const;
+  std::vector<core::Stage> evaluation_stages() const;
+  /// What the finished evaluation measured, all its parts in one.
+  core::Json measures() const;
+  /// The same of a model that no run made; nothing is kept.
+  core::Json measures_of(const models::MambaLM& model) const;
+  /// Of data.valid and the test sets, as the finished evaluation has translated them.
+  std::vector<eval::TranslatedSet> translations() const;
   /// The label in the sweep, or the run's name.
   std::string label() const;
   /// The checkpoint that is the result of the finished training (train.result). @throws InputError, saying
@@ -71,18 +90,21 @@ class RunStages {
  private:
   /// Does the work of a stage unless it is done; `work` looks at core::stop_requested() and returns the
   /// stage's result. @throws Interrupted
-  template <class Work>
-  void complete(const core::Stage& stage, const Work& work) const;
+  void complete(const core::Stage& stage, const std::function<core::Json()>& work) const;
   /// The same, and a failure that running again cannot mend is kept for require_done().
-  template <class Work>
-  void complete_later(const core::Stage& stage, const Work& work) const;
+  void complete_later(const core::Stage& stage, const std::function<core::Json()>& work) const;
   /// @throws NumericalError when the stage cannot be done
   bool is_done(const core::Stage& stage) const;
   void require_not_diverged() const;
   /// @throws InputError with what to do first, unless the stage is done; NumericalError when it cannot be
   void require_done(const core::Stage& stage) const;
   using Inputs = std::vector<std::pair<std::string, std::string>>;
-  core::Stage later_stage(const std::string& kind, int algorithm, const Inputs& more = {}) const;
+  /// `options`: tables and keys that it reads.
+  core::Stage later_stage(const std::string& kind, int algorithm, const std::vector<std::string>& options,
+                          const Inputs& more = {}) const;
+  core::Stage translate_stage(const eval::TestSet& set) const;
+  std::vector<EvaluationPart> evaluation_parts() const;
+  void add_alignment_parts(const AlignmentData& data, std::vector<EvaluationPart>& parts) const;
   /// @throws InputError, IoError, saying what to delete, when its files are damaged
   models::MambaLM trained_model(at::ScalarType dtype) const;
   core::Json run_training(core::Communicator& communicator) const;
@@ -90,26 +112,19 @@ class RunStages {
   /// From `file` of an earlier attempt if it has this row, else by decomposing it into that file.
   decomp::ErrorTable decompose_row(const models::MambaLM& model, const std::string& checksum,
                                    const decomp::Row& row, const std::filesystem::path& file) const;
-  core::Json run_evaluation(const core::Stage& stage) const;
 
   const RecipeRun& run_;
   data::Datasets datasets_;
   std::optional<core::Stage> base_;  // the training that this one continues
   core::Stage train_;
-  std::vector<eval::TestSet> test_sets_;
+  std::shared_ptr<const EvaluationData> evaluation_;  // [not null]
+  std::vector<eval::TestSet> sets_;                   // to translate
 };
 
-/// What [evaluate] has translated: data.valid, called "validation", and `test_sets`. Nothing for other tasks
-/// than translation, or without evaluate.bleu. A model in float32 goes to run.device. @throws as
-/// eval::translated()
-std::vector<eval::TranslatedSet> translated_sets(const models::MambaLM& model, const data::Dataset& valid,
-                                                 const std::vector<eval::TestSet>& test_sets,
-                                                 const Recipe& recipe);
-/// The test sets of evaluate.test. @throws as eval::read_test_sets()
-std::vector<eval::TestSet> test_sets_of(const Recipe& recipe);
-
-/// Where an evaluate stage keeps its translations (eval/translation_scores.h).
-std::filesystem::path translation_folder(const core::Stage& evaluate);
+/// What [evaluate] has translated: data.valid, called "validation", and the test sets. Nothing for other
+/// tasks than translation, or without evaluate.bleu.
+std::vector<eval::TestSet> translated_sets(const Recipe& recipe, const data::Datasets& datasets,
+                                           const EvaluationData& data);
 
 /// The checkpoint that a finished training has for its result. @throws InputError, saying what to delete,
 /// when it is gone
@@ -129,10 +144,5 @@ std::string without_diverged(std::vector<std::unique_ptr<RunStages>>& stages,
                              const std::function<void(RunStages&)>& work);
 /// @throws NumericalError unless there are no such lines
 void throw_if_diverged(const std::string& diverged);
-
-/// Makes the output folder ready: recipe.toml is a copy of the recipe, and run.json says what was run, with
-/// every
-/// --set. @throws IoError when it holds something else, or recipe.toml was changed, and `overwrite` is false
-void prepare_output(const RecipeFile& file, bool overwrite);
 
 }  // namespace exactmamba::cli

@@ -225,7 +225,7 @@ Json Schema::canonical(const std::vector<std::string>& tables) const {
   std::map<std::string, Json> values;  // sorted by key
   for (const Option& option : options_) {
     const bool wanted = std::any_of(tables.begin(), tables.end(), [&](const std::string& table) {
-      return option.key_.rfind(table + ".", 0) == 0;
+      return option.key_ == table || option.key_.starts_with(table + ".");
     });
     if (wanted && !option.cosmetic_ && unmet(option) == nullptr) values[option.key_] = option.value();
   }

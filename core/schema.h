@@ -146,8 +146,8 @@ class Schema {
 
   const std::deque<Option>& options() const { return options_; }
   const Option& at(const std::string& key) const;
-  /// The effective values of the tables in `tables`, without cosmetic options and those that do not apply:
-  /// what a stage's hash is made of.
+  /// The effective values of the tables and single keys in `tables`, without cosmetic options and those that
+  /// do not apply: what a stage's hash is made of.
   Json canonical(const std::vector<std::string>& tables) const;
   /// Effective values with their origin, aligned, a line each; those that do not apply as comments.
   std::string listing() const;

@@ -123,12 +123,9 @@ std::vector<TestSet> read_test_sets(const std::vector<std::string>& files, data:
   return sets;
 }
 
-std::string fingerprint(const std::vector<TestSet>& sets) {
-  std::string text;
-  for (const TestSet& set : sets) {
-    text += set.name + "\n";
-    for (const data::SentencePair& pair : set.pairs) text += pair.source + "\n" + pair.target + "\n";
-  }
+std::string fingerprint(const TestSet& set) {
+  std::string text = set.name + "\n";
+  for (const data::SentencePair& pair : set.pairs) text += pair.source + "\n" + pair.target + "\n";
   return core::hash_hex(text);
 }
 
@@ -148,25 +145,18 @@ TranslatedSet translated(const models::MambaLM& model, const data::TranslationTo
   return result;
 }
 
-void save_translations(const std::filesystem::path& folder, const std::vector<TranslatedSet>& sets) {
-  for (const TranslatedSet& set : sets) {
-    core::write_file(folder / (set.name + kTranslations), lines_text(set.translations));
-    core::write_file(folder / (set.name + kReferences), lines_text(set.references));
-  }
+void save_translations(const std::filesystem::path& folder, const TranslatedSet& set) {
+  core::write_file(folder / (set.name + kTranslations), lines_text(set.translations));
+  core::write_file(folder / (set.name + kReferences), lines_text(set.references));
 }
 
-std::vector<TranslatedSet> load_translations(const std::filesystem::path& folder, const Json& measures) {
-  std::vector<TranslatedSet> sets;
-  for (const auto& [key, value] : measures.items()) {
-    if (!key.starts_with(kBleuKey)) continue;
-    const std::string name = key.substr(std::string_view(kBleuKey).size());
-    sets.push_back(
-        {name, read_lines(folder / (name + kTranslations)), read_lines(folder / (name + kReferences))});
-    core::require(sets.back().translations.size() == sets.back().references.size(),
-                  "{}: the translation of {} has {} lines, but its references have {}", folder.string(), name,
-                  sets.back().translations.size(), sets.back().references.size());
-  }
-  return sets;
+TranslatedSet load_translations(const std::filesystem::path& folder, const std::string& name) {
+  TranslatedSet set{name, read_lines(folder / (name + kTranslations)),
+                    read_lines(folder / (name + kReferences))};
+  core::require(set.translations.size() == set.references.size(),
+                "{}: the translation of {} has {} lines, but its references have {}", folder.string(), name,
+                set.translations.size(), set.references.size());
+  return set;
 }
 
 Json translation_measures(const TranslatedSet& set) {

@@ -24,7 +24,7 @@ struct TestSet {
 /// Named after their files: "a/tst2015.de-en.{de,en}.xml" is tst2015.de-en. @throws as data::read_pairs;
 /// InputError for an empty set and for two of one name
 std::vector<TestSet> read_test_sets(const std::vector<std::string>& files, data::OnInvalidUtf8 on_invalid);
-std::string fingerprint(const std::vector<TestSet>& sets);
+std::string fingerprint(const TestSet& set);
 
 struct TranslatedSet {
   std::string name;
@@ -36,10 +36,10 @@ TranslatedSet translated(const models::MambaLM& model, const data::TranslationTo
                          const TestSet& set, const TranslateOptions& options);
 
 /// `folder`/NAME.txt and NAME.reference.txt, a segment a line, for exactmamba score and its like. @throws
-/// IoError, InputError
-void save_translations(const std::filesystem::path& folder, const std::vector<TranslatedSet>& sets);
-/// The sets that `measures` has the BLEU of.
-std::vector<TranslatedSet> load_translations(const std::filesystem::path& folder, const core::Json& measures);
+/// IoError
+void save_translations(const std::filesystem::path& folder, const TranslatedSet& set);
+/// @throws IoError, InputError when the two files are not of the same length
+TranslatedSet load_translations(const std::filesystem::path& folder, const std::string& name);
 
 /// {"bleu.NAME": …, "chrf.NAME": …}, 0 to 100. @throws InputError for an empty set
 core::Json translation_measures(const TranslatedSet& set);

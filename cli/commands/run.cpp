@@ -14,13 +14,13 @@
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/report_document.h"
+#include "cli/run_folder.h"
 #include "core/distributed/job.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
 #include "eval/alignment/alignment_values.h"
 #include "eval/alignment/model_alignment.h"
-#include "eval/evaluation.h"
 #include "eval/report.h"
 #include "models/checkpoint.h"
 
@@ -50,15 +50,19 @@ void write_report(const RecipeFile& file, const Stages& stages, const Unfinished
   write_result(table + "\n" + (output / "report.html").string() + "\n");
 }
 
+/// The options that a measured model's numbers depend on.
+Json ways_to_measure(const RecipeRun& run) {
+  std::vector<std::string> names = {"evaluate", "train.dtype"};
+  if (aligns(run)) names.insert(names.end(), kLinkOptions.begin(), kLinkOptions.end());
+  return run.schema.canonical(names);
+}
+
 /// A model that no run made is measured once: on what data, and how, must not depend on the run.
 void require_one_measure(const RecipeFile& file, const Stages& stages) {
   const RunStages& first = *stages.front();
   for (const auto& run : stages) {
     const bool same_data = run->datasets().valid->fingerprint() == first.datasets().valid->fingerprint();
-    const bool same_way =
-        run->run().schema.canonical({"evaluate"}) == first.run().schema.canonical({"evaluate"}) &&
-        run->run().recipe.train.dtype == first.run().recipe.train.dtype &&
-        alignment_inputs(run->run()) == alignment_inputs(first.run());
+    const bool same_way = ways_to_measure(run->run()) == ways_to_measure(first.run());
     core::require(
         same_data && same_way,
         "{}: the runs '{}' and '{}' differ in {}, and --model is measured once; leave that out of the "
@@ -84,7 +88,7 @@ void write_measures(const Stages& stages, bool json) {
   Json all = Json::array();
   std::string text;
   for (const auto& run : stages) {
-    const Json measures = run->evaluate_stage().result();
+    const Json measures = run->measures();
     all.push_back({{"label", run->label()}, {"result", measures}});
     text += run->label() + "\n" + measures_text(measures);
   }
@@ -222,12 +226,7 @@ void evaluate(const EvaluateArguments& arguments) {
                 "{}: has a vocabulary of {} tokens, but the data has {}", arguments.model,
                 model.config().vocab_size, valid.vocab_size());
   model.set_vocab_size(valid.vocab_size());  // rows of padding are no predictions
-  Json measures = eval::model_measures(model, valid, file.first().evaluate);
-  for (const eval::TranslatedSet& set :
-       translated_sets(model, valid, test_sets_of(file.first()), file.first()))
-    measures.update(eval::translation_measures(set));
-  if (const RecipeRun& run = stages.front()->run(); aligns(run))
-    measures[eval::kAlignmentKey] = align_model(run, model, valid, {});
+  const Json measures = stages.front()->measures_of(model);
   arguments.recipe.common.json ? write_json_result(measures)
                                : write_result(arguments.model + "\n" + measures_text(measures));
 }

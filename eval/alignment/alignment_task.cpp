@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "core/environment.h"
 #include "core/error.h"
 #include "core/hash.h"
@@ -48,10 +50,14 @@ AlignmentTask read_alignment_task(const AlignmentOptions& options) {
   return task;
 }
 
-std::string fingerprint(const AlignmentTask& task) {
-  std::string text;
+std::string sentence_fingerprint(const AlignmentTask& task) {
+  std::string text = fmt::format("{}\n", task.file_begin);
   for (const data::SentencePair& pair : task.pairs) text += pair.source + '\n' + pair.target + '\n';
-  return core::hash_hex(text + alignment_text(task.gold, {}));
+  return core::hash_hex(text);
+}
+
+std::string gold_fingerprint(const AlignmentTask& task) {
+  return core::hash_hex(fmt::format("{}\n", task.development) + alignment_text(task.gold, {}));
 }
 
 std::vector<SanityRow> test_sanity_rows(const AlignmentTask& task) {

@@ -24,8 +24,9 @@ struct AlignmentTask {
 /// fit its sentences, no pair left to test
 AlignmentTask read_alignment_task(const AlignmentOptions& options);
 
-/// Of sentences and gold.
-std::string fingerprint(const AlignmentTask& task);
+std::string sentence_fingerprint(const AlignmentTask& task);
+/// Of gold and the development part.
+std::string gold_fingerprint(const AlignmentTask& task);
 
 /// Of the pairs that are no development part.
 std::vector<SanityRow> test_sanity_rows(const AlignmentTask& task);

@@ -69,6 +69,25 @@ std::map<std::string, MapKey> best_layers(const AlignmentTask& task, const std::
   return best;
 }
 
+// ---- files ----
+
+const AlignmentNotation kNotation{AlignmentFormat::kPharaoh, 0};
+
+/// The file of one map's links for the pairs [begin, end).
+struct LinkFile {
+  std::filesystem::path file;
+  size_t begin, end;
+};
+
+std::vector<LinkFile> files_of(const std::filesystem::path& folder, const AlignmentTask& task,
+                               const MapKey& key) {
+  const std::string approximation = key.approximation.empty() ? "" : key.approximation + ".",
+                    name = fmt::format("{}.{}{}.pharaoh", key.method, approximation, layer_name(key.layer));
+  std::vector<LinkFile> files = {{folder / name, task.file_begin, task.size()}};
+  if (task.file_begin > 0) files.push_back({folder / "development" / name, 0, task.file_begin});
+  return files;
+}
+
 // ---- symmetrisation ----
 
 /// The maps to put together: name of the result, forward's and reverse's.
@@ -203,17 +222,36 @@ Json sanity_scores(const AlignmentTask& task) {
   return scores;
 }
 
-void write_alignments(const std::filesystem::path& folder, const AlignmentTask& task,
-                      const std::vector<MapLinks>& links) {
-  std::filesystem::create_directories(folder);
+Json save_links(const std::filesystem::path& folder, const AlignmentTask& task,
+                const std::vector<MapLinks>& links) {
+  Json maps = Json::array();
   for (const MapKey& key : maps_of(links)) {
-    std::vector<Links> pairs;
-    for (size_t n = task.file_begin; n < task.size(); ++n) pairs.push_back(links[n].at(key));
-    const std::string approximation = key.approximation.empty() ? "" : key.approximation + ".";
-    core::write_file(
-        folder / fmt::format("{}.{}{}.pharaoh", key.method, approximation, layer_name(key.layer)),
-        alignment_text(pairs, {AlignmentFormat::kPharaoh, 0}));
+    maps.push_back({{"method", key.method}, {"approximation", key.approximation}, {"layer", key.layer}});
+    for (const LinkFile& part : files_of(folder, task, key)) {
+      std::vector<Links> pairs;
+      for (size_t n = part.begin; n < part.end; ++n) pairs.push_back(links[n].at(key));
+      std::filesystem::create_directories(part.file.parent_path());
+      core::write_file(part.file, alignment_text(pairs, kNotation));
+    }
   }
+  return maps;
+}
+
+std::vector<MapLinks> load_links(const std::filesystem::path& folder, const AlignmentTask& task,
+                                 const Json& maps) {
+  std::vector<MapLinks> links(task.size());
+  for (const Json& map : maps) {
+    const MapKey key{map.at("method"), map.at("approximation"), map.at("layer")};
+    for (const LinkFile& part : files_of(folder, task, key)) {
+      const auto lengths = task.lengths.begin();
+      const AlignmentBounds bounds{part.end - part.begin,
+                                   {lengths + static_cast<std::ptrdiff_t>(part.begin),
+                                    lengths + static_cast<std::ptrdiff_t>(part.end)}};
+      std::vector<Links> pairs = read_links(part.file, kNotation, bounds);
+      for (size_t n = 0; n < pairs.size(); ++n) links[part.begin + n][key] = std::move(pairs[n]);
+    }
+  }
+  return links;
 }
 
 std::string alignment_markdown(const Json& alignment) {

@@ -39,9 +39,13 @@ core::Json symmetrised_scores(const AlignmentTask& task, const std::vector<MapLi
 core::Json sanity_scores(const AlignmentTask& task);
 
 /// The pairs of `sentences`, in its order, as pharaoh files from 0: METHOD.APPROXIMATION.layer3.pharaoh, and
-/// layer_mean, whole_model. @throws IoError
-void write_alignments(const std::filesystem::path& folder, const AlignmentTask& task,
+/// layer_mean, whole_model; those of dev_sentences in development/. Returns what load_links() needs to know,
+/// for a stage's result: [{"method", "approximation", "layer"}]. @throws IoError
+core::Json save_links(const std::filesystem::path& folder, const AlignmentTask& task,
                       const std::vector<MapLinks>& links);
+/// @throws IoError, InputError when they do not fit the sentences
+std::vector<MapLinks> load_links(const std::filesystem::path& folder, const AlignmentTask& task,
+                                 const core::Json& maps);
 
 /// The tables of a person: `alignment` is {"about": text, "sanity", "maps"} and, of a reverse model,
 /// "reverse_maps" and "symmetrised", as above.

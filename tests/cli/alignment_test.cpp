@@ -1,12 +1,14 @@
 // The evaluate stage of a translation recipe with [evaluate.alignment].
 #include <filesystem>
+#include <map>
+#include <set>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "core/files.h"
 #include "core/json.h"
-#include "tests/support/program.h"
+#include "tests/cli/recipe_folder.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -15,9 +17,8 @@ namespace fs = std::filesystem;
 using core::Json;
 using testing::ProgramOutcome;
 using testing::put_file;
-using testing::run_program;
 
-constexpr const char* kRecipe = R"(
+constexpr const char* kAligningRecipe = R"(
 [run]
 output = "out"
 [data]
@@ -42,38 +43,22 @@ gold_base = "1"
 methods = ["l2", "rollout", "mamba_attention"]
 )";
 
-class Alignment : public ::testing::Test {
+class Alignment : public ::testing::Test, protected RecipeFolder {
  protected:
-  Alignment() {
-    put_file(folder_ / "r.toml", kRecipe);
+  Alignment() : RecipeFolder(kAligningRecipe) {
     put_file(folder_ / "train.tsv", "eins\tone\nzwei drei\ttwo three\n");
     put_file(folder_ / "test.de", "ein Haus\ndas Boot ist rot\nja\n");
     put_file(folder_ / "test.en", "a house\nthe boat is red\nyes\n");
     put_file(folder_ / "gold.talp", "1-1 2-2\n1-1 2p2 3-3 4-4\n1-1\n");
   }
-  ProgramOutcome program(const std::vector<std::string>& arguments) const {
-    return run_program(arguments, {.folder = folder_.path()});
-  }
-  Json json_of(std::vector<std::string> arguments) const {
-    arguments.push_back("--json");
-    const ProgramOutcome outcome = program(arguments);
-    EXPECT_EQ(outcome.code, 0) << outcome.err;
-    return core::parse_json(outcome.out, "stdout");
-  }
-  fs::path evaluate_folder() const {
-    for (const auto& entry : fs::directory_iterator(folder_ / "out/stages"))
-      if (entry.path().filename().string().starts_with("evaluate")) return entry.path();
-    return {};
-  }
-  testing::TemporaryFolder folder_;
 };
 
 TEST_F(Alignment, ReportsWhatTheFilesOfLinksAreWorth) {
   const Json report = json_of({"run", "r.toml"});
   const Json& row = report["rows"][0];
-  const fs::path stage = evaluate_folder();
+  const fs::path kept = stage("align");
   for (const std::string map : {"layer0", "layer1", "layer_mean"}) {
-    const fs::path links = stage / ("alignments/l2.activation." + map + ".pharaoh");
+    const fs::path links = kept / ("l2.activation." + map + ".pharaoh");
     const Json score = json_of({"score", "aer", links.string(), "--base", "0", "--gold", "gold.talp",
                                 "--gold-base", "1", "--sentences", "test.{de,en}"});
     const Json& expected = map == "layer_mean"
@@ -84,8 +69,9 @@ TEST_F(Alignment, ReportsWhatTheFilesOfLinksAreWorth) {
   EXPECT_TRUE(row["values"].contains("aer.rollout · activation.whole_model"));
   EXPECT_FALSE(row["values"].contains("aer.l2 · activation.best"));  // no development part
   EXPECT_CONTAINS(report["provenance"]["AER without a model"].get<std::string>(), "scaled_diagonal 0.0");
-  EXPECT_CONTAINS(core::read_file(stage / "alignment.md"), "| mamba_attention | mean of layers |");
-  EXPECT_TRUE(fs::exists(stage / "alignments/mamba_attention.layer1.pharaoh"));
+  EXPECT_CONTAINS(core::read_file(folder_ / stage("aer") / "alignment.md"),
+                  "| mamba_attention | mean of layers |");
+  EXPECT_TRUE(fs::exists(folder_ / kept / "mamba_attention.layer1.pharaoh"));
 }
 
 TEST_F(Alignment, BothDirectionsAndADevelopmentPart) {
@@ -93,22 +79,108 @@ TEST_F(Alignment, BothDirectionsAndADevelopmentPart) {
   fs::path checkpoint;
   for (const auto& entry : fs::recursive_directory_iterator(folder_ / "out/stages"))
     if (entry.path().filename() == "step-00000002") checkpoint = entry.path();
-  const std::vector<std::string> more = {"--set", "evaluate.alignment.dev_pairs=1", "--set",
-                                         "evaluate.alignment.reverse_model=" + checkpoint.string()};
-  std::vector<std::string> arguments = {"evaluate", "r.toml"};
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  const Json alignment = json_of(arguments)[0]["result"]["alignment"];
+  const Json alignment = json_of({"evaluate", "r.toml"}, {"evaluate.alignment.dev_pairs=1",
+                                                          "evaluate.alignment.reverse_model=" +
+                                                              checkpoint.string()})[0]["result"]["alignment"];
   EXPECT_EQ(alignment["maps"]["l2 · activation"]["development_aer"].size(), 2u);
   EXPECT_TRUE(alignment["reverse_maps"]["l2 · activation"].contains("best"));
   EXPECT_TRUE(alignment["symmetrised"]["l2 · activation, best layers"].contains("grow_diagonal"));
-  EXPECT_TRUE(fs::exists(evaluate_folder() / "reverse_alignments/l2.activation.layer0.pharaoh"));
+  EXPECT_TRUE(fs::exists(folder_ / stage("align_reverse") / "l2.activation.layer0.pharaoh"));
+}
+
+TEST_F(Alignment, AStoppedEvaluationGoesOnWithItsNextPart) {
+  std::string many;
+  for (int line = 0; line < 500; ++line) many += fmt::format("zeile {} von vielen\n", line);
+  put_file(folder_ / "many.de", many);
+  put_file(folder_ / "many.en", many);
+  const Strings sets = {"evaluate.test=[\"many.{de,en}\"]"}, elsewhere = {sets[0], "run.output=undisturbed"};
+  succeed({"train", "r.toml"}, sets);
+  succeed({"train", "r.toml"}, elsewhere);
+  const Json expected = json_of({"evaluate", "r.toml"}, elsewhere);
+
+  const testing::TemporaryFolder streams;
+  const pid_t child =
+      testing::start_program({"evaluate", "r.toml", "--set", sets[0]}, {.folder = folder_.path()}, streams);
+  wait_for(child, [this] { return stages("translate").size() == 2; });  // data.valid is translated
+  ::kill(child, SIGINT);
+  const ProgramOutcome stopped = testing::finish_program(child, streams);
+  EXPECT_EQ(stopped.code, 130) << stopped.err;
+  EXPECT_CONTAINS(stopped.err, "stopped while translating");
+  std::map<fs::path, fs::file_time_type> finished;
+  for (const auto& entry : fs::directory_iterator(folder_ / "out/stages"))
+    if (const fs::path record = entry.path() / "stage.json"; fs::exists(record))
+      finished[record] = fs::last_write_time(record);
+  EXPECT_EQ(finished.size(), 3u);  // train, evaluate, one translate
+  EXPECT_TRUE(stages("align").empty());
+
+  EXPECT_EQ(json_of({"evaluate", "r.toml"}, sets), expected);
+  for (const auto& [record, time] : finished) EXPECT_EQ(fs::last_write_time(record), time) << record;
+}
+
+TEST_F(Alignment, WhatAnOptionDoesNotChangeIsNotDoneAgain) {
+  const auto counts = [this] {
+    std::map<std::string, size_t> found;
+    for (const char* kind : {"train", "evaluate", "translate", "align", "aer"})
+      found[kind] = stages(kind).size();
+    return found;
+  };
+  std::map<std::string, size_t> expected = {
+      {"train", 1}, {"evaluate", 1}, {"translate", 1}, {"align", 1}, {"aer", 1}};
+  succeed({"run", "r.toml"});
+  EXPECT_EQ(counts(), expected);
+  succeed({"evaluate", "r.toml"}, {"evaluate.beam=2"});
+  expected["translate"] = 2;
+  EXPECT_EQ(counts(), expected);
+  put_file(folder_ / "gold.talp", "1-1 2-2\n1-1 2-2 3-3 4-4\n1-1\n");
+  succeed({"evaluate", "r.toml"}, {"evaluate.alignment.dev_pairs=1"});
+  expected["aer"] = 2;
+  EXPECT_EQ(counts(), expected);
+  succeed({"evaluate", "r.toml"}, {"evaluate.alignment.rows=awi"});
+  expected["align"] = 2;
+  expected["aer"] = 3;
+  EXPECT_EQ(counts(), expected);
+}
+
+TEST_F(Alignment, EveryOptionOfTheEvaluationIsReadByAPart) {
+  succeed({"run", "r.toml"});
+  std::set<std::string> read = {"evaluate.bleu", "evaluate.test"};  // say which parts there are
+  for (const auto& entry : fs::directory_iterator(folder_ / "out/stages")) {
+    const Json record = core::read_json(entry.path() / "stage.json");
+    for (const auto& [key, value] : record["options"].items()) read.insert(key);
+  }
+  const Json options = json_of({"validate", "r.toml"})["options"];
+  for (const auto& [key, option] : options.items()) {
+    if (!key.starts_with("evaluate.") || key == "evaluate.batch_size" || !option["applies"]) continue;
+    EXPECT_TRUE(read.contains(key)) << key;
+  }
+}
+
+TEST_F(Alignment, RunsWithSeveralGoldsAllShowWhatNoModelReaches) {
+  put_file(folder_ / "other.talp", "1-2\n1-4\n1-1\n");
+  write_recipe(std::string(kAligningRecipe) +
+               "[sweep]\nevaluate.alignment.gold = [\"gold.talp\", \"other.talp\"]\n");
+  const std::string text = json_of({"run", "r.toml"})["provenance"]["AER without a model"];
+  EXPECT_CONTAINS(text, "(gold.talp)");
+  EXPECT_CONTAINS(text, "(other.talp)");
+  EXPECT_EQ(stages("align").size(), 1u);
+}
+
+TEST_F(Alignment, AReverseModelHasTheTokensOfItsTokenizer) {
+  succeed({"train", "r.toml"});
+  fs::copy(folder_ / stage("train") / "checkpoints/step-00000002", folder_ / "back",
+           fs::copy_options::recursive);
+  Json config = core::read_json(folder_ / "back/config.json");
+  for (Json& value : config)
+    if (value == 258) value = 200;
+  put_file(folder_ / "back/config.json", config.dump());
+  const ProgramOutcome refused = program({"evaluate", "r.toml"}, {"evaluate.alignment.reverse_model=back"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_CONTAINS(refused.err, "reverse_model: back: its tokenizer has 258 tokens, but the model 200");
 }
 
 TEST_F(Alignment, WhatDoesNotFitIsRefusedBeforeTraining) {
   const auto refusal = [this](const std::vector<std::string>& sets) {
-    std::vector<std::string> arguments = {"run", "r.toml"};
-    for (const std::string& set : sets) arguments.insert(arguments.end(), {"--set", set});
-    const ProgramOutcome outcome = program(arguments);
+    const ProgramOutcome outcome = program({"run", "r.toml"}, sets);
     EXPECT_EQ(outcome.code, 1);
     EXPECT_FALSE(fs::exists(folder_ / "out"));
     return outcome.err;

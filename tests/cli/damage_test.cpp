@@ -1,10 +1,10 @@
 // Damage to a finished run: one line that names the file and what to delete, and after that the program
 // completes the run again.
 #include <filesystem>
-#include <set>
 
 #include <gtest/gtest.h>
 
+#include "tests/cli/recipe_folder.h"
 #include "tests/cli/tiny_recipe.h"
 #include "tests/support/program.h"
 
@@ -21,25 +21,13 @@ void flip_a_bit(const fs::path& file) {
   testing::put_file(file, bytes);
 }
 
-class DamageTest : public ::testing::Test {
+class DamageTest : public ::testing::Test, protected RecipeFolder {
  protected:
-  DamageTest() {
-    testing::put_file(folder_ / "r.toml", kTinyRecipe);
+  DamageTest() : RecipeFolder(kTinyRecipe) {
     EXPECT_EQ(program({"run", "r.toml"}).code, 0);
     report_ = testing::content_of(folder_ / "out/report.json");
   }
 
-  ProgramOutcome program(const std::vector<std::string>& arguments) const {
-    return testing::run_program(arguments, {.folder = folder_.path()});
-  }
-
-  /// The folder of the stage of this kind, from where the program runs.
-  fs::path stage(const std::string& kind) const {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder_ / "out/stages"))
-      if (entry.path().filename().string().starts_with(kind + "-"))
-        return fs::path("out/stages") / entry.path().filename();
-    return {};
-  }
   fs::path inside(const fs::path& path) const { return folder_.path() / path; }
 
   /// The one line of a command that is refused.
@@ -62,7 +50,6 @@ class DamageTest : public ::testing::Test {
   /// Repeats the stages that read the weights: without their record, or stage by stage it would be reused.
   void forget(const std::string& kind) const { fs::remove_all(inside(stage(kind))); }
 
-  testing::TemporaryFolder folder_;
   std::string report_;
 };
 

@@ -14,6 +14,7 @@
 #include "core/json.h"
 #include "core/metrics_log.h"
 #include "core/safetensors.h"
+#include "tests/cli/recipe_folder.h"
 #include "tests/cli/tiny_recipe.h"
 #include "tests/support/program.h"
 #include "tests/support/tensors.h"
@@ -28,54 +29,16 @@ using testing::ProgramOutcome;
 using testing::run_program;
 using testing::TemporaryFolder;
 
-class RunTest : public ::testing::Test {
+class RunTest : public ::testing::Test, protected RecipeFolder {
  protected:
-  void write_recipe(const std::string& more = "") const {
-    std::ofstream(folder_ / "r.toml") << kTinyRecipe << more;
-  }
-
-  ProgramOutcome program(std::vector<std::string> arguments,
-                         const std::vector<std::string>& sets = {}) const {
-    for (const std::string& set : sets) arguments.insert(arguments.end(), {"--set", set});
-    return run_program(arguments, {.folder = folder_.path()});
-  }
-
-  std::string succeed(const std::vector<std::string>& arguments,
-                      const std::vector<std::string>& sets = {}) const {
-    const ProgramOutcome outcome = program(arguments, sets);
-    EXPECT_EQ(outcome.code, 0) << outcome.err;
-    return outcome.out;
-  }
-
-  /// Names of the stage folders of one kind.
-  std::set<std::string> stages(const std::string& kind) const {
-    std::set<std::string> names;
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder_ / "out/stages")) {
-      const std::string name = entry.path().filename().string();
-      if (name.rfind(kind + "-", 0) == 0) names.insert(name);
-    }
-    return names;
-  }
+  RunTest() : RecipeFolder(kTinyRecipe) {}
+  void write_recipe(const std::string& more = "") const { RecipeFolder::write_recipe(kTinyRecipe + more); }
 
   /// Whether the training has begun and has `file` in its folder.
   bool training_has(const std::string& file) const {
-    return fs::exists(folder_ / "out/stages") && !stages("train").empty() &&
-           fs::exists(folder_ / "out/stages" / *stages("train").begin() / file);
+    return !stages("train").empty() && fs::exists(folder_ / stage("train") / file);
   }
-
-  TemporaryFolder folder_;
 };
-
-/// Until `ready()`; a failure when `child` ends before.
-template <class Ready>
-void wait_for(pid_t child, const Ready& ready) {
-  while (!ready()) {
-    siginfo_t ended = {};
-    ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT), 0);
-    ASSERT_EQ(ended.si_pid, 0) << "it ended, with " << ended.si_status;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-}
 
 TEST_F(RunTest, EndsInATableAndAReport) {
   write_recipe(

@@ -114,7 +114,8 @@ TEST_F(AlignmentTaskTest, ReadsPairsWithTheirGold) {
   EXPECT_EQ(task.development, 2u);
   EXPECT_EQ(test_sanity_rows(task)[0].score.links, 3);  // of two pairs
   put("gold", "1-1 2-2\n1-1 2-2 3-3 4-4\n1-1\n1-1 2-2\n");
-  EXPECT_NE(fingerprint(read_alignment_task(options_)), fingerprint(task));
+  EXPECT_NE(gold_fingerprint(read_alignment_task(options_)), gold_fingerprint(task));
+  EXPECT_EQ(sentence_fingerprint(read_alignment_task(options_)), sentence_fingerprint(task));
 }
 
 TEST_F(AlignmentTaskTest, TheDevelopmentPartMayBeAFileOfItsOwn) {
@@ -129,6 +130,8 @@ TEST_F(AlignmentTaskTest, TheDevelopmentPartMayBeAFileOfItsOwn) {
   EXPECT_EQ(task.development, 1u);
   EXPECT_EQ(task.file_begin, 1u);
   EXPECT_EQ(task.pairs[0].target, "thus");
+  const auto links = aligned(two_layers(models::Architecture::kMamba2), task, Direction::kForward);
+  EXPECT_EQ(load_links(folder_.path(), task, save_links(folder_.path(), task, links)), links);
 }
 
 TEST_F(AlignmentTaskTest, RefusesGoldThatDoesNotFit) {
@@ -166,7 +169,7 @@ TEST_F(AlignmentTaskTest, ScoresEveryMapAndWritesItsLinks) {
   }
   EXPECT_TRUE(scores["alti_logit · activation"].contains("whole_model"));
 
-  write_alignments(folder_ / "links", task, links);
+  EXPECT_EQ(load_links(folder_ / "links", task, save_links(folder_ / "links", task, links)), links);
   const auto file = folder_ / "links/l2.activation.layer0.pharaoh";
   const auto written = read_links(file, {AlignmentFormat::kPharaoh, 0}, {4, task.lengths});
   AlignmentScore score;

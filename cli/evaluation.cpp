@@ -1,0 +1,179 @@
+// The evaluation of a trained model: parts that are stages of their own, so that what one of them finished is
+// kept when a later one is stopped, and another beam aligns nothing anew.
+#include "eval/evaluation.h"
+
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include "cli/alignment.h"
+#include "cli/stages.h"
+#include "core/device.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "data/translation.h"
+#include "eval/alignment/alignment_values.h"
+
+namespace exactmamba::cli {
+namespace fs = std::filesystem;
+using core::Json;
+
+namespace {
+
+// Versions of what the parts compute (stages.cpp).
+constexpr int kEvaluateAlgorithm = 1;
+constexpr int kTranslateAlgorithm = 1;
+constexpr int kAlignAlgorithm = 1;
+constexpr int kAerAlgorithm = 1;
+
+/// [nullable]: of other tasks
+const data::TranslationRows* translation_rows(const data::Datasets& datasets) {
+  return dynamic_cast<const data::TranslationRows*>(datasets.valid.get());
+}
+
+eval::TestSet validation_set(const data::TranslationRows& rows, const eval::EvaluateOptions& options) {
+  eval::TestSet set{.name = eval::kValidationSet, .pairs = rows.pairs()};
+  const auto most = static_cast<size_t>(options.max_rows);
+  if (most > 0 && most < set.pairs.size()) set.pairs.resize(most);
+  return set;
+}
+
+/// A model in float32 translates where it was trained.
+eval::TranslatedSet translated_set(const models::MambaLM& model, const data::TranslationRows& rows,
+                                   const eval::TestSet& set, const Recipe& recipe) {
+  const bool movable = model.placement().dtype == at::kFloat && model.placement().device.is_cpu();
+  const at::Device device = core::device_from_name(movable ? recipe.run.device : "cpu");
+  const std::optional<models::MambaLM> moved =
+      device.is_cpu() ? std::nullopt : std::optional(model.to({at::kFloat, device, at::kFloat}));
+  const eval::TranslateOptions options = {.beam = recipe.evaluate.beam,
+                                          .length_penalty = recipe.evaluate.length_penalty,
+                                          .max_ratio = recipe.evaluate.max_ratio};
+  return eval::translated(moved ? *moved : model, rows.tokenizer(), set, options);
+}
+
+using NoLinks = std::vector<eval::MapLinks>;
+
+/// Keeps the links of one direction.
+EvaluationPart link_part(const core::Stage& stage, const eval::AlignmentTask& task,
+                         std::function<std::vector<eval::MapLinks>(const TrainedModel&)> links) {
+  return {stage,
+          [&task, links = std::move(links)](const core::Stage& own, const TrainedModel& model) {
+            return Json{{"maps", eval::save_links(own.folder(), task, links(model))}};
+          },
+          /*measures=*/false};
+}
+
+std::vector<eval::MapLinks> kept_links(const core::Stage& stage, const eval::AlignmentTask& task) {
+  return stage.reading([&] { return eval::load_links(stage.folder(), task, stage.result().at("maps")); });
+}
+
+}  // namespace
+
+std::vector<eval::TestSet> translated_sets(const Recipe& recipe, const data::Datasets& datasets,
+                                           const EvaluationData& data) {
+  const data::TranslationRows* rows = translation_rows(datasets);
+  if (rows == nullptr || !recipe.evaluate.bleu) return {};
+  std::vector<eval::TestSet> sets = {validation_set(*rows, recipe.evaluate)};
+  sets.insert(sets.end(), data.test_sets.begin(), data.test_sets.end());
+  return sets;
+}
+
+core::Stage RunStages::translate_stage(const eval::TestSet& set) const {
+  return later_stage("translate", kTranslateAlgorithm,
+                     {"evaluate.beam", "evaluate.length_penalty", "evaluate.max_ratio"},
+                     {{"pairs", fingerprint(set)}});
+}
+
+std::vector<EvaluationPart> RunStages::evaluation_parts() const {
+  std::vector<EvaluationPart> parts = {
+      {later_stage("evaluate", kEvaluateAlgorithm, {"evaluate.max_rows", "evaluate.free_running"}),
+       [this](const core::Stage&, const TrainedModel& model) {
+         return eval::model_measures(model(), *datasets_.valid, run_.recipe.evaluate);
+       }}};
+  for (const eval::TestSet& set : sets_) {
+    parts.push_back({translate_stage(set), [this, &set](const core::Stage& stage, const TrainedModel& model) {
+                       const auto found =
+                           translated_set(model(), *translation_rows(datasets_), set, run_.recipe);
+                       eval::save_translations(stage.folder(), found);
+                       return eval::translation_measures(found);
+                     }});
+  }
+  if (evaluation_->alignment) add_alignment_parts(*evaluation_->alignment, parts);
+  return parts;
+}
+
+void RunStages::add_alignment_parts(const AlignmentData& data, std::vector<EvaluationPart>& parts) const {
+  const eval::AlignmentTask& task = data.task;
+  const Inputs sentences = {{"sentences", sentence_fingerprint(task)}};
+  const core::Stage forward = later_stage("align", kAlignAlgorithm, kLinkOptions, sentences);
+  parts.push_back(link_part(forward, task, [this, &task](const TrainedModel& model) {
+    return forward_links(run_.recipe, model(), translation_rows(datasets_)->tokenizer(), task);
+  }));
+  Inputs inputs = {{"forward", forward.name()}, {"gold", gold_fingerprint(task)}};
+  std::optional<core::Stage> reverse;
+  if (!data.reverse_model.empty()) {
+    Inputs of_reverse = sentences;  // and no training: the runs of a sweep share the stage
+    of_reverse.insert(of_reverse.end(), data.reverse_model.begin(), data.reverse_model.end());
+    reverse.emplace(run_.recipe.run.output, "align_reverse", kAlignAlgorithm,
+                    run_.schema.canonical(kLinkOptions), std::move(of_reverse));
+    parts.push_back(link_part(
+        *reverse, task, [this, &task](const TrainedModel&) { return reverse_links(run_.recipe, task); }));
+    inputs.emplace_back("reverse", reverse->name());
+  }
+  parts.push_back({later_stage("aer", kAerAlgorithm, {"evaluate.alignment"}, inputs),
+                   [this, &task, forward, reverse](const core::Stage& stage, const TrainedModel&) {
+                     const Json scores = alignment_scores(run_.recipe, task, kept_links(forward, task),
+                                                          reverse ? kept_links(*reverse, task) : NoLinks());
+                     core::write_file(stage.folder() / "alignment.md", eval::alignment_markdown(scores));
+                     return Json{{eval::kAlignmentKey, scores}};
+                   }});
+}
+
+void RunStages::evaluate() {
+  core::require(datasets_.valid != nullptr, "evaluate reads validation data, and data.valid is empty");
+  std::optional<models::MambaLM> loaded;  // by the first part that is not done
+  const TrainedModel model = [this, &loaded]() -> const models::MambaLM& {
+    if (!loaded) loaded.emplace(trained_model(train::training_dtype(run_.recipe.train)));
+    return *loaded;
+  };
+  for (const EvaluationPart& part : evaluation_parts())
+    complete_later(part.stage, [&] { return part.work(part.stage, model); });
+}
+
+std::vector<core::Stage> RunStages::evaluation_stages() const {
+  std::vector<core::Stage> stages;
+  for (EvaluationPart& part : evaluation_parts()) stages.push_back(std::move(part.stage));
+  return stages;
+}
+
+Json RunStages::measures() const {
+  Json measures = Json::object();
+  for (const EvaluationPart& part : evaluation_parts())
+    if (part.measures) measures.update(part.stage.result());
+  return measures;
+}
+
+Json RunStages::measures_of(const models::MambaLM& model) const {
+  const Recipe& recipe = run_.recipe;
+  Json measures = eval::model_measures(model, *datasets_.valid, recipe.evaluate);
+  const data::TranslationRows* rows = translation_rows(datasets_);
+  for (const eval::TestSet& set : sets_)
+    measures.update(eval::translation_measures(translated_set(model, *rows, set, recipe)));
+  if (!evaluation_->alignment) return measures;
+  const auto& [task, reverse_model] = *evaluation_->alignment;
+  measures[eval::kAlignmentKey] =
+      alignment_scores(recipe, task, forward_links(recipe, model, rows->tokenizer(), task),
+                       reverse_model.empty() ? NoLinks() : reverse_links(recipe, task));
+  return measures;
+}
+
+std::vector<eval::TranslatedSet> RunStages::translations() const {
+  std::vector<eval::TranslatedSet> translations;
+  for (const eval::TestSet& set : sets_) {
+    const core::Stage stage = translate_stage(set);
+    translations.push_back(stage.reading([&] { return eval::load_translations(stage.folder(), set.name); }));
+  }
+  return translations;
+}
+
+}  // namespace exactmamba::cli

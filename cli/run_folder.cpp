@@ -1,0 +1,80 @@
+#include "cli/run_folder.h"
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/hash.h"
+#include "core/json.h"
+#include "core/version.h"
+
+namespace exactmamba::cli {
+namespace fs = std::filesystem;
+using core::Json;
+
+namespace {
+
+constexpr const char* kRecord = "run.json";  // of the last run, in the output folder
+// Of recipe.toml, which is written after the record: what it will be, and what it was before if that differs.
+constexpr const char *kRecipeHash = "recipe_hash", *kReplacedHash = "replaced_recipe_hash";
+constexpr const char* kRecipeCopy = "recipe.toml";
+
+Json run_record(const fs::path& file) {
+  Json record;
+  try {
+    record = core::read_json(file);
+  } catch (const core::InputError& error) {
+    throw core::InputError(fmt::format("{}; give --overwrite to write it anew", error.what()));
+  }
+  core::require(record.is_object() && record.contains(kRecipeHash),
+                "{}: not the record of a run; choose another run.output or give --overwrite", file.string());
+  return record;
+}
+
+/// Refuses a folder that no run made, and a copy of the recipe that somebody changed.
+void refuse_foreign(const fs::path& output, const std::string& recipe) {
+  std::error_code ignored;
+  if (!fs::exists(output, ignored)) return;
+  if (core::is_empty_but_for_leftovers(output)) return;
+  const fs::path record_file = output / kRecord;
+  core::require<core::IoError>(fs::is_regular_file(record_file),
+                               "{}: holds other files; choose another run.output or give --overwrite",
+                               output.string());
+  const Json record = run_record(record_file);
+  const fs::path copy = output / kRecipeCopy;
+  if (!fs::exists(copy)) return;
+  const std::string there = core::read_file(copy);
+  const Json hash = core::hash_hex(there);
+  const bool ours = hash == record[kRecipeHash] || hash == record.value(kReplacedHash, Json());
+  core::require<core::IoError>(there == recipe || ours,
+                               "{}: was changed since a run put it there; move it away, or give --overwrite "
+                               "to replace it",
+                               copy.string());
+}
+
+}  // namespace
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  core::require<core::IoError>(!error, "{}: cannot make the folder: {}", folder.string(), error.message());
+}
+
+void prepare_output(const RecipeFile& file, bool overwrite) {
+  const fs::path output = file.first().run.output, copy = output / kRecipeCopy;
+  if (!overwrite) refuse_foreign(output, file.text);
+  make_folder(output);
+  Json record = {{"format_version", core::kFormatVersion},
+                 {"program", fmt::format("exactmamba {}", core::version())},
+                 {"recipe", file.name},
+                 {kRecipeHash, core::hash_hex(file.text)},
+                 {"set", file.sets}};
+  if (fs::exists(copy)) {
+    const Json replaced = core::hash_file_hex(copy);
+    if (replaced != record[kRecipeHash]) record[kReplacedHash] = replaced;
+  }
+  core::write_json(output / kRecord, record);
+  core::write_file(copy, file.text);
+}
+
+}  // namespace exactmamba::cli
