@@ -23,13 +23,20 @@ decomp::DecomposeOptions map_options(const Recipe& recipe) {
   return options;
 }
 
+eval::AlignmentRows rows_of(const Recipe& recipe) {
+  return core::enum_from_name<eval::AlignmentRows>(eval::kAlignmentRowsNames, recipe.evaluate.alignment.rows,
+                                                   "evaluate.alignment.rows");
+}
+
+eval::AlignmentModel with_tokenizer(const models::MambaLM& model,
+                                    const data::TranslationTokenizer& tokenizer) {
+  return {model, *tokenizer.tokenizer(), tokenizer.separator(), tokenizer.end()};
+}
+
 std::vector<eval::MapLinks> links_of(const Recipe& recipe, const models::MambaLM& model,
                                      const data::TranslationTokenizer& tokenizer,
                                      const eval::AlignmentTask& task, eval::Direction direction) {
-  const auto rows = core::enum_from_name<eval::AlignmentRows>(
-      eval::kAlignmentRowsNames, recipe.evaluate.alignment.rows, "evaluate.alignment.rows");
-  return eval::align({model, *tokenizer.tokenizer(), tokenizer.separator(), tokenizer.end()}, task, direction,
-                     map_options(recipe), rows);
+  return eval::align(with_tokenizer(model, tokenizer), task, direction, map_options(recipe), rows_of(recipe));
 }
 
 std::string about(const eval::AlignmentOptions& options, const eval::AlignmentTask& task) {
@@ -84,6 +91,14 @@ std::vector<eval::MapLinks> reverse_links(const Recipe& recipe, const eval::Alig
   const fs::path folder = reverse_folder(recipe);
   const auto tokenizer = data::TranslationTokenizer::load(folder);
   return links_of(recipe, models::load_model(folder, options), tokenizer, task, eval::Direction::kReverse);
+}
+
+Json alignment_heat_maps(const Recipe& recipe, const models::MambaLM& model,
+                         const data::TranslationTokenizer& tokenizer, const eval::AlignmentTask& task,
+                         const std::vector<eval::MapLinks>& links) {
+  const models::MambaLM converted = model.to(recipe.decompose.scalar_type());
+  return eval::heat_maps(with_tokenizer(converted, tokenizer), task, links, map_options(recipe),
+                         rows_of(recipe));
 }
 
 Json alignment_scores(const Recipe& recipe, const eval::AlignmentTask& task,

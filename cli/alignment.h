@@ -38,6 +38,11 @@ std::vector<eval::MapLinks> forward_links(const Recipe& recipe, const models::Ma
 /// By those of evaluate.alignment.reverse_model.
 std::vector<eval::MapLinks> reverse_links(const Recipe& recipe, const eval::AlignmentTask& task);
 
+/// eval::heat_maps() of `model`, whose forward_links() are `links`.
+core::Json alignment_heat_maps(const Recipe& recipe, const models::MambaLM& model,
+                               const data::TranslationTokenizer& tokenizer, const eval::AlignmentTask& task,
+                               const std::vector<eval::MapLinks>& links);
+
 /// As eval::alignment_markdown() takes them. `reverse`: empty without a reverse model.
 core::Json alignment_scores(const Recipe& recipe, const eval::AlignmentTask& task,
                             const std::vector<eval::MapLinks>& forward,

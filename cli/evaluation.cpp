@@ -121,10 +121,13 @@ void RunStages::add_alignment_parts(const AlignmentData& data, std::vector<Evalu
     inputs.emplace_back("reverse", reverse->name());
   }
   parts.push_back({later_stage("aer", kAerAlgorithm, {"evaluate.alignment"}, inputs),
-                   [this, &task, forward, reverse](const core::Stage& stage, const TrainedModel&) {
-                     const Json scores = alignment_scores(run_.recipe, task, kept_links(forward, task),
-                                                          reverse ? kept_links(*reverse, task) : NoLinks());
+                   [this, &task, forward, reverse](const core::Stage& stage, const TrainedModel& model) {
+                     const std::vector<eval::MapLinks> links = kept_links(forward, task);
+                     Json scores = alignment_scores(run_.recipe, task, links,
+                                                    reverse ? kept_links(*reverse, task) : NoLinks());
                      core::write_file(stage.folder() / "alignment.md", eval::alignment_markdown(scores));
+                     scores["heat_maps"] = alignment_heat_maps(
+                         run_.recipe, model(), translation_rows(datasets_)->tokenizer(), task, links);
                      return Json{{eval::kAlignmentKey, scores}};
                    }});
 }

@@ -143,9 +143,6 @@ void add_attribution(Json& row, Attribution attribution, size_t n_layer) {
 
 // ---- heat maps ----
 
-/// Four significant digits are more than a colour shows, and keep the page small.
-double rounded(double value) { return std::isfinite(value) ? std::stod(fmt::format("{:.4g}", value)) : 0.0; }
-
 Json map_json(const InteractionMap& map, const data::Dataset& valid, int64_t max_tokens) {
   const auto length = std::min<int64_t>(static_cast<int64_t>(map.row.tokens.size()), max_tokens);
   const bool has_bias = map.values.size(1) > map.values.size(0);
@@ -159,8 +156,8 @@ Json map_json(const InteractionMap& map, const data::Dataset& valid, int64_t max
   for (int64_t i = 0; i < length; ++i) {
     const double* line = values.data_ptr<double>() + i * values.size(1);
     Json numbers = Json::array();
-    for (int64_t j = 0; j < length; ++j) numbers.push_back(rounded(line[j]));
-    if (has_bias) numbers.push_back(rounded(line[values.size(1) - 1]));
+    for (int64_t j = 0; j < length; ++j) numbers.push_back(map_number(line[j]));
+    if (has_bias) numbers.push_back(map_number(line[values.size(1) - 1]));
     lines.push_back(std::move(numbers));
   }
   const std::string layer =
@@ -217,7 +214,7 @@ Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const 
   add_errors(row, parts.errors, error_measure);
   if (const auto alignment = parts.measures.find(kAlignmentKey); alignment != parts.measures.end()) {
     row["values"].erase(kAlignmentKey);
-    add_alignment(row, *alignment);
+    add_alignment(row, *alignment, options.map_rows);
   }
   const data::CopyTask* task = as_copy_task(valid);
   const auto decomposed = parts.errors.at("rows").get<int64_t>();

@@ -163,7 +163,7 @@ void bind(core::Schema& schema, ReportOptions& options) {
   schema.option("report.map_rows", &options.map_rows)
       .range(0, 1000)
       .unit("rows")
-      .help("Texts whose interaction maps the page shows.");
+      .help("Texts whose interaction maps the page shows; of pairs with gold alignments at most 4.");
   schema.option("report.max_map_tokens", &options.max_map_tokens)
       .range(1, 512)
       .unit("tokens")

@@ -16,7 +16,9 @@
 //                                           layers: [one list per layer]}}, with train.eval_error only
 //             layers  {measure: {series: [one number per layer]}},
 //                     e.g. "approximation error (l2_mean)": {"activation": […]}
-//             maps    [{title, method, text, layer, rows [labels], columns [labels], values [[numbers]]}]}]
+//             maps    [{title, method, text, layer, rows [labels], columns [labels], values [[numbers]]}]
+//             alignments [{title, text, rows [target words], columns [source words], values [[numbers]],
+//                          sure, possible: gold [[row, column]]}], with [evaluate.alignment] only}]
 // rows[i] without label and settings is what evaluation (evaluation.h) returns for one model.
 #pragma once
 

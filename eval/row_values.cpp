@@ -161,12 +161,14 @@ std::vector<std::string> value_keys(const MeasuredRun& run) {
 }
 
 Json report_columns(const Json& rows, const std::vector<std::string>& more) {
-  std::vector<std::string> keys = more;
+  Keys keys;
+  const auto add = [&keys](const std::string& key) {
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
+  };
   for (const Json& row : rows) {
-    for (const auto& [key, value] : row["values"].items()) {
-      if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
-    }
+    for (const auto& [key, value] : row["values"].items()) add(key);
   }
+  for (const std::string& key : more) add(key);
   Json columns = Json::array();
   for (const KnownColumn& known : kKnownColumns) {
     if (std::find(keys.begin(), keys.end(), known.key) != keys.end()) {

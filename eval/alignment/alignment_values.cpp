@@ -63,7 +63,9 @@ std::vector<std::string> alignment_keys(const AlignmentOptions& options,
   return keys;
 }
 
-void add_alignment(Json& row, const Json& alignment) {
+void add_alignment(Json& row, const Json& alignment, int64_t map_pairs) {
+  for (const Json& map : alignment.value("heat_maps", Json::array()))
+    if (map["text"] < map_pairs) row["alignments"].push_back(map);
   Json& layers = row["layers"]["alignment error rate"] = Json::object();
   size_t depth = 0;
   for (const auto& [map, scores] : alignment["maps"].items()) {

@@ -13,9 +13,9 @@ namespace exactmamba::eval {
 inline constexpr const char* kAlignmentKey = "alignment";
 
 /// Into a report's row: values "aer.MAP.best", "aer.MAP.best_layer", "aer.MAP.layer_mean",
-/// "aer.MAP.whole_model", and layer by layer the AER of every map beside that of no model. `alignment`: as
-/// alignment_markdown() takes it.
-void add_alignment(core::Json& row, const core::Json& alignment);
+/// "aer.MAP.whole_model", layer by layer the AER of every map beside that of no model, and the heat maps of
+/// at most `map_pairs` pairs. `alignment`: as alignment_markdown() takes it, with "heat_maps" (heat_maps()).
+void add_alignment(core::Json& row, const core::Json& alignment, int64_t map_pairs);
 
 /// Keys of the values that the rows of a run may have.
 std::vector<std::string> alignment_keys(const AlignmentOptions& options,

@@ -1,5 +1,6 @@
 #include "eval/alignment/model_alignment.h"
 
+#include <algorithm>
 #include <optional>
 #include <set>
 #include <utility>
@@ -11,6 +12,8 @@
 #include "core/stop_signal.h"
 #include "eval/alignment/files.h"
 #include "eval/alignment/symmetrise.h"
+#include "eval/alignment/words.h"
+#include "eval/optional_json.h"
 
 namespace exactmamba::eval {
 namespace {
@@ -67,6 +70,56 @@ std::map<std::string, MapKey> best_layers(const AlignmentTask& task, const std::
     best.insert_or_assign(name, key);
   }
   return best;
+}
+
+// ---- heat maps ----
+
+constexpr size_t kHeatMapPairs = 4;
+
+std::vector<MapKey> keys_to_show(const AlignmentTask& task, const std::vector<MapLinks>& links) {
+  std::vector<MapKey> keys;
+  for (const auto& [name, key] : best_layers(task, links)) keys.push_back(key);
+  std::stable_sort(keys.begin(), keys.end(), [&](const MapKey& a, const MapKey& b) {
+    return development_score(task, links, a).aer() < development_score(task, links, b).aer();
+  });
+  for (const MapKey& key : maps_of(links))
+    if (task.development == 0 && key.layer < 0) keys.push_back(key);
+  return keys;
+}
+
+/// "layer 3", "mean of layers", "whole model".
+std::string layer_title(int64_t layer) {
+  return layer == kLayerMean            ? "mean of layers"
+         : layer == decomp::kWholeModel ? "whole model"
+                                        : fmt::format("layer {}", layer);
+}
+
+Json links_json(const Links& links) {
+  Json cells = Json::array();
+  for (const Link& link : links) cells.push_back({link.target, link.source});
+  return cells;
+}
+
+/// The columns of source words only. `text`: number of the pair in the test part.
+Json heat_map(const AlignmentTask& task, size_t text, const MapKey& key, const at::Tensor& words) {
+  const size_t n = task.development + text;
+  const data::SentencePair& pair = task.pairs[n];
+  const SentenceLengths& lengths = task.lengths[n];
+  const at::Tensor numbers = words.contiguous();
+  Json values = Json::array();
+  for (int64_t target = 0; target < lengths.target; ++target) {
+    const double* line = numbers.const_data_ptr<double>() + target * numbers.size(1);
+    Json row = Json::array();
+    for (int64_t source = 0; source < lengths.source; ++source) row.push_back(map_number(line[source]));
+    values.push_back(std::move(row));
+  }
+  return {{"title", fmt::format("{}, {}, pair {}", name_of(key), layer_title(key.layer), text)},
+          {"text", text},
+          {"rows", words_of(pair.target)},
+          {"columns", words_of(pair.source)},
+          {"values", values},
+          {"sure", links_json(task.gold[n].sure)},
+          {"possible", links_json(task.gold[n].possible)}};
 }
 
 // ---- files ----
@@ -214,6 +267,20 @@ Json symmetrised_scores(const AlignmentTask& task, const std::vector<MapLinks>& 
           task, forward, reverse, couple,
           core::enum_from_name<Symmetrisation>(kSymmetrisationNames, rule, "evaluate.alignment.symmetrise"));
   return scores;
+}
+
+Json heat_maps(const AlignmentModel& model, const AlignmentTask& task, const std::vector<MapLinks>& links,
+               const decomp::DecomposeOptions& options, AlignmentRows rows) {
+  const std::vector<MapKey> keys = keys_to_show(task, links);
+  Json result = Json::array();
+  for (size_t text = 0; text < std::min(kHeatMapPairs, task.size() - task.development); ++text) {
+    core::stop_if_asked("aligning");
+    const size_t n = task.development + text;
+    const AlignmentRow row = alignment_row(model.tokenizer, model.separator, model.end, task.pairs[n]);
+    const WordMaps maps = model_word_maps(model.model, row, static_cast<int64_t>(n), options, rows);
+    for (const MapKey& key : keys) result.push_back(heat_map(task, text, key, maps.at(key)));
+  }
+  return result;
 }
 
 Json sanity_scores(const AlignmentTask& task) {

@@ -35,6 +35,13 @@ core::Json map_scores(const AlignmentTask& task, const std::vector<MapLinks>& li
 core::Json symmetrised_scores(const AlignmentTask& task, const std::vector<MapLinks>& forward,
                               const std::vector<MapLinks>& reverse, const std::vector<std::string>& rules);
 
+/// For the report's page (report.h): the word maps of the test part's first pairs, of each method's best
+/// layer, the method of the lowest AER of the development part first; without one, of the mean over layers or
+/// of the whole model. `links`: as align() made them by the same model and options.
+core::Json heat_maps(const AlignmentModel& model, const AlignmentTask& task,
+                     const std::vector<MapLinks>& links, const decomp::DecomposeOptions& options,
+                     AlignmentRows rows);
+
 /// {name: score}
 core::Json sanity_scores(const AlignmentTask& task);
 

@@ -31,19 +31,6 @@ WordedSentence worded(const data::Tokenizer& tokenizer, int64_t separator, int64
 
 bool is_rollout(const std::string& method) { return method.ends_with("rollout"); }
 
-/// Sums of the layers' word maps, by method.
-class LayerMeans {
- public:
-  void add(const decomp::InteractionMap& map, const at::Tensor& words) {
-    at::Tensor& sum = sums_[{map.method, map.approximation, kLayerMean}];
-    sum = sum.defined() ? sum + words : words;
-  }
-  const std::map<MapKey, at::Tensor>& sums() const { return sums_; }  // whose best words are the means'
-
- private:
-  std::map<MapKey, at::Tensor> sums_;
-};
-
 }  // namespace
 
 bool has_whole_model(const std::string& method) { return is_rollout(method) || method == "alti_logit"; }
@@ -61,24 +48,33 @@ AlignmentRow alignment_row(const data::Tokenizer& tokenizer, int64_t separator, 
   return row;
 }
 
-MapLinks model_links(const models::MambaLM& model, const AlignmentRow& row, int64_t index,
-                     const decomp::DecomposeOptions& options, AlignmentRows rows) {
+WordMaps model_word_maps(const models::MambaLM& model, const AlignmentRow& row, int64_t index,
+                         const decomp::DecomposeOptions& options, AlignmentRows rows) {
   decomp::Row input{.input_ids = at::tensor(row.ids), .cu_seqlens = {}, .targets = {}, .index = index};
   input.targets = decomp::next_tokens(input);
-  const int64_t source_words = row.words.lengths.source, last = model.config().n_layer - 1;
-  MapLinks links;
-  LayerMeans means;
+  const int64_t n_layer = model.config().n_layer;
+  WordMaps maps;
   decomp::decompose_row(model, "", input, options, [&](const decomp::InteractionMap& map) {
     const at::Tensor words = word_map(map.values, row.words, rows);
-    MapKey key{map.method, map.approximation, map.layer};
-    links[key] = best_links(words, source_words);
-    if (is_rollout(map.method) && map.layer == last) {
-      key.layer = decomp::kWholeModel;
-      links[key] = best_links(words, source_words);
-    }
-    if (map.layer != decomp::kWholeModel && has_layer_mean(map.method)) means.add(map, words);
+    const auto keep = [&](int64_t layer) -> at::Tensor& {
+      return maps[{map.method, map.approximation, layer}];
+    };
+    keep(map.layer) = words;
+    if (is_rollout(map.method) && map.layer == n_layer - 1) keep(decomp::kWholeModel) = words;
+    if (map.layer == decomp::kWholeModel || !has_layer_mean(map.method)) return;
+    at::Tensor& sum = keep(kLayerMean);
+    sum = sum.defined() ? sum + words : words;
   });
-  for (const auto& [key, sum] : means.sums()) links[key] = best_links(sum, source_words);
+  for (auto& [key, words] : maps)
+    if (key.layer == kLayerMean) words = words / static_cast<double>(n_layer);
+  return maps;
+}
+
+MapLinks model_links(const models::MambaLM& model, const AlignmentRow& row, int64_t index,
+                     const decomp::DecomposeOptions& options, AlignmentRows rows) {
+  MapLinks links;
+  for (const auto& [key, words] : model_word_maps(model, row, index, options, rows))
+    links[key] = best_links(words, row.words.lengths.source);
   return links;
 }
 

@@ -35,13 +35,17 @@ struct MapKey {
   friend auto operator<=>(const MapKey&, const MapKey&) = default;
 };
 using MapLinks = std::map<MapKey, Links>;
+/// What links come from, by word_map(): (target words, source words + special tokens).
+using WordMaps = std::map<MapKey, at::Tensor>;
 
 /// Whether there is a map of the whole model (a rollout holds the layers below, and the logit maps of all
 /// layers have a sum), and whether a mean over layers.
 bool has_whole_model(const std::string& method);
 bool has_layer_mean(const std::string& method);
 
-/// By every map of `options`. Logits are those of the target's tokens. @throws as decomp::decompose_row
+/// Of every map of `options`. Logits are those of the target's tokens. @throws as decomp::decompose_row
+WordMaps model_word_maps(const models::MambaLM& model, const AlignmentRow& row, int64_t index,
+                         const decomp::DecomposeOptions& options, AlignmentRows rows);
 MapLinks model_links(const models::MambaLM& model, const AlignmentRow& row, int64_t index,
                      const decomp::DecomposeOptions& options, AlignmentRows rows);
 

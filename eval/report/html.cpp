@@ -89,14 +89,6 @@ std::string table_html(const Json& report, Which which) {
   return out + "</tbody>\n</table>";
 }
 
-/// Nothing where the table shows them all.
-std::string all_columns_html(const Json& report) {
-  if (report.value("shown", Json::array()).empty()) return "";
-  return fmt::format(
-      "<details><summary>All columns</summary><div class=\"scroll\" tabindex=\"0\">\n{}\n</div></details>",
-      table_html(report, Which::kAll));
-}
-
 std::string definitions_html(const std::vector<std::pair<std::string, std::string>>& terms) {
   std::string out = "<dl>";
   for (const auto& [term, text] : terms)
@@ -104,12 +96,21 @@ std::string definitions_html(const std::vector<std::pair<std::string, std::strin
   return out + "</dl>";
 }
 
-std::string legend_html(const Json& report) {
+std::string legend_html(const Json& report, Which which) {
   std::vector<std::pair<std::string, std::string>> terms;
-  for (const Column& column : columns_of(report, Which::kAll)) {
+  for (const Column& column : columns_of(report, which)) {
     if (!column.help.empty()) terms.emplace_back(column.title, column.help);
   }
   return definitions_html(terms);
+}
+
+/// Nothing where the table shows them all.
+std::string all_columns_html(const Json& report) {
+  if (report.value("shown", Json::array()).empty()) return "";
+  return fmt::format(
+      "<details><summary>All columns</summary><div class=\"scroll\" "
+      "tabindex=\"0\">\n{}\n</div>\n{}</details>",
+      table_html(report, Which::kAll), legend_html(report, Which::kAll));
 }
 
 std::string provenance_html(const Json& report) {
@@ -143,7 +144,7 @@ std::string report_html(const Json& report) {
                              {"js", kPage_js},
                              {"table", table_html(report, Which::kShown)},
                              {"all_columns", all_columns_html(report)},
-                             {"legend", legend_html(report)},
+                             {"legend", legend_html(report, Which::kShown)},
                              {"provenance", provenance_html(report)},
                              {"recipe", html_escaped(report.value("recipe", ""))},
                              {"data", data},

@@ -159,31 +159,48 @@ function extentOf(values) {
   return {largest, signed};
 }
 
+// Frames around the links of a gold alignment: sure ones, and dashed those that are only possible.
+function drawGold(ink, map, margin, cell) {
+  ink.strokeStyle = "#16a34a";
+  ink.lineWidth = 2;
+  const frame = ([i, j]) => ink.strokeRect(margin + j * cell + 1, margin + i * cell + 1, cell - 3, cell - 3);
+  ink.setLineDash([4, 3]);
+  map.possible.filter(([i, j]) => !isLink(map.sure, i, j)).forEach(frame);
+  ink.setLineDash([]);
+  map.sure.forEach(frame);
+}
+
+function isLink(links, i, j) { return links.some(link => link[0] === i && link[1] === j); }
+
+// A map of words has gold links; its rows are compared with themselves only.
 function heatMap(model, map) {
   const rows = map.rows.length, columns = map.columns.length, cell = Math.max(6, Math.min(26, Math.floor(680 / Math.max(rows, columns))));
-  const margin = 46, {largest, signed} = extentOf(map.values);
+  const isOfWords = map.sure !== undefined, [margin, longest] = isOfWords ? [98, 12] : [54, 6];
+  const {largest, signed} = extentOf(map.values), scales = map.values.map(line => isOfWords ? extentOf([line]).largest : largest);
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const canvas = element("canvas", {width: margin + columns * cell + 8, height: margin + rows * cell + 8, role: "img", tabindex: "0",
     "aria-label": `Heat map of ${model}, ${map.title}: ${rows} output positions by ${columns} input tokens, largest value ${short(largest)}. The numbers are in the table below.`});
   const ink = canvas.getContext("2d");
   map.values.forEach((line, i) => line.forEach((value, j) => {
-    ink.fillStyle = value === null ? "#b91c1c" : shade(value / largest);  // not a number
+    ink.fillStyle = value === null ? "#b91c1c" : shade(value / scales[i]);  // not a number
     ink.fillRect(margin + j * cell, margin + i * cell, cell - (cell > 8), cell - (cell > 8));
   }));
+  if (isOfWords) drawGold(ink, map, margin, cell);
   ink.fillStyle = dark ? "#e6e9ef" : "#1c2330";
   ink.font = `${Math.max(8, Math.min(13, cell - 2))}px ui-monospace, monospace`;
   ink.textBaseline = "middle";
   const step = Math.ceil(10 / cell);
-  map.rows.forEach((label, i) => { if (i % step === 0) { ink.textAlign = "right"; ink.fillText(label.slice(0, 6), margin - 4, margin + (i + .5) * cell); } });
+  map.rows.forEach((label, i) => { if (i % step === 0) { ink.textAlign = "right"; ink.fillText(label.slice(0, longest), margin - 4, margin + (i + .5) * cell); } });
   map.columns.forEach((label, j) => {
     if (j % step) return;
     ink.save(); ink.translate(margin + (j + .5) * cell, margin - 4); ink.rotate(label.length > 2 ? -Math.PI / 4 : 0);
-    ink.textAlign = label.length > 2 ? "left" : "center"; ink.fillText(label.slice(0, 6), 0, label.length > 2 ? 0 : -6); ink.restore();
+    ink.textAlign = label.length > 2 ? "left" : "center"; ink.fillText(label.slice(0, longest), 0, label.length > 2 ? 0 : -6); ink.restore();
   });
   const readout = element("output", {"aria-live": "polite"}, "Point at a cell, or use the arrow keys on the map, to read its value.");
   let [row, column] = [0, 0];
   const show = () => {
-    readout.textContent = `output ${row} “${map.rows[row]}” ← input ${column} “${map.columns[column]}”: ${short(map.values[row][column])}`;
+    const gold = !isOfWords ? "" : isLink(map.sure, row, column) ? ", a gold link" : isLink(map.possible, row, column) ? ", a possible link" : "";
+    readout.textContent = `output ${row} “${map.rows[row]}” ← input ${column} “${map.columns[column]}”: ${short(map.values[row][column])}${gold}`;
   };
   canvas.addEventListener("pointermove", event => {
     const box = canvas.getBoundingClientRect(), zoom = canvas.width / box.width;
@@ -217,15 +234,17 @@ function bestModel(models) {
   return models.reduce((best, row, k) => score(row) > score(models[best]) ? k : best, 0);
 }
 
-// The map of the first text's highest layer.
-function topLayerMap(maps) {
+// The map of the first text's highest layer; alignments have the best one first.
+function firstMap(maps) {
+  if (maps[0].layer === undefined) return 0;
   return maps.reduce((best, map, k) => map.text === maps[best].text && map.layer > maps[best].layer ? k : best, 0);
 }
 
-function drawMaps() {
-  const models = report.rows.filter(row => row.maps?.length), section = document.getElementById("maps").closest("section");
-  if (!models.length) { section.hidden = true; return; }
-  const pickers = document.getElementById("pickers"), holder = document.getElementById("maps");
+// Of the rows' `key`, into the elements of these names.
+function drawMaps(key, holderName, pickersName) {
+  const holder = document.getElementById(holderName), pickers = document.getElementById(pickersName);
+  const models = report.rows.filter(row => row[key]?.length);
+  if (!models.length) { holder.closest("section").hidden = true; return; }
   // Two maps side by side, so that an exact model stands beside an approximate one.
   const slots = Math.min(2, models.length);
   const redraw = [];
@@ -234,11 +253,11 @@ function drawMaps() {
     models.forEach((row, k) => model.append(element("option", {value: k}, row.label)));
     model.value = slot === 0 ? 0 : bestModel(models);
     const place = element("div");
-    const draw = () => place.replaceChildren(heatMap(models[model.value].label, models[model.value].maps[which.value]));
+    const draw = () => place.replaceChildren(heatMap(models[model.value].label, models[model.value][key][which.value]));
     const fill = () => {
-      const before = which.selectedIndex < 0 ? topLayerMap(models[model.value].maps) : which.selectedIndex;
-      which.replaceChildren(...models[model.value].maps.map((map, k) => element("option", {value: k}, map.title)));
-      which.selectedIndex = Math.min(Math.max(before, 0), models[model.value].maps.length - 1);
+      const before = which.selectedIndex < 0 ? firstMap(models[model.value][key]) : which.selectedIndex;
+      which.replaceChildren(...models[model.value][key].map((map, k) => element("option", {value: k}, map.title)));
+      which.selectedIndex = Math.min(Math.max(before, 0), models[model.value][key].length - 1);
       draw();
     };
     model.addEventListener("change", fill);
@@ -252,4 +271,5 @@ function drawMaps() {
 
 document.querySelectorAll("table.sortable").forEach(makeSortable);
 drawCharts();
-drawMaps();
+drawMaps("maps", "maps", "pickers");
+drawMaps("alignments", "alignments", "alignment-pickers");

@@ -30,7 +30,8 @@ void check_row(const Json& row, const std::string& where) {
           where);
   require(row.contains("values") && row["values"].is_object(), "{}: row '{}' lacks 'values'", where,
           row["label"].get<std::string>());
-  for (const Json& map : row.value("maps", Json::array())) check_map(map, where);
+  for (const char* key : {"maps", "alignments"})
+    for (const Json& map : row.value(key, Json::array())) check_map(map, where);
 }
 
 }  // namespace

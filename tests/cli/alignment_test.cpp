@@ -72,6 +72,8 @@ TEST_F(Alignment, ReportsWhatTheFilesOfLinksAreWorth) {
   EXPECT_CONTAINS(core::read_file(folder_ / stage("aer") / "alignment.md"),
                   "| mamba_attention | mean of layers |");
   EXPECT_TRUE(fs::exists(folder_ / kept / "mamba_attention.layer1.pharaoh"));
+  ASSERT_EQ(row["alignments"].size(), 6u);  // of two pairs the three maps, as report.map_rows has it
+  EXPECT_EQ(row["alignments"][5]["rows"], Json({"the", "boat", "is", "red"}));
 }
 
 TEST_F(Alignment, BothDirectionsAndADevelopmentPart) {

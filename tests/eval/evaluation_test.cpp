@@ -252,6 +252,11 @@ TEST(ReportRow, ScoresLayersAndTheWholeModelApart) {
   ASSERT_NE(of_whole, columns.end());
   EXPECT_EQ((*of_whole)["title"], "AP, alti_logit · activation, all layers");
   EXPECT_CONTAINS((*of_whole)["help"].get<std::string>(), "Average precision");
+
+  const std::string known = "error.activation.0-0", none = "error.ratio.0-0";
+  const Json more = report_columns(Json::array({row}), {known, none, none});
+  EXPECT_EQ(more.size(), columns.size() + 1);  // each once, in the same order
+  EXPECT_EQ(more.back()["key"], none);
 }
 
 TEST(ValueKeys, AreThoseThatRowsHave) {

@@ -191,6 +191,45 @@ TEST_F(AlignmentTaskTest, WithoutADevelopmentPartNoLayerIsChosen) {
     EXPECT_FALSE(scores["l2 · activation"].contains(key)) << key;
 }
 
+/// Links are the best words of their rows.
+void expect_links_of(const Json& map, const Links& links) {
+  const auto columns = map["columns"].size();
+  for (const Link& link : links) {
+    const Json& row = map["values"][static_cast<size_t>(link.target)];
+    ASSERT_EQ(row.size(), columns);
+    for (const Json& value : row) EXPECT_LE(value, row[static_cast<size_t>(link.source)]);
+  }
+}
+
+TEST_F(AlignmentTaskTest, HeatMapsShowTheLinksOfTheBestLayer) {
+  const AlignmentTask task = read_alignment_task(options_);
+  const models::MambaLM model = two_layers(models::Architecture::kMamba2);
+  const std::vector<MapLinks> links = aligned(model, task, Direction::kForward);
+  const auto options = in_double({"l2", "alti_logit", "mamba_attention"});
+  const AlignmentModel with_bytes{model, bytes_, 256, 257};
+  const Json maps = heat_maps(with_bytes, task, links, options, AlignmentRows::kAwo);
+  const Json scores = map_scores(task, links);
+  ASSERT_EQ(maps.size(), 8u);  // two pairs, four maps
+  EXPECT_EQ(maps[7]["rows"], Json({"the", "cat"}));
+  EXPECT_EQ(maps[7]["columns"], Json({"die", "Katze"}));
+  EXPECT_EQ(maps[7]["sure"], Json::parse("[[0, 0], [1, 1]]"));
+  const int64_t layer = scores["l2 · activation"]["best_layer"];
+  const std::string title = fmt::format("l2 · activation, layer {}, pair 1", layer);
+  const auto of_l2 =
+      std::find_if(maps.begin(), maps.end(), [&](const Json& m) { return m["title"] == title; });
+  ASSERT_NE(of_l2, maps.end());
+  expect_links_of(*of_l2, links[3].at({"l2", "activation", layer}));
+
+  AlignmentTask no_development = task;
+  no_development.development = 0;
+  const Json of_means = heat_maps(with_bytes, no_development, links, options, AlignmentRows::kAwo);
+  ASSERT_EQ(of_means.size(), 16u);  // four pairs, three means and a whole model
+  EXPECT_EQ(of_means[5]["possible"], Json::parse("[[0, 0], [1, 1], [2, 2], [3, 3]]"));
+  EXPECT_EQ(of_means[5]["sure"].size(), 3u);
+  EXPECT_CONTAINS(of_means[3]["title"].get<std::string>(), "mamba_attention, mean of layers, pair 0");
+  expect_links_of(of_means[5], links[1].at({"alti_logit", "activation", decomp::kWholeModel}));
+}
+
 /// A model of the other direction reads pairs the other way round, and its links are turned back.
 TEST_F(AlignmentTaskTest, BothDirections) {
   const AlignmentTask task = read_alignment_task(options_);
