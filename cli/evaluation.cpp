@@ -21,7 +21,7 @@ using core::Json;
 namespace {
 
 // Versions of what the parts compute (stages.cpp).
-constexpr int kEvaluateAlgorithm = 1;
+constexpr int kEvaluateAlgorithm = 2;
 constexpr int kTranslateAlgorithm = 1;
 constexpr int kAlignAlgorithm = 1;
 constexpr int kAerAlgorithm = 1;

@@ -17,6 +17,7 @@ class ByteTokenizer final : public Tokenizer {
   std::string decode(const std::vector<int64_t>& ids, SpecialTokens special) const override;
   /// Printable ASCII as it is, otherwise "␣", "\n", "\t", "<0xE9>", "<eos>".
   std::string token_text(int64_t id) const override;
+  int64_t text_bytes(int64_t id) const override { return id >= 0 && id < kEndOfDocument ? 1 : 0; }
   int64_t vocab_size() const override { return kEndOfDocument + 1; }
   int64_t eos_id() const override { return kEndOfDocument; }
 };

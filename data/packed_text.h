@@ -28,6 +28,7 @@ class PackedText final : public Dataset {
   Row row(int64_t index) const override;
   int64_t vocab_size() const override { return tokenizer_->vocab_size(); }
   std::string token_text(int64_t id) const override { return tokenizer_->token_text(id); }
+  int64_t text_bytes(int64_t id) const { return tokenizer_->text_bytes(id); }
   std::string fingerprint() const override;  // of the tokens, not of the files that hold them
 
   int64_t token_count() const { return tokens_.size(); }

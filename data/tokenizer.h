@@ -38,6 +38,9 @@ class Tokenizer {
   std::string decode(const std::vector<int64_t>& ids) const { return decode(ids, SpecialTokens::kSkip); }
   /// A short printable label, valid UTF-8; "" when `id` is out of range.
   virtual std::string token_text(int64_t id) const = 0;
+  /// Bytes of (normalised) text that a token stands for, 0 for a special one; 0 for all where tokens are not
+  /// made of bytes.
+  virtual int64_t text_bytes(int64_t /*id*/) const { return 0; }
   virtual int64_t vocab_size() const = 0;
   /// Ends a document, and generation. @throws InputError when the tokenizer has none
   virtual int64_t eos_id() const = 0;

@@ -4,8 +4,7 @@
 #include <map>
 #include <numbers>
 
-#include <ATen/ops/logical_and.h>
-#include <ATen/ops/sum.h>
+#include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 
 #include "core/error.h"
@@ -30,11 +29,16 @@ const data::CopyTask* as_copy_task(const data::Dataset& valid) {
   return dynamic_cast<const data::CopyTask*>(&valid);
 }
 
-/// Targets that are bytes of text, ends of documents not counted; 0 for data that is no text.
-int64_t byte_targets(const data::Dataset& valid, const data::Batch& batch) {
-  if (dynamic_cast<const data::PackedText*>(&valid) == nullptr) return 0;
-  constexpr int64_t kBytes = 256;  // the ids of bytes; the end of a document comes behind them
-  return at::logical_and(batch.targets.ge(0), batch.targets.lt(kBytes)).sum().item<int64_t>();
+/// Bytes of text that the targets stand for, ends of documents not counted; 0 for data that is no text.
+int64_t target_bytes(const data::Dataset& valid, const data::Batch& batch) {
+  const auto* text = dynamic_cast<const data::PackedText*>(&valid);
+  if (text == nullptr) return 0;
+  const at::Tensor targets = batch.targets.contiguous();
+  const int64_t* ids = targets.const_data_ptr<int64_t>();
+  int64_t bytes = 0;
+  for (int64_t i = 0; i < targets.numel(); ++i)
+    if (ids[i] >= 0) bytes += text->text_bytes(ids[i]);
+  return bytes;
 }
 
 void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& valid,
@@ -48,7 +52,7 @@ void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& v
     const models::LossOutputs outputs = model.loss(batch);
     nats += outputs.loss_sum.item<double>();
     targets += batch.target_count;
-    bytes += byte_targets(valid, batch);
+    bytes += target_bytes(valid, batch);
   }
   core::require(targets > 0, "the validation data '{}' has no target tokens", valid.name());
   const double loss = nats / static_cast<double>(targets);

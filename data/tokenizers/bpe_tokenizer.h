@@ -36,6 +36,9 @@ class BpeTokenizer final : public Tokenizer {
   /// As they are, possibly part of a character. @throws as decode
   std::string token_bytes(int64_t id, SpecialTokens special) const;
   std::string token_text(int64_t id) const override;
+  int64_t text_bytes(int64_t id) const override {
+    return static_cast<int64_t>(token_bytes(id, SpecialTokens::kSkip).size());
+  }
   int64_t vocab_size() const override { return static_cast<int64_t>(tokens_.size()); }
   int64_t eos_id() const override;
 

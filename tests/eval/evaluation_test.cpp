@@ -12,9 +12,11 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "data/byte_tokenizer.h"
 #include "data/copy_task.h"
 #include "data/packed_text.h"
+#include "data/tokenizers/bpe_tokenizer.h"
 #include "eval/row_values.h"
 #include "tests/support/files.h"
 
@@ -120,6 +122,22 @@ TEST(ModelMeasures, BitsAreOfBytesOnly) {
   // Targets: b c d E, y E; the bytes among them: b c d y.
   EXPECT_NEAR(values["loss"].get<double>(), std::log(257), 1e-12);
   EXPECT_NEAR(values["bits_per_byte"].get<double>(), 6 * std::log2(257) / 4, 1e-12);
+}
+
+/// A token of a BPE tokenizer is as many bytes as it stands for, also below id 256.
+TEST(ModelMeasures, BitsAreOfTheBytesOfTokens) {
+  const testing::TemporaryFolder folder;
+  const std::string words = "The cat sat on the mat, and the café was closed.";
+  testing::put_file(folder / "a.jsonl", core::json_text(Json{{"text", words}}) + "\n");
+  const auto tokenizer = data::BpeTokenizer::load(testing::golden("tokenizers/tiny_nfc"));
+  const std::vector<int64_t> ids = tokenizer->encode(words);
+  const data::PackedText text({{folder / "a.jsonl"}}, tokenizer, static_cast<int64_t>(ids.size()) + 1);
+  const int64_t vocabulary = tokenizer->vocab_size();
+  const Json values = model_measures(know_nothing(vocabulary, vocabulary), text, {});
+  // Every token but the first is a target, and the end of the document, which is no text.
+  const size_t bytes = words.size() - tokenizer->decode({ids.front()}).size();
+  EXPECT_NEAR(values["bits_per_byte"].get<double>(),
+              static_cast<double>(ids.size()) * std::log2(vocabulary) / static_cast<double>(bytes), 1e-12);
 }
 
 /// '|' → a, and every letter the next one, d the end sign: what it copies can be read off the strings.
