@@ -90,6 +90,16 @@ TEST_F(Alignment, BothDirectionsAndADevelopmentPart) {
   EXPECT_TRUE(fs::exists(folder_ / stage("align_reverse") / "l2.activation.layer0.pharaoh"));
 }
 
+TEST_F(Alignment, EveryColumnOfAReportCanBeChosen) {
+  std::vector<std::string> sets = {"evaluate.alignment.dev_pairs=1", "evaluate.test=[\"test.{de,en}\"]"};
+  const Json report = json_of({"run", "r.toml"}, sets);
+  Json keys = Json::array();
+  for (const Json& column : report["columns"]) keys.push_back(column["key"]);
+  EXPECT_GT(keys.size(), 15u);
+  sets.push_back("report.columns=" + keys.dump());
+  EXPECT_EQ(json_of({"report", "r.toml"}, sets)["shown"], keys);
+}
+
 TEST_F(Alignment, AStoppedEvaluationGoesOnWithItsNextPart) {
   std::string many;
   for (int line = 0; line < 500; ++line) many += fmt::format("zeile {} von vielen\n", line);
