@@ -3,6 +3,7 @@
 #include "eval/evaluation.h"
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "core/files.h"
 #include "data/translation.h"
 #include "eval/alignment/alignment_values.h"
+#include "eval/translation_comet.h"
 
 namespace exactmamba::cli {
 namespace fs = std::filesystem;
@@ -23,6 +25,7 @@ namespace {
 // Versions of what the parts compute (stages.cpp).
 constexpr int kEvaluateAlgorithm = 2;
 constexpr int kTranslateAlgorithm = 1;
+constexpr int kCometAlgorithm = 1;
 constexpr int kAlignAlgorithm = 1;
 constexpr int kAerAlgorithm = 1;
 
@@ -50,6 +53,23 @@ eval::TranslatedSet translated_set(const models::MambaLM& model, const data::Tra
                                           .max_ratio = recipe.evaluate.max_ratio};
   return eval::translated(moved ? *moved : model, rows.tokenizer(), set, options);
 }
+
+/// Loaded when it is first asked for.
+class LazyComet {
+ public:
+  LazyComet(const EvaluationData& data, const Recipe& recipe) : data_(data), recipe_(recipe) {}
+  const eval::CometModel& operator()() {
+    if (!model_)
+      model_.emplace(data_.comet.value().path, core::device_from_name(recipe_.run.device),
+                     eval::kRecipeCometDtype);
+    return *model_;
+  }
+
+ private:
+  const EvaluationData& data_;
+  const Recipe& recipe_;
+  std::optional<eval::CometModel> model_;
+};
 
 using NoLinks = std::vector<eval::MapLinks>;
 
@@ -98,8 +118,32 @@ std::vector<EvaluationPart> RunStages::evaluation_parts() const {
                        return eval::translation_measures(found);
                      }});
   }
+  if (evaluation_->comet) add_comet_parts(parts);
   if (evaluation_->alignment) add_alignment_parts(*evaluation_->alignment, parts);
   return parts;
+}
+
+bool RunStages::scored_by_comet(const eval::TestSet& set) const {
+  return evaluation_->comet && set.name != eval::kValidationSet;
+}
+
+core::Stage RunStages::comet_stage(const eval::TestSet& set) const {
+  return later_stage(
+      "comet", kCometAlgorithm, {},
+      {{"translations", translate_stage(set).name()}, {"COMET model", evaluation_->comet->fingerprint}});
+}
+
+void RunStages::add_comet_parts(std::vector<EvaluationPart>& parts) const {
+  const auto comet = std::make_shared<LazyComet>(*evaluation_, run_.recipe);
+  for (const eval::TestSet& set : sets_) {
+    if (!scored_by_comet(set)) continue;
+    parts.push_back({comet_stage(set), [this, &set, comet](const core::Stage& stage, const TrainedModel&) {
+                       eval::TranslatedSet found = kept_translations(set);
+                       found.comet = eval::comet_scores((*comet)(), set, found.translations);
+                       eval::save_comet(stage.folder(), set.name, found.comet);
+                       return eval::comet_measures(found);
+                     }});
+  }
 }
 
 void RunStages::add_alignment_parts(const AlignmentData& data, std::vector<EvaluationPart>& parts) const {
@@ -160,8 +204,14 @@ Json RunStages::measures_of(const models::MambaLM& model) const {
   const Recipe& recipe = run_.recipe;
   Json measures = eval::model_measures(model, *datasets_.valid, recipe.evaluate);
   const data::TranslationRows* rows = translation_rows(datasets_);
-  for (const eval::TestSet& set : sets_)
-    measures.update(eval::translation_measures(translated_set(model, *rows, set, recipe)));
+  LazyComet comet(*evaluation_, recipe);
+  for (const eval::TestSet& set : sets_) {
+    eval::TranslatedSet found = translated_set(model, *rows, set, recipe);
+    measures.update(eval::translation_measures(found));
+    if (!scored_by_comet(set)) continue;
+    found.comet = eval::comet_scores(comet(), set, found.translations);
+    measures.update(eval::comet_measures(found));
+  }
   if (!evaluation_->alignment) return measures;
   const auto& [task, reverse_model] = *evaluation_->alignment;
   measures[eval::kAlignmentKey] =
@@ -170,11 +220,18 @@ Json RunStages::measures_of(const models::MambaLM& model) const {
   return measures;
 }
 
+eval::TranslatedSet RunStages::kept_translations(const eval::TestSet& set) const {
+  const core::Stage stage = translate_stage(set);
+  return stage.reading([&] { return eval::load_translations(stage.folder(), set.name); });
+}
+
 std::vector<eval::TranslatedSet> RunStages::translations() const {
   std::vector<eval::TranslatedSet> translations;
   for (const eval::TestSet& set : sets_) {
-    const core::Stage stage = translate_stage(set);
-    translations.push_back(stage.reading([&] { return eval::load_translations(stage.folder(), set.name); }));
+    translations.push_back(kept_translations(set));
+    if (!scored_by_comet(set)) continue;
+    const core::Stage stage = comet_stage(set);
+    translations.back().comet = stage.reading([&] { return eval::load_comet(stage.folder(), set.name); });
   }
   return translations;
 }

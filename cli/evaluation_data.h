@@ -1,8 +1,10 @@
 // What evaluations read beside the model and the validation data.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "cli/alignment.h"
@@ -11,9 +13,16 @@
 
 namespace exactmamba::cli {
 
+/// evaluate.comet_model.
+struct CometFolder {
+  std::filesystem::path path;
+  std::string fingerprint;  // of its content
+};
+
 struct EvaluationData {
   std::vector<eval::TestSet> test_sets;    // of evaluate.test
   std::optional<AlignmentData> alignment;  // of evaluate.alignment
+  std::optional<CometFolder> comet;
 };
 
 /// @throws IoError, InputError for files that cannot be used

@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "data/parallel_text.h"
+#include "eval/comet/comet_config.h"
 #include "models/checkpoint.h"
 
 namespace exactmamba::cli {
@@ -41,6 +42,7 @@ void check_evaluation_files(const eval::EvaluateOptions& options) {
   check_pairs("evaluate.alignment.dev_sentences", given(alignment.dev_sentences));
   check_files("evaluate.alignment.gold", given(alignment.gold));
   check_files("evaluate.alignment.dev_gold", given(alignment.dev_gold));
+  if (!options.comet_model.empty()) eval::CometFiles(core::expand_environment(options.comet_model));
 }
 
 /// run.output is a folder or may become one: neither it nor what it lies in is a file.

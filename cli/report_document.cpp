@@ -7,11 +7,14 @@
 
 #include <fmt/format.h>
 
+#include "core/dtype.h"
+#include "core/environment.h"
 #include "core/metrics_log.h"
 #include "core/version.h"
 #include "eval/alignment/alignment_values.h"
 #include "eval/evaluation.h"
 #include "eval/row_values.h"
+#include "eval/translation_comet.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -175,6 +178,13 @@ std::string aer_without_model(const std::vector<std::unique_ptr<RunStages>>& sta
   return fmt::format("{}", fmt::join(texts, "; "));
 }
 
+/// By what the test sets are scored.
+std::string comet_text(const Recipe& recipe) {
+  if (recipe.evaluate.comet_model.empty()) return "none: evaluate.comet_model is empty";
+  return fmt::format("{}, {}", eval::comet_model_name(core::expand_environment(recipe.evaluate.comet_model)),
+                     core::dtype_name(eval::kRecipeCometDtype));
+}
+
 Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
   Json result = {{"program", fmt::format("exactmamba {}", versions_of(stages))},
                  {"LibTorch", core::torch_version()},
@@ -184,6 +194,9 @@ Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunSta
                  {"convolution bias", distinct(file, [](const Recipe& r) { return r.decompose.bias; })},
                  {"seed", distinct(file, [](const Recipe& r) { return std::to_string(r.run.seed); })}};
   if (!file.sets.empty()) result["--set"] = fmt::format("{}", fmt::join(file.sets, ", "));
+  const bool tested = std::any_of(file.runs.begin(), file.runs.end(),
+                                  [](const auto& run) { return !run->recipe.evaluate.test.empty(); });
+  if (tested) result["COMET"] = distinct(file, comet_text);
   const std::string without_model = aer_without_model(stages);
   if (!without_model.empty()) result["AER without a model"] = without_model;
   if (const std::string& source = file.first().published.source; !source.empty())
@@ -213,7 +226,7 @@ Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<R
     if (!published.empty()) rows.back()["published"] = published;
     translations.push_back(done ? done->translations() : std::vector<eval::TranslatedSet>());
   }
-  eval::add_bleu_intervals(rows, translations);
+  eval::add_intervals(rows, translations);
   Json made_by = provenance(file, stages);
   if (!diverged.empty()) made_by["diverged runs, not shown"] = fmt::format("{}", fmt::join(diverged, ", "));
   return {{"format_version", core::kFormatVersion},

@@ -103,6 +103,11 @@ class RunStages {
   core::Stage later_stage(const std::string& kind, int algorithm, const std::vector<std::string>& options,
                           const Inputs& more = {}) const;
   core::Stage translate_stage(const eval::TestSet& set) const;
+  eval::TranslatedSet kept_translations(const eval::TestSet& set) const;
+  /// Test sets are, where there is a model; data.valid is not.
+  bool scored_by_comet(const eval::TestSet& set) const;
+  core::Stage comet_stage(const eval::TestSet& set) const;
+  void add_comet_parts(std::vector<EvaluationPart>& parts) const;
   std::vector<EvaluationPart> evaluation_parts() const;
   void add_alignment_parts(const AlignmentData& data, std::vector<EvaluationPart>& parts) const;
   /// @throws InputError, IoError, saying what to delete, when its files are damaged

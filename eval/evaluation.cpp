@@ -17,6 +17,7 @@
 #include "eval/copying.h"
 #include "eval/optional_json.h"
 #include "eval/row_values.h"
+#include "eval/translation_scores.h"
 
 namespace exactmamba::eval {
 
@@ -220,6 +221,7 @@ Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const 
     row["values"].erase(kAlignmentKey);
     add_alignment(row, *alignment, options.map_rows);
   }
+  mark_missing_comet(row["values"]);
   const data::CopyTask* task = as_copy_task(valid);
   const auto decomposed = parts.errors.at("rows").get<int64_t>();
   Attribution attribution;

@@ -147,6 +147,14 @@ void bind(core::Schema& schema, EvaluateOptions& options) {
       .only_with("data.task", {"translation"})
       .only_with("evaluate.bleu", {"true"})
       .help("Most tokens of a translation for each of its source.");
+  schema.option("evaluate.comet_model", &options.comet_model)
+      .only_with("data.task", {"translation"})
+      .only_with("evaluate.bleu", {"true"})
+      .only_with("evaluate.test")
+      .help(
+          "COMET model folder (of the kind of wmt22-comet-da, as `exactmamba score comet` takes it) that "
+          "scores "
+          "the test sets, in float32 on run.device. Empty: reports show – for COMET.");
   bind_alignment(schema, options.alignment);
 }
 

@@ -31,6 +31,7 @@ struct EvaluateOptions {
   std::vector<std::string> test = {};
   int64_t beam = 5;  // TranslateOptions
   double length_penalty = 1, max_ratio = 2.5;
+  std::string comet_model = {};  // empty: no COMET
   AlignmentOptions alignment = {};
 };
 void bind(core::Schema& schema, EvaluateOptions& options);

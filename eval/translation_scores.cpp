@@ -1,6 +1,9 @@
 #include "eval/translation_scores.h"
 
 #include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
 
 #include <fmt/format.h>
 
@@ -21,7 +24,7 @@ using core::Json;
 namespace {
 
 constexpr const char *kTranslations = ".txt", *kReferences = ".reference.txt";  // endings of files
-constexpr const char* kBleuKey = "bleu.";
+constexpr const char *kBleuKey = "bleu.", *kCometKey = "comet.";
 
 References references_of(const TranslatedSet& set) {
   References references;
@@ -33,28 +36,55 @@ double score_of(const CorpusMetric& metric, const TranslatedSet& set) {
   return metric.score(SegmentStatistics(metric, set.translations, references_of(set)).sums());
 }
 
-/// The corpus's BLEU and that of its resamples, which are the same ones for every system.
-struct ResampledBleu {
+/// The published scale.
+double comet_score(const std::vector<double>& segments) {
+  core::require(!segments.empty(), "COMET: there are no segments");
+  const double sum = std::accumulate(segments.begin(), segments.end(), 0.0);
+  return 100 * sum / static_cast<double>(segments.size());
+}
+
+/// The corpus's score by a metric and that of its resamples, which are the same ones for every system.
+struct Resampled {
   double score;
   std::vector<double> resamples;
 };
 
-ResampledBleu resampled(const TranslatedSet& set) {
+Resampled resampled_bleu(const TranslatedSet& set) {
   const Bleu bleu;
   const SegmentStatistics statistics(bleu, set.translations, references_of(set));
   return {bleu.score(statistics.sums()),
           resample_scores(bleu, statistics, resample_indices(statistics.size(), {}))};
 }
 
-void add_difference(Json& row, const std::string& name, const ResampledBleu& first,
-                    const ResampledBleu& here) {
+Resampled resampled_comet(const TranslatedSet& set) {
+  const size_t segments = set.comet.size();
+  const std::vector<uint32_t> indices = resample_indices(segments, {});
+  Resampled result{comet_score(set.comet), {}};
+  for (size_t begin = 0; begin < indices.size(); begin += segments) {
+    std::vector<double> resample;
+    for (size_t i = 0; i < segments; ++i) resample.push_back(set.comet[indices[begin + i]]);
+    result.resamples.push_back(comet_score(resample));
+  }
+  return result;
+}
+
+/// By the metrics that `set` has, under the names of their keys.
+std::map<std::string, Resampled> resampled(const TranslatedSet& set) {
+  std::map<std::string, Resampled> result = {{"bleu", resampled_bleu(set)}};
+  if (!set.comet.empty()) result.emplace("comet", resampled_comet(set));
+  return result;
+}
+
+void add_difference(Json& row, const std::string& metric, const std::string& name, const Resampled& first,
+                    const Resampled& here) {
   std::vector<double> differences(here.resamples.size());
   std::transform(here.resamples.begin(), here.resamples.end(), first.resamples.begin(), differences.begin(),
                  std::minus<>());
   const BootstrapResult result = bootstrap_result(here.score - first.score, differences);
-  row["values"]["bleu_difference." + name] = result.score;
-  row["half_widths"]["bleu_difference." + name] = result.half_width;
-  row["values"]["bleu_p." + name] = paired_p_value(here.resamples, first.resamples, result.score);
+  const std::string difference = metric + "_difference." + name;
+  row["values"][difference] = result.score;
+  row["half_widths"][difference] = result.half_width;
+  row["values"][metric + "_p." + name] = paired_p_value(here.resamples, first.resamples, result.score);
 }
 
 /// The file's name up to the braces, or without its ending.
@@ -86,23 +116,35 @@ std::string signature_of_one_reference(const CorpusMetric& metric) {
 }
 
 struct KnownColumn {
-  const char *kind, *title, *better;
+  std::string kind, title, better;
   int digits;
   std::string help;
 };
 
+/// `name`: what its keys begin with; `metric`: what people call it.
+std::vector<KnownColumn> resampled_columns(const std::string& name, const std::string& metric,
+                                           const std::string& details) {
+  return {{name, metric, "higher", 2,
+           fmt::format("{} of the test set ± half of its 95 % interval; {}", metric, details)},
+          {name + "_difference", metric + " against the first row", "", 2,
+           fmt::format("Difference to the {} of the table's first row ± half of its 95 % interval, by paired "
+                       "bootstrap resampling (1,000 resamples, seed 12345)",
+                       metric)},
+          {name + "_p", name == "bleu" ? "p" : "p of " + metric, "", 4,
+           fmt::format("How likely a difference to the first row's {} as large as this one would be if it "
+                       "were due to chance, by the same resamples",
+                       metric)}};
+}
+
 std::vector<KnownColumn> known_columns() {
-  return {
-      {"bleu", "BLEU", "higher", 2,
-       "BLEU of the test set ± half of its 95 % interval; sacreBLEU's " + signature_of_one_reference(Bleu())},
-      {"bleu_difference", "BLEU against the first row", "", 2,
-       "Difference to the BLEU of the table's first row ± half of its 95 % interval, by paired bootstrap "
-       "resampling (1,000 resamples, seed 12345)"},
-      {"bleu_p", "p", "", 4,
-       "How likely a difference to the first row's BLEU as large as this one would be if it were due to "
-       "chance, by the same resamples"},
-      {"chrf", "chrF", "higher", 2,
-       "chrF of the test set; sacreBLEU's " + signature_of_one_reference(Chrf())}};
+  std::vector<KnownColumn> columns =
+      resampled_columns("bleu", "BLEU", "sacreBLEU's " + signature_of_one_reference(Bleu()));
+  for (KnownColumn& column :
+       resampled_columns("comet", "COMET", "× 100, by the model of evaluate.comet_model; – without one"))
+    columns.push_back(std::move(column));
+  columns.push_back({"chrf", "chrF", "higher", 2,
+                     "chrF of the test set; sacreBLEU's " + signature_of_one_reference(Chrf())});
+  return columns;
 }
 
 }  // namespace
@@ -163,21 +205,42 @@ Json translation_measures(const TranslatedSet& set) {
   return {{kBleuKey + set.name, score_of(Bleu(), set)}, {"chrf." + set.name, score_of(Chrf(), set)}};
 }
 
-void add_bleu_intervals(Json& rows, const std::vector<std::vector<TranslatedSet>>& translations) {
+Json comet_measures(const TranslatedSet& set) {
+  const double score = comet_score(set.comet);
+  core::require<core::NumericalError>(std::isfinite(score), "COMET of {}: a score is not finite", set.name);
+  return {{kCometKey + set.name, score}};
+}
+
+void mark_missing_comet(Json& values) {
+  std::vector<std::string> missing;
+  for (const auto& [key, value] : values.items()) {
+    if (!key.starts_with(kBleuKey)) continue;
+    const std::string name = key.substr(std::string_view(kBleuKey).size());
+    if (name != kValidationSet && !values.contains(kCometKey + name)) missing.push_back(kCometKey + name);
+  }
+  for (const std::string& key : missing) values[key] = nullptr;
+}
+
+void add_intervals(Json& rows, const std::vector<std::vector<TranslatedSet>>& translations) {
   struct First {
     const TranslatedSet* set;
-    ResampledBleu bleu;
+    std::map<std::string, Resampled> scores;
   };
   std::vector<First> first;
   for (size_t k = 0; k < translations.size(); ++k) {
     for (const TranslatedSet& set : translations[k]) {
-      const ResampledBleu bleu = resampled(set);
-      rows[k]["half_widths"]["bleu." + set.name] = bootstrap_result(bleu.score, bleu.resamples).half_width;
-      if (k == 0) first.push_back({&set, bleu});
+      const std::map<std::string, Resampled> scores = resampled(set);
+      for (const auto& [metric, score] : scores)
+        rows[k]["half_widths"][metric + "." + set.name] =
+            bootstrap_result(score.score, score.resamples).half_width;
+      if (k == 0) first.push_back({&set, scores});
       const auto same = std::find_if(first.begin(), first.end(), [&](const First& each) {
         return each.set->name == set.name && each.set->references == set.references;
       });
-      if (k > 0 && same != first.end()) add_difference(rows[k], set.name, same->bleu, bleu);
+      if (k == 0 || same == first.end()) continue;
+      for (const auto& [metric, score] : scores)
+        if (const auto other = same->scores.find(metric); other != same->scores.end())
+          add_difference(rows[k], metric, set.name, other->second, score);
     }
   }
 }

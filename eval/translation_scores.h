@@ -1,5 +1,5 @@
-// BLEU and chrF of translated test sets as a report shows them, with bootstrap intervals and the differences
-// between its rows.
+// BLEU, chrF and COMET of translated test sets as a report shows them, with bootstrap intervals and the
+// differences between its rows.
 #pragma once
 
 #include <filesystem>
@@ -29,6 +29,7 @@ std::string fingerprint(const TestSet& set);
 struct TranslatedSet {
   std::string name;
   std::vector<std::string> translations, references;  // [segment]
+  std::vector<double> comet = {};                     // the same; empty: not scored by it
 };
 
 /// @throws as eval::translate(); Interrupted when a stop was asked for
@@ -44,10 +45,18 @@ TranslatedSet load_translations(const std::filesystem::path& folder, const std::
 /// {"bleu.NAME": …, "chrf.NAME": …}, 0 to 100. @throws InputError for an empty set
 core::Json translation_measures(const TranslatedSet& set);
 
-/// Half of BLEU's 95 % interval for each of a report's rows; and for the rows behind the first, where they
-/// translated the same references, "bleu_difference.NAME" from it, with its interval, and "bleu_p.NAME", how
-/// likely such a difference is chance (paired bootstrap resampling, eval/bootstrap.h). `translations`: [row]
-void add_bleu_intervals(core::Json& rows, const std::vector<std::vector<TranslatedSet>>& translations);
+/// {"comet.NAME": the mean × 100}. @throws InputError for an empty set;
+/// NumericalError
+core::Json comet_measures(const TranslatedSet& set);
+/// "comet.NAME": null among a row's values for each test set that has a BLEU and no COMET: what no model
+/// scored shows as "–".
+void mark_missing_comet(core::Json& values);
+
+/// Half of the 95 % interval of BLEU, and of COMET where there is one, for each of a report's rows; and for
+/// the rows behind the first, where they translated the same references, "bleu_difference.NAME" from it, with
+/// its interval, and "bleu_p.NAME", how likely such a difference is chance (paired bootstrap resampling,
+/// eval/bootstrap.h), and "comet_…" likewise. `translations`: [row]
+void add_intervals(core::Json& rows, const std::vector<std::vector<TranslatedSet>>& translations);
 
 /// Keys of the values that the rows of a run may have.
 std::vector<std::string> translation_keys(const EvaluateOptions& options);

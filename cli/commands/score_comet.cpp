@@ -1,5 +1,4 @@
 #include <numeric>
-#include <optional>
 
 #include <fmt/format.h>
 
@@ -9,7 +8,6 @@
 #include "core/device.h"
 #include "core/dtype.h"
 #include "core/json.h"
-#include "core/log.h"
 #include "eval/comet/comet_model.h"
 
 namespace exactmamba::cli {
@@ -31,15 +29,6 @@ std::vector<eval::CometSegment> read_segments(const ScoreCometArguments& argumen
   return segments;
 }
 
-std::vector<double> scores_of(const eval::CometModel& model,
-                              const std::vector<eval::CometSegment>& segments) {
-  std::optional<core::Progress> progress;
-  return model.scores(segments, [&](int64_t texts, int64_t total) {
-    if (!progress) progress.emplace("COMET", total, "text");
-    progress->update(texts, static_cast<double>(texts));
-  });
-}
-
 void write_sentences(const std::vector<double>& scores, bool json, int digits) {
   std::string lines;
   for (const double score : scores)
@@ -55,7 +44,7 @@ void score_comet(const ScoreCometArguments& arguments) {
   const std::vector<eval::CometSegment> segments = read_segments(arguments);
   const eval::CometModel model(arguments.model, core::device_from_name(arguments.device),
                                core::dtype_from_name(arguments.dtype, "--dtype"));
-  const std::vector<double> scores = scores_of(model, segments);
+  const std::vector<double> scores = eval::comet_scores(model, segments, "COMET");
   if (arguments.sentence_level) return write_sentences(scores, arguments.common.json, arguments.digits);
   const double mean = std::accumulate(scores.begin(), scores.end(), 0.0) / static_cast<double>(scores.size());
   const std::string name = eval::comet_model_name(arguments.model);

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/hash.h"
 #include "core/json.h"
 
 namespace exactmamba::eval {
@@ -62,6 +63,29 @@ int64_t size_from(const core::Json& json, const char* key, const std::string& wh
 std::string comet_model_name(const std::filesystem::path& folder) {
   const std::filesystem::path whole = std::filesystem::absolute(folder / "").lexically_normal();
   return core::printable(whole.parent_path().filename().string());
+}
+
+CometFiles::CometFiles(const std::filesystem::path& folder)
+    : hparams(folder / "hparams.yaml"),
+      checkpoint(folder / "checkpoints" / "model.ckpt"),
+      encoder_config(folder / "encoder" / "config.json"),
+      sentencepiece(folder / "encoder" / "sentencepiece.bpe.model") {
+  std::string missing;
+  for (const auto& file : {hparams, checkpoint, encoder_config, sentencepiece})
+    if (!std::filesystem::is_regular_file(file)) missing += (missing.empty() ? "" : ", ") + file.string();
+  require<core::IoError>(missing.empty(),
+                         "no COMET model in {}: missing {}. Put there hparams.yaml and "
+                         "checkpoints/model.ckpt of huggingface.co/Unbabel/wmt22-comet-da, "
+                         "and into encoder/ config.json and sentencepiece.bpe.model of its encoder, "
+                         "huggingface.co/FacebookAI/xlm-roberta-large",
+                         folder.string(), missing);
+}
+
+std::string fingerprint(const CometFiles& files) {
+  std::string hashes;
+  for (const auto& file : {files.hparams, files.checkpoint, files.encoder_config, files.sentencepiece})
+    hashes += core::hash_file_hex(file) + "\n";
+  return core::hash_hex(hashes);
 }
 
 CometConfig read_comet_config(const std::filesystem::path& file) {

@@ -16,6 +16,15 @@ inline constexpr core::Names<3> kCometDtypeNames = {"float32", "float64", "bfloa
 /// What results call a model: the last part of its folder's name.
 std::string comet_model_name(const std::filesystem::path& folder);
 
+/// Everything that is read of a model folder.
+struct CometFiles {
+  std::filesystem::path hparams, checkpoint, encoder_config, sentencepiece;
+  /// Reads nothing. @throws IoError when files are missing: it names them, and says where they are to be had
+  explicit CometFiles(const std::filesystem::path& folder);
+};
+/// Of their contents. @throws IoError
+std::string fingerprint(const CometFiles& files);
+
 /// Of the estimator over the encoder.
 struct CometConfig {
   std::vector<int64_t> hidden_sizes;

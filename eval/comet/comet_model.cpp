@@ -17,6 +17,7 @@
 
 #include "core/device.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "core/stop_signal.h"
 
 namespace exactmamba::eval {
@@ -71,26 +72,10 @@ at::Tensor rows(const at::Tensor& tensor, const std::vector<int64_t>& index, int
 
 }  // namespace
 
-CometModel::Files::Files(const std::filesystem::path& folder)
-    : hparams(folder / "hparams.yaml"),
-      checkpoint(folder / "checkpoints" / "model.ckpt"),
-      encoder_config(folder / "encoder" / "config.json"),
-      sentencepiece(folder / "encoder" / "sentencepiece.bpe.model") {
-  std::string missing;
-  for (const auto& file : {hparams, checkpoint, encoder_config, sentencepiece})
-    if (!std::filesystem::is_regular_file(file)) missing += (missing.empty() ? "" : ", ") + file.string();
-  core::require<core::IoError>(missing.empty(),
-                               "no COMET model in {}: missing {}. Put there hparams.yaml and "
-                               "checkpoints/model.ckpt of huggingface.co/Unbabel/wmt22-comet-da, "
-                               "and into encoder/ config.json and sentencepiece.bpe.model of its encoder, "
-                               "huggingface.co/FacebookAI/xlm-roberta-large",
-                               folder.string(), missing);
-}
-
 CometModel::CometModel(const std::filesystem::path& folder, const at::Device& device, at::ScalarType dtype)
-    : CometModel(Files(folder), device, dtype) {}
+    : CometModel(CometFiles(folder), device, dtype) {}
 
-CometModel::CometModel(const Files& files, const at::Device& device, at::ScalarType dtype)
+CometModel::CometModel(const CometFiles& files, const at::Device& device, at::ScalarType dtype)
     : device_(device),
       head_dtype_(dtype == at::kDouble ? at::kDouble : at::kFloat),
       encoder_config_(read_xlmr_config(files.encoder_config)),
@@ -216,6 +201,15 @@ std::vector<double> CometModel::scores(const std::vector<CometSegment>& segments
     scores.insert(scores.end(), part.const_data_ptr<double>(), part.const_data_ptr<double>() + count);
   }
   return scores;
+}
+
+std::vector<double> comet_scores(const CometModel& model, const std::vector<CometSegment>& segments,
+                                 const std::string& label) {
+  std::optional<core::Progress> progress;
+  return model.scores(segments, [&](int64_t texts, int64_t total) {
+    if (!progress) progress.emplace(label, total, "text");
+    progress->update(texts, static_cast<double>(texts));
+  });
 }
 
 }  // namespace exactmamba::eval

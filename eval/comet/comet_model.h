@@ -11,6 +11,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "data/tokenizers/sentencepiece_tokenizer.h"
+#include "eval/comet/comet_config.h"
 #include "eval/comet/xlmr_encoder.h"
 
 namespace exactmamba::eval {
@@ -47,13 +48,8 @@ class CometModel {
   struct Linear {
     at::Tensor weight, bias;
   };
-  /// Everything that is read, or a message before anything is read.
-  struct Files {
-    std::filesystem::path hparams, checkpoint, encoder_config, sentencepiece;
-    explicit Files(const std::filesystem::path& folder);
-  };
 
-  CometModel(const Files& files, const at::Device& device, at::ScalarType dtype);
+  CometModel(const CometFiles& files, const at::Device& device, at::ScalarType dtype);
   void read_head(const CometConfig& config, const CheckpointTensors& tensors);
   at::Tensor vectors(const std::vector<std::vector<int64_t>>& texts,
                      const std::function<void(int64_t texts, int64_t total)>& done) const;
@@ -66,5 +62,9 @@ class CometModel {
   std::vector<double> layer_weights_;  // γ·s
   std::vector<Linear> estimator_;
 };
+
+/// CometModel::scores() with their progress on stderr, after `label`.
+std::vector<double> comet_scores(const CometModel& model, const std::vector<CometSegment>& segments,
+                                 const std::string& label);
 
 }  // namespace exactmamba::eval

@@ -7,6 +7,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "tests/cli/recipe_folder.h"
+#include "tests/support/tensors.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -113,6 +114,57 @@ TEST_F(TranslationReport, ValidateLooksForBothFilesOfAPair) {
   const auto outcome = program({"validate", "r.toml"});
   EXPECT_EQ(outcome.code, 3);
   EXPECT_CONTAINS(outcome.err, "data.train: train.en: no such file");
+}
+
+TEST_F(TranslationReport, CometIsThatOfScoreComet) {
+  const std::string model = testing::golden("comet/softmax").string();
+  const auto run_with = [this](const std::string& comet) {
+    return Json::parse(succeed({"run", "r.toml", "--json", "--set", "evaluate.comet_model=" + comet}));
+  };
+  const Json without = Json::parse(succeed({"run", "r.toml", "--json"}));
+  EXPECT_TRUE(without["rows"][0]["values"].at("comet.set.a").is_null());
+  EXPECT_CONTAINS(core::read_file(folder_ / "out/report.md"), "| COMET, set.a ");
+  const std::set<std::string> translations = stages("translate");
+
+  const Json report = run_with(model);
+  EXPECT_EQ(report["provenance"]["COMET"], "softmax, float32");
+  EXPECT_EQ(stages("translate"), translations);
+  EXPECT_EQ(stages("comet").size(), 2u);
+  std::multiset<double> reported, scored;
+  for (const Json& row : report["rows"]) {
+    reported.insert(row["values"]["comet.set.a"].get<double>());
+    EXPECT_TRUE(row["half_widths"].contains("comet.set.a"));
+    EXPECT_FALSE(row["values"].contains("comet.validation"));
+  }
+  for (const std::string& stage : translations) {
+    const std::string lines = (folder_ / "out/stages" / stage / "set.a.txt").string();
+    if (!fs::exists(lines)) continue;
+    const Json score = Json::parse(succeed({"score", "comet", lines, "--source", "set.a.de", "--reference",
+                                            "set.a.en", "--model", model, "--json"}));
+    scored.insert(100 * score["score"].get<double>());
+  }
+  ASSERT_EQ(scored.size(), 2u);
+  for (auto a = reported.begin(), b = scored.begin(); a != reported.end(); ++a, ++b)
+    EXPECT_NEAR(*a, *b, 5e-4);
+
+  fs::copy(model, folder_ / "elsewhere", fs::copy_options::recursive);
+  run_with("elsewhere");
+  EXPECT_EQ(stages("comet").size(), 2u);  // the same model
+  run_with(testing::golden("comet/sparsemax").string());
+  EXPECT_EQ(stages("comet").size(), 4u);
+}
+
+TEST_F(TranslationReport, CometIsLookedForFirst) {
+  const auto refused = [this](const std::string& set) {
+    const auto outcome = program({"run", "r.toml", "--set", "evaluate.comet_model=nowhere", "--set", set});
+    EXPECT_NE(outcome.code, 0);
+    EXPECT_FALSE(fs::exists(folder_ / "out"));
+    return outcome.err;
+  };
+  const std::string missing = refused("train.steps=2");
+  EXPECT_CONTAINS(missing, "no COMET model in nowhere: missing nowhere/hparams.yaml");
+  EXPECT_CONTAINS(missing, "huggingface.co/Unbabel/wmt22-comet-da");
+  EXPECT_CONTAINS(refused("evaluate.test=[]"), "evaluate.comet_model");
 }
 
 }  // namespace

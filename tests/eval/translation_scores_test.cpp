@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "eval/report.h"
 #include "eval/row_values.h"
+#include "eval/translation_comet.h"
 #include "tests/support/files.h"
 #include "tests/support/tensors.h"
 
@@ -28,7 +29,7 @@ TEST(TranslationScores, RowsOfAReport) {
     rows.push_back({{"label", system}, {"values", translation_measures(set)}});
     translations.push_back({set});
   }
-  add_bleu_intervals(rows, translations);
+  add_intervals(rows, translations);
   for (size_t k = 0; k < rows.size(); ++k) {
     SCOPED_TRACE(k);
     EXPECT_NEAR(rows[k]["values"]["bleu.news"].get<double>(), bleu[k]["score"].get<double>(), 1e-9);
@@ -48,10 +49,52 @@ TEST(TranslationScores, RowsOfAReport) {
                   "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0");
 }
 
+/// golden/comet: translations that unbabel-comet scored.
+TEST(TranslationScores, CometIsThatOfUnbabelComet) {
+  const Json golden = core::read_json(testing::golden("comet/softmax/expected.json"));
+  TestSet set{.name = "x", .pairs = {}};
+  TranslatedSet translated{.name = "x", .translations = {}, .references = {}};
+  for (const Json& row : golden["cases"]) {
+    set.pairs.push_back({row["src"], row["ref"]});
+    translated.translations.push_back(row["mt"]);
+    translated.references.push_back(row["ref"]);
+  }
+  const CometModel model(testing::golden("comet/softmax"), at::kCPU, kRecipeCometDtype);
+  translated.comet = comet_scores(model, set, translated.translations);
+  const double score = comet_measures(translated)["comet.x"];
+  EXPECT_NEAR(score, 100 * golden["system_score_fp64"].get<double>(), 2e-4);
+  const testing::TemporaryFolder folder;
+  save_comet(folder.path(), "x", translated.comet);
+  EXPECT_EQ(load_comet(folder.path(), "x"), translated.comet);
+
+  TranslatedSet better = translated;  // by a hundredth, in every resample
+  for (double& segment : better.comet) segment += 0.01;
+  Json rows = {{{"values", comet_measures(translated)}}, {{"values", comet_measures(better)}}};
+  add_intervals(rows, {{translated}, {better}});
+  EXPECT_NEAR(rows[0]["half_widths"]["comet.x"], 3.4575554, 2e-4);  // numpy's, of score_fp64
+  EXPECT_NEAR(rows[1]["values"]["comet_difference.x"], 1, 1e-9);
+  EXPECT_NEAR(rows[1]["half_widths"]["comet_difference.x"], 0, 1e-9);
+  EXPECT_LT(rows[1]["values"]["comet_p.x"], 0.002);  // no resample has such a difference by chance
+  EXPECT_EQ(report_columns(rows)[0]["title"], "COMET, x");
+  EXPECT_THROW(comet_scores(model, set, {"one"}), core::InputError);
+}
+
+TEST(TranslationScores, NoCometIsADash) {
+  Json rows = {{{"values", {{"bleu.a", 20}, {"bleu.validation", 30}, {"bleu_p.a", 0.5}}}},
+               {{"values", {{"bleu.a", 21}, {"comet.a", 80}}}}};
+  for (Json& row : rows) mark_missing_comet(row["values"]);
+  EXPECT_EQ(rows[0]["values"].size(), 4u);
+  EXPECT_TRUE(rows[0]["values"].at("comet.a").is_null());
+  EXPECT_EQ(rows[1]["values"]["comet.a"], 80);
+  rows[0]["label"] = "a";
+  rows[1]["label"] = "b";
+  EXPECT_CONTAINS(report_markdown({{"columns", {report_columns(rows).back()}}, {"rows", rows}}), "| a | – |");
+}
+
 TEST(TranslationScores, OnlyTheSameSegmentsAreCompared) {
   const TranslatedSet a = {"x", {"a b c d e"}, {"a b c d e"}}, b = {"x", {"a b c d e"}, {"a b c d f"}};
   Json rows = {{{"values", Json::object()}}, {{"values", Json::object()}}};
-  add_bleu_intervals(rows, {{a}, {b}});
+  add_intervals(rows, {{a}, {b}});
   EXPECT_TRUE(rows[1]["values"].empty());
   EXPECT_EQ(rows[0]["half_widths"]["bleu.x"], 0);
 }
