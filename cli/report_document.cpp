@@ -185,10 +185,16 @@ std::string comet_text(const Recipe& recipe) {
                      core::dtype_name(eval::kRecipeCometDtype));
 }
 
+/// Of the weights, and of the products where it is another one.
+std::string training_dtypes(const Recipe& recipe) {
+  const train::TrainOptions& o = recipe.train;
+  return o.compute_dtype == "float32" ? o.dtype : fmt::format("{}, products in {}", o.dtype, o.compute_dtype);
+}
+
 Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
   Json result = {{"program", fmt::format("exactmamba {}", versions_of(stages))},
                  {"LibTorch", core::torch_version()},
-                 {"training dtype", distinct(file, [](const Recipe& r) { return r.train.dtype; })},
+                 {"training dtype", distinct(file, training_dtypes)},
                  {"decomposition dtype", distinct(file, [](const Recipe& r) { return r.decompose.dtype; })},
                  {"approximation error", distinct(file, [](const Recipe& r) { return r.decompose.error; })},
                  {"convolution bias", distinct(file, [](const Recipe& r) { return r.decompose.bias; })},

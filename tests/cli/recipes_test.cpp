@@ -137,6 +137,7 @@ TEST_F(Recipes, ReportsOfPublishedRowsAreWrittenAndReadAgain) {
     const ProgramOutcome outcome = testing::run_program({"report", recipe}, {.folder = folder_.path()});
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     EXPECT_CONTAINS(outcome.out, "published values Pitorro & Treviso, LaTIM");
+    EXPECT_CONTAINS(outcome.out, "training dtype float32, products in bfloat16");
   }
   const fs::path output = folder_ / "runs/published-tradeoff";
   EXPECT_CONTAINS(core::read_file(output / "report.csv"),
