@@ -99,8 +99,8 @@ std::string repeated(const std::vector<std::string>& names) {
 std::string citation_problem(const PublishedOptions& options) {
   const size_t runs = options.runs.size(), columns = options.columns.size();
   if (options.values.size() != runs * columns)
-    return fmt::format("there are {} published values, but {} runs of {} columns have {}",
-                       options.values.size(), runs, columns, runs * columns);
+    return fmt::format("{} values do not fill a table of {} × {}: one for every run and column",
+                       options.values.size(), runs, columns);
   for (const std::string& value : options.values) {
     if (!is_citation(value))
       return fmt::format("'{}' is no number, no range (0.44–0.52), and not empty", value);

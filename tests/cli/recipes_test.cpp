@@ -216,7 +216,7 @@ TEST_F(Published, NamesThatAreNotThereAreRefusedWithTheirPlace) {
                   "r.toml:24:11: published.columns: there is no column 'error'");
   EXPECT_CONTAINS(
       refusal(published + "columns = [\"perplexity\"]\nruns = [\"r\"]\nvalues = [\"1\", \"2\"]\n"),
-      "r.toml:26:10: there are 2 published values, but 1 runs of 1 columns have 1");
+      "r.toml:26:10: 2 values do not fill a table of 1 × 1: one for every run and column");
   EXPECT_CONTAINS(refusal(published + "columns = [\"perplexity\"]\nruns = [\"r\"]\nvalues = [\"about 1\"]\n"),
                   "'about 1' is no number, no range (0.44–0.52), and not empty");
 }
