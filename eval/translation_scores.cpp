@@ -247,11 +247,12 @@ void add_intervals(Json& rows, const std::vector<std::vector<TranslatedSet>>& tr
 
 std::vector<std::string> translation_keys(const EvaluateOptions& options) {
   if (!options.bleu) return {};
-  std::vector<std::string> sets, keys;
-  for (const std::string& file : options.test) sets.push_back(set_name(file));
-  sets.emplace_back(kValidationSet);
-  for (const KnownColumn& known : known_columns())
-    for (const std::string& set : sets) keys.push_back(fmt::format("{}.{}", known.kind, set));
+  std::vector<std::string> keys;
+  for (const KnownColumn& known : known_columns()) {
+    for (const std::string& file : options.test)
+      keys.push_back(fmt::format("{}.{}", known.kind, set_name(file)));
+    if (!known.kind.starts_with("comet")) keys.push_back(fmt::format("{}.{}", known.kind, kValidationSet));
+  }
   return keys;
 }
 

@@ -1,6 +1,8 @@
 // The report's numbers of translated test sets against sacreBLEU's paired bootstrap (golden/metrics).
 #include "eval/translation_scores.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "core/json.h"
@@ -89,6 +91,15 @@ TEST(TranslationScores, NoCometIsADash) {
   rows[0]["label"] = "a";
   rows[1]["label"] = "b";
   EXPECT_CONTAINS(report_markdown({{"columns", {report_columns(rows).back()}}, {"rows", rows}}), "| a | – |");
+}
+
+TEST(TranslationScores, CometHasNoColumnOfTheValidationSet) {
+  EvaluateOptions options;
+  options.test = {"a.{de,en}"};
+  const std::vector<std::string> keys = translation_keys(options);
+  const auto has = [&keys](const char* key) { return std::count(keys.begin(), keys.end(), key) == 1; };
+  EXPECT_TRUE(has("bleu.a") && has("bleu.validation") && has("comet.a"));
+  EXPECT_FALSE(has("comet.validation"));
 }
 
 TEST(TranslationScores, OnlyTheSameSegmentsAreCompared) {
