@@ -453,7 +453,12 @@ void add_train_tokenizer(Declaration& program) {
                   "exactmamba train-tokenizer train.de train.en --vocab-size 8000 --special '<eos>' '<sep>' "
                   "--output tokenizer.json",
                   train_tokenizer);
-  command.add_option("files", arguments.in.files, "Texts, as of tokenize; - reads stdin")->required();
+  command
+      .add_option(
+          "files", arguments.in.files,
+          "Texts, as of tokenize, - for stdin; of 'name.{de,en}', .tsv and '.tsv{2,1}' both sides; of "
+          "IWSLT's train.tags.* and .xml the sentences")
+      ->required();
   add_texts(command, arguments.in);
   command.add_option("--vocab-size", arguments.vocab_size, "Tokens, with the special ones and the 256 bytes")
       ->required()

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "data/datasets.h"
 #include "data/parallel_text.h"
 #include "eval/comet/comet_config.h"
 #include "models/checkpoint.h"
@@ -115,9 +116,8 @@ Need need_of(const RecipeRun& run) {
   check("data.train", recipe.data.train);
   check("data.valid", recipe.data.valid);
   check("data.exclude", recipe.data.exclude);
-  const auto tokenizer = data::make_tokenizer(recipe.data);
   Need need;
-  need.vocabulary = tokenizer ? tokenizer->vocab_size() : recipe.data.vocab_size;
+  need.vocabulary = data::vocabulary_of(recipe.data);
   need.config = config_of(run, need.vocabulary);
   check_layers(recipe, need.config);
   check_evaluation_files(recipe.evaluate);

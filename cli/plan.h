@@ -11,7 +11,7 @@
 namespace exactmamba::cli {
 
 struct Need {
-  int64_t vocabulary = 0;      // token ids of the data
+  int64_t vocabulary = 0;      // token ids of the data; of data.tokenizer = "bpe" at most
   models::ModelConfig config;  // of the new model, or of the one to continue from
   int64_t parameters = 0;
   int64_t steps = 0;

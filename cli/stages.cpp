@@ -60,9 +60,11 @@ bool agreed(bool value, core::Communicator& communicator) {
 
 }  // namespace
 
-RunStages::RunStages(const RecipeRun& run, data::Datasets datasets,
-                     std::shared_ptr<const EvaluationData> evaluation, const RunStages* base)
+RunStages::RunStages(const RecipeRun& run, std::shared_ptr<const TrainedTokenizer> tokenizer,
+                     data::Datasets datasets, std::shared_ptr<const EvaluationData> evaluation,
+                     const RunStages* base)
     : run_(run),
+      tokenizer_(std::move(tokenizer)),
       datasets_(std::move(datasets)),
       base_(base ? std::optional(base->train_) : std::nullopt),
       train_(train_stage_of(run, datasets_, base_)),
@@ -193,6 +195,7 @@ void RunStages::train(core::Communicator& communicator) {
     if (agreed(false, communicator)) run_training(communicator);
     return core::stop_if_asked("between two stages");
   }
+  if (tokenizer_) tokenizer_->keep();
   bool told = false;
   complete(train_, [&] {
     told = agreed(true, communicator);
@@ -219,6 +222,7 @@ Value read_once(std::map<std::string, Value>& known, const std::string& key, con
 }  // namespace
 
 std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
+  std::map<std::string, std::shared_ptr<const TrainedTokenizer>> tokenizers;
   std::map<std::string, data::Datasets> datasets;
   std::map<std::string, std::shared_ptr<const EvaluationData>> evaluations;
   std::vector<std::unique_ptr<RunStages>> result;
@@ -232,13 +236,16 @@ std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
       return run->schema.canonical(names).dump();
     };
     const auto seed = static_cast<uint64_t>(run->recipe.run.seed);
-    result.push_back(
-        std::make_unique<RunStages>(*run,
-                                    read_once(datasets, key({"data", "run.seed"}),
-                                              [&] { return data::make_datasets(run->recipe.data, seed); }),
-                                    read_once(evaluations, key({"evaluate", "data.on_invalid_utf8"}),
-                                              [&] { return read_evaluation_data(*run); }),
-                                    stages_of_run(run->base)));
+    const auto tokenizer =
+        read_once(tokenizers, key(tokenizer_options()), [&] { return trained_tokenizer(*run); });
+    const auto make_datasets = [&] {
+      return data::make_datasets(run->recipe.data, seed, tokenizer ? &tokenizer->spec() : nullptr);
+    };
+    result.push_back(std::make_unique<RunStages>(
+        *run, tokenizer, read_once(datasets, key({"data", "run.seed"}), make_datasets),
+        read_once(evaluations, key({"evaluate", "data.on_invalid_utf8"}),
+                  [&] { return read_evaluation_data(*run); }),
+        stages_of_run(run->base)));
   }
   return result;
 }

@@ -13,9 +13,10 @@
 
 #include "cli/evaluation_data.h"
 #include "cli/recipe.h"
+#include "cli/trained_tokenizer.h"
 #include "core/distributed/communicator.h"
 #include "core/stage.h"
-#include "data/data_options.h"
+#include "data/datasets.h"
 #include "decomp/row_file.h"
 #include "eval/translation_scores.h"
 #include "models/mamba_lm.h"
@@ -43,9 +44,9 @@ struct EvaluationPart {
 
 class RunStages {
  public:
-  /// `run` must outlive this. `base`: of run.base. [nullable]
-  RunStages(const RecipeRun& run, data::Datasets datasets, std::shared_ptr<const EvaluationData> evaluation,
-            const RunStages* base);
+  /// `run` must outlive this. `tokenizer`: of trained_tokenizer(). [nullable] `base`: of run.base. [nullable]
+  RunStages(const RecipeRun& run, std::shared_ptr<const TrainedTokenizer> tokenizer, data::Datasets datasets,
+            std::shared_ptr<const EvaluationData> evaluation, const RunStages* base);
 
   /// @throws InputError when the training is not done and this machine cannot do it
   void require_trainable() const;
@@ -119,6 +120,7 @@ class RunStages {
                                    const decomp::Row& row, const std::filesystem::path& file) const;
 
   const RecipeRun& run_;
+  std::shared_ptr<const TrainedTokenizer> tokenizer_;  // [nullable]
   data::Datasets datasets_;
   std::optional<core::Stage> base_;  // the training that this one continues
   core::Stage train_;

@@ -125,7 +125,7 @@ train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets,
   setup.shuffle = recipe.data.shuffle;
   setup.seed = static_cast<uint64_t>(recipe.run.seed);
   setup.prefetch = recipe.data.prefetch;
-  setup.model_files = data::tokenizer_files(recipe.data);
+  setup.model_files = datasets.tokenizer_files;
   if (datasets.valid) setup.evaluation = evaluation_hook(recipe, *datasets.valid, communicator);
   return setup;
 }

@@ -1,34 +1,13 @@
 #include "data/data_options.h"
 
 #include <algorithm>
-#include <filesystem>
 
-#include "core/environment.h"
 #include "core/error.h"
-#include "data/mixture.h"
-#include "data/packed_text.h"
-#include "data/token_rows.h"
-#include "data/tokenizers/open_tokenizer.h"
+#include "data/tolerance.h"
 #include "data/translation.h"
 
 namespace exactmamba::data {
 namespace {
-
-CopyOptions copy_options(const DataOptions& o) {
-  return {.alphabet = o.alphabet,
-          .min_length = o.min_length,
-          .max_length = o.max_length,
-          .context = o.context,
-          .held_out = o.held_out};
-}
-
-RowLayout layout(const DataOptions& o) { return o.pack ? RowLayout::kPacked : RowLayout::kOneExample; }
-
-std::vector<std::filesystem::path> expand(const std::vector<std::string>& names) {
-  std::vector<std::filesystem::path> files;
-  for (const std::string& name : names) files.push_back(core::expand_environment(name));
-  return files;
-}
 
 constexpr const char* kTask = "data.task";
 
@@ -84,9 +63,10 @@ void bind_files(core::Schema& schema, DataOptions& o) {
   schema.option("data.tokenizer", &o.tokenizer)
       .only_with(kTask, {"text", "translation"})
       .help(
-          "byte, a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that has it; of text "
-          "also a "
-          "SentencePiece model (.model, .spm). Checkpoints carry it.");
+          "byte; bpe: byte-level BPE of data.vocab_size tokens, made once from the files of data.train as "
+          "far as data.exclude and limits of characters leave them, for all runs with the same text, and "
+          "kept under run.output; a tokenizer.json of byte-level BPE (GPT-2, GPT-NeoX) or the folder that "
+          "has it; of text also a SentencePiece model (.model, .spm). Checkpoints carry it.");
   schema.option("data.on_invalid_utf8", &o.on_invalid_utf8)
       .choices(core::choices_of(kOnInvalidUtf8Names))
       .only_with(kTask, {"text", "translation"})
@@ -120,8 +100,11 @@ void bind_files(core::Schema& schema, DataOptions& o) {
           "made and held in memory.");
   schema.option("data.vocab_size", &o.vocab_size)
       .range(0, INT32_MAX)
-      .only_with(kTask, {"tokens"})
-      .help("Ids are below it.");
+      .only_with(kTask, {"tokens", "text", "translation"})
+      .only_with("data.tokenizer", {"bpe"})
+      .help(
+          "Of the task tokens ids are below it; of data.tokenizer = \"bpe\" as many are made, the 256 bytes "
+          "and the special tokens included (<|endoftext|>, or data.separator and data.end).");
 }
 
 void bind_translation(core::Schema& schema, DataOptions& o) {
@@ -213,6 +196,10 @@ void add_rules(core::Schema& schema, const DataOptions& o) {
     const bool missing = o.task == "tokens" && o.vocab_size == 0;
     return missing ? "data.task = \"tokens\" needs data.vocab_size, the number of token ids" : "";
   });
+  schema.rule({"data.tokenizer", "data.vocab_size"}, [&o]() -> std::string {
+    const bool missing = trains_tokenizer(o) && o.vocab_size == 0;
+    return missing ? "data.tokenizer = \"bpe\" needs data.vocab_size, the number of tokens to make" : "";
+  });
 }
 
 }  // namespace
@@ -226,82 +213,16 @@ void bind(core::Schema& schema, DataOptions& options) {
   add_rules(schema, options);
 }
 
-namespace {
-
-TranslationTokenizer translation_tokenizer(const DataOptions& o) {
-  return TranslationTokenizer::open(o.tokenizer, o.separator, o.end);
+CopyOptions copy_options(const DataOptions& o) {
+  return {.alphabet = o.alphabet,
+          .min_length = o.min_length,
+          .max_length = o.max_length,
+          .context = o.context,
+          .held_out = o.held_out};
 }
 
-std::shared_ptr<Dataset> translation_rows(const DataOptions& o, const std::vector<std::string>& names) {
-  const TranslationSource source{
-      expand(names),
-      expand(o.exclude),
-      on_invalid_utf8(o.on_invalid_utf8),
-      on_bad_record(o.on_bad_record),
-      core::enum_from_name<OnLongPair>(kOnLongPairNames, o.on_long_pair, "data.on_long_pair"),
-      {o.min_characters, o.max_characters},
-      o.max_pair_ratio};
-  return std::make_shared<TranslationRows>(source, translation_tokenizer(o), o.context, layout(o));
-}
-
-using TokenizerPointer = std::shared_ptr<const Tokenizer>;
-
-std::shared_ptr<Dataset> open_files(const DataOptions& o, const TokenizerPointer& tokenizer,
-                                    const std::vector<std::string>& names) {
-  if (o.task == "translation") return translation_rows(o, names);
-  if (o.task == "tokens")
-    return std::make_shared<TokenRows>(expand(names), o.vocab_size, o.context, layout(o));
-  const TextSource source{expand(names),
-                          o.text_key,
-                          on_invalid_utf8(o.on_invalid_utf8),
-                          on_bad_record(o.on_bad_record),
-                          {o.min_characters, o.max_characters}};
-  return std::make_shared<PackedText>(source, tokenizer, o.context,
-                                      o.cache.empty() ? "" : core::expand_environment(o.cache));
-}
-
-std::shared_ptr<Dataset> open_train(const DataOptions& o, const TokenizerPointer& tokenizer, uint64_t seed) {
-  if (o.weights.empty()) return open_files(o, tokenizer, o.train);
-  std::vector<std::shared_ptr<const Dataset>> parts;
-  for (const std::string& name : o.train) parts.push_back(open_files(o, tokenizer, {name}));
-  return std::make_shared<Mixture>(std::move(parts), o.weights, o.shuffle, seed);
-}
-
-/// What filters training data is not for the data that measures it, and translations are not packed there.
-DataOptions for_validation(DataOptions options) {
-  options.min_characters = options.max_characters = 0;
-  options.exclude.clear();
-  options.max_pair_ratio = 0;
-  options.on_long_pair = "fail";
-  if (options.task == "translation") options.pack = false;
-  return options;
-}
-
-}  // namespace
-
-std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options) {
-  if (options.task == "translation") return translation_tokenizer(options).tokenizer();
-  if (options.task == "copy") return std::make_shared<CopyTokenizer>(options.alphabet);
-  if (options.task == "text") return open_tokenizer(options.tokenizer);
-  return nullptr;
-}
-
-std::map<std::string, std::string> tokenizer_files(const DataOptions& options) {
-  if (options.task == "translation") return translation_tokenizer(options).files();
-  return options.task == "text" ? carried_files(options.tokenizer) : std::map<std::string, std::string>{};
-}
-
-Datasets make_datasets(const DataOptions& options, uint64_t seed) {
-  if (options.task == "copy") {
-    const CopyOptions copy = copy_options(options);
-    return {std::make_shared<CopyTask>(copy, seed, CopyPart::kTrain, layout(options)),
-            std::make_shared<CopyTask>(copy, seed, CopyPart::kHeldOut, RowLayout::kOneExample)};
-  }
-  core::require(options.task == "text" || options.task == "tokens" || options.task == "translation",
-                "data.task = \"{}\" is not copy, text, tokens or translation", options.task);
-  const auto tokenizer = make_tokenizer(options);
-  return {open_train(options, tokenizer, seed),
-          options.valid.empty() ? nullptr : open_files(for_validation(options), tokenizer, options.valid)};
+bool trains_tokenizer(const DataOptions& o) {
+  return o.tokenizer == "bpe" && (o.task == "text" || o.task == "translation");
 }
 
 }  // namespace exactmamba::data

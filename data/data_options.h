@@ -1,16 +1,12 @@
-// [data] of a recipe, and the data sets that it describes.
+// [data] of a recipe.
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/schema.h"
 #include "data/copy_task.h"
-#include "data/dataset.h"
-#include "data/tokenizer.h"
 
 namespace exactmamba::data {
 
@@ -29,7 +25,7 @@ struct DataOptions {
   std::string on_bad_record = "fail";              // text, translation
   int64_t min_characters = 0, max_characters = 0;  // text, translation
   std::string cache;                               // text
-  int64_t vocab_size = 0;                          // tokens
+  int64_t vocab_size = 0;                          // tokens; of tokenizer = "bpe"
   std::string separator = "<SEP>";                 // translation, these and the next four
   std::string end = "<EOS>";
   std::vector<std::string> exclude;
@@ -43,21 +39,10 @@ struct DataOptions {
 /// Declares [data] and its rules.
 void bind(core::Schema& schema, DataOptions& options);
 
-struct Datasets {
-  std::shared_ptr<Dataset> train;  // [not null]
-  std::shared_ptr<Dataset>
-      valid;  // [nullable] when data.valid is empty; copy and translation: one example a row, never packed
-};
+/// Of the task copy.
+CopyOptions copy_options(const DataOptions& options);
 
-/// File names are relative to the current folder; a leading $NAME or ${NAME} is taken from the environment.
-/// @throws InputError, IoError: unset variables, missing, malformed or empty files.
-Datasets make_datasets(const DataOptions& options, uint64_t seed);
-
-/// What turns text into the ids of the task. [nullable]: the tokens task has none.
-std::shared_ptr<const Tokenizer> make_tokenizer(const DataOptions& options);
-
-/// What the folder of a model that is trained with the tokenizer carries of it, by names of files.
-/// @throws IoError, InputError
-std::map<std::string, std::string> tokenizer_files(const DataOptions& options);
+/// Whether the tokenizer is made from the training text: data.tokenizer = "bpe".
+bool trains_tokenizer(const DataOptions& options);
 
 }  // namespace exactmamba::data

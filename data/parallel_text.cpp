@@ -29,12 +29,16 @@ bool has_ending(const std::string& name, std::string_view ending) {
   return uncompressed_name(name).extension() == ending;
 }
 
+/// IWSLT's training sets.
+bool is_tagged(const std::filesystem::path& file) {
+  return file.filename().string().starts_with("train.tags.");
+}
+
 /// One side of two files.
 class Side {
  public:
   Side(const std::string& file, OnInvalidUtf8 on_invalid)
-      : lines_(file, on_invalid),
-        tagged_(std::filesystem::path(file).filename().string().starts_with("train.tags.")) {}
+      : lines_(file, on_invalid), tagged_(is_tagged(file)) {}
 
   /// The next sentence, also when it is a bad record: only check() throws then. False after the last.
   bool next(std::string& text) {
@@ -189,6 +193,30 @@ void read_pairs(const std::string& name, const Tolerance& tolerance, const TakeP
   }
   has_ending(files[0], ".xml") ? read_xml(files[0], files[1], tolerance.on_invalid_utf8, take)
                                : read_two_files(files[0], files[1], tolerance, take);
+}
+
+bool names_pairs(const std::string& name) { return find_braces(name) || has_ending(name, ".tsv"); }
+
+void read_all_texts(const std::string& name, const std::string& text_key, const Tolerance& tolerance,
+                    const TakeText& take) {
+  if (names_pairs(name))
+    return read_pairs(name, tolerance, [&take](const SentencePair& pair, const std::string& where) {
+      take(pair.source, where);
+      take(pair.target, where);
+    });
+  if (has_ending(name, ".xml")) {
+    for (const Segment& segment : read_segments(name, tolerance.on_invalid_utf8))
+      take(segment.text, fmt::format("{}:{}", name, segment.line));
+    return;
+  }
+  if (!is_tagged(name)) return read_texts(name, text_key, tolerance, take);
+  Side side(name, tolerance.on_invalid_utf8);
+  std::string text;
+  while (side.next(text))
+    tolerance.attempt([&] {
+      side.check();
+      take(text, side.where());
+    });
 }
 
 }  // namespace exactmamba::data

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "data/line_reader.h"
+#include "data/text_reader.h"
 
 namespace exactmamba::data {
 
@@ -29,5 +29,13 @@ using TakePair = std::function<void(const SentencePair& pair, const std::string&
 /// @throws IoError, InputError ("file:line: …") as LineReader, for another kind of name, and sides that
 /// differ in the number of their lines, in where their talks begin, or in their segments.
 void read_pairs(const std::string& name, const Tolerance& tolerance, const TakePair& take);
+
+/// Whether a name is one of read_pairs(), by its braces or ending.
+bool names_pairs(const std::string& name);
+
+/// Each text that stands alone, of whatever is read here: both sides of pairs; of a single file of IWSLT's
+/// (train.tags.*, .xml) its sentences; of others as read_texts(). @throws as these
+void read_all_texts(const std::string& name, const std::string& text_key, const Tolerance& tolerance,
+                    const TakeText& take);
 
 }  // namespace exactmamba::data

@@ -7,17 +7,19 @@
 #include "cli/output.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "data/text_reader.h"
+#include "data/parallel_text.h"
 #include "data/tokenizers/bpe_trainer.h"
 
 namespace exactmamba::cli {
 namespace {
 
 void refuse_to_replace(const std::string& text, const std::string& output) {
-  std::error_code missing;  // of either: not the same file
-  core::require<core::UsageError>(!std::filesystem::equivalent(text, output, missing),
-                                  "--output {} is the text {}, which it would replace; choose another name",
-                                  output, text);
+  for (const std::string& file : data::names_pairs(text) ? data::pair_files(text) : std::vector{text}) {
+    std::error_code missing;  // of either: not the same file
+    core::require<core::UsageError>(!std::filesystem::equivalent(file, output, missing),
+                                    "--output {} is the text {}, which it would replace; choose another name",
+                                    output, file);
+  }
 }
 
 }  // namespace
@@ -30,11 +32,11 @@ void train_tokenizer(const TrainTokenizerArguments& arguments) {
   data::BpeTrainer trainer({arguments.vocab_size, arguments.min_frequency, arguments.special, arguments.nfc});
   bool any = false;
   for (const std::string& file : arguments.in.files) {
-    data::read_texts(file, arguments.in.text_key, on_invalid,
-                     [&](const std::string& text, const std::string&) {
-                       any = any || !text.empty();
-                       trainer.add(text);
-                     });
+    data::read_all_texts(file, arguments.in.text_key, on_invalid,
+                         [&](const std::string& text, const std::string&) {
+                           any = any || !text.empty();
+                           trainer.add(text);
+                         });
   }
   core::require(any, "there is no text in {}",
                 data::file_names({arguments.in.files.begin(), arguments.in.files.end()}));

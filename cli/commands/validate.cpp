@@ -50,6 +50,7 @@ Json run_json(const RecipeRun& run) {
           {"model", sizes_json(need.config)},
           {"parameters", need.parameters},
           {"vocabulary", need.vocabulary},
+          {"makes_tokenizer", data::trains_tokenizer(run.recipe.data)},
           {"steps", need.steps},
           {"tokens", need.tokens},
           {"memory_bytes", need.memory_bytes},
@@ -70,12 +71,13 @@ std::string run_text(const Json& run) {
   sizes.erase("architecture");
   const std::string problem = run["problem_here"].get<std::string>();
   return fmt::format(
-      "  {}{}{}{} with {}: {} parameters, {} token ids, {} steps of together at most {} tokens, about {} of "
+      "  {}{}{}{} with {}: {} parameters, {} token ids{}, {} steps of together at most {} tokens, about {} "
+      "of "
       "memory to train\n{}",
       label, swept.empty() ? "" : fmt::format(" ({})", swept), label.empty() ? "" : ": ", architecture,
       members_text(sizes, " "), core::human_count(run["parameters"].get<double>()), run["vocabulary"].dump(),
-      run["steps"].dump(), core::human_count(run["tokens"].get<double>()),
-      core::human_bytes(run["memory_bytes"].get<double>()),
+      run["makes_tokenizer"].get<bool>() ? " of a tokenizer that is made first" : "", run["steps"].dump(),
+      core::human_count(run["tokens"].get<double>()), core::human_bytes(run["memory_bytes"].get<double>()),
       problem.empty() ? "" : fmt::format("    on this machine: {}\n", problem));
 }
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/files.h"
 #include "core/json.h"
 #include "tests/support/program.h"
 
@@ -210,6 +211,63 @@ TEST_F(TranslateTest, ContradictionsAreRefused) {
   EXPECT_EQ(invalid.code, 1);
   EXPECT_CONTAINS(invalid.err, "stdin:2");
   EXPECT_EQ(lines_of(succeed({"translate", "out", "--on-invalid-utf8", "replace"}, "a\n\xff\n")).size(), 2u);
+}
+
+std::vector<fs::path> tokenizer_stages(const fs::path& output) {
+  std::vector<fs::path> found;
+  for (const fs::directory_entry& stage : fs::directory_iterator(output / "stages"))
+    if (stage.path().filename().string().starts_with("tokenizer-")) found.push_back(stage.path());
+  return found;
+}
+
+/// By two runs and two processes; it is what train-tokenizer makes of the same pairs.
+TEST(RecipeTokenizer, IsMadeOnceAndShared) {
+  const TemporaryFolder folder;
+  put_file(folder / "r.toml", std::string(kTranslator) + "[sweep]\n\"run.seed\" = [1, 2]\n");
+  put_file(folder / "train.de", "eins\nzwei\ndrei\nvier fünf\nsechs\n");
+  put_file(folder / "train.en", "one\ntwo\nthree\nfour five\nsix\n");
+  put_file(folder / "valid.tsv", "zwei\tanother two\nsieben\tseven\n");
+  put_file(folder / "kept.de", "eins\ndrei\nvier fünf\nsechs\n");
+  put_file(folder / "kept.en", "one\nthree\nfour five\nsix\n");
+  const auto program = [&folder](const std::string& command, const std::vector<std::string>& more) {
+    std::vector<std::string> all = {
+        command, "r.toml",         "--set", "data.tokenizer=bpe", "--set", "data.vocab_size=270",
+        "--set", "data.pack=false"};
+    all.insert(all.end(), more.begin(), more.end());
+    return run_program(all, {.folder = folder.path()});
+  };
+  EXPECT_CONTAINS(program("validate", {}).out, "270 token ids of a tokenizer that is made first");
+  EXPECT_FALSE(fs::exists(folder / "out"));
+  const ProgramOutcome first = program("train", {"--processes", "2"});
+  ASSERT_EQ(first.code, 0) << first.err;
+  const std::vector<fs::path> stages = tokenizer_stages(folder / "out");
+  ASSERT_EQ(stages.size(), 1u);
+  const std::string made = core::read_file(stages[0] / "tokenizer.json");
+  const ProgramOutcome alone = run_program({"train-tokenizer", "kept.{de,en}", "--vocab-size", "270",
+                                            "--special", "<SEP>", "<EOS>", "--output", "-"},
+                                           {.folder = folder.path()});
+  EXPECT_EQ(alone.out, made) << alone.err;
+  int trainings = 0;
+  for (const fs::directory_entry& stage : fs::directory_iterator(folder / "out/stages")) {
+    if (!stage.path().filename().string().starts_with("train-")) continue;
+    EXPECT_EQ(core::read_file(stage.path() / "checkpoints/step-00000004/tokenizer.json"), made);
+    ++trainings;
+  }
+  EXPECT_EQ(trainings, 2);
+
+  const ProgramOutcome again = program("train", {});
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_CONTAINS(first.err, "making a tokenizer of 270 tokens");
+  EXPECT_EQ(again.err.find("making a tokenizer"), std::string::npos) << again.err;
+  put_file(stages[0] / "tokenizer.json", "{}");
+  const ProgramOutcome damaged = program("train", {});
+  EXPECT_EQ(damaged.code, 1);
+  EXPECT_CONTAINS(damaged.err, "delete out/stages/tokenizer-");
+  fs::remove_all(stages[0]);
+  const ProgramOutcome anew = program("train", {});
+  EXPECT_EQ(anew.code, 0) << anew.err;
+  EXPECT_CONTAINS(anew.err, " is done");
+  EXPECT_EQ(core::read_file(tokenizer_stages(folder / "out").at(0) / "tokenizer.json"), made);
 }
 
 }  // namespace

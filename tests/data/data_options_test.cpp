@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "data/datasets.h"
 #include "data/tokenizers/open_tokenizer.h"
 #include "data/translation_tokenizer.h"
 #include "tests/support/files.h"
@@ -142,7 +143,7 @@ TEST(Datasets, OfTheCopyTaskAreDisjoint) {
   const auto* valid = dynamic_cast<const CopyTask*>(sets.valid.get());
   ASSERT_TRUE(train != nullptr && valid != nullptr);
   EXPECT_EQ(train->held_out(), valid->held_out());
-  EXPECT_EQ(make_tokenizer(options)->vocab_size(), sets.train->vocab_size());
+  EXPECT_EQ(vocabulary_of(options), sets.train->vocab_size());
 }
 
 TEST(Datasets, OfTextAreReadFromTheEnvironmentsFolder) {
@@ -157,7 +158,7 @@ TEST(Datasets, OfTextAreReadFromTheEnvironmentsFolder) {
   const Datasets sets = make_datasets(options, 0);
   EXPECT_EQ(sets.train->row(1).input_ids, (std::vector<int64_t>{'d', 'e', 'f'}));
   EXPECT_EQ(sets.valid->row(0).targets, (std::vector<int64_t>{'y', 'z', 256}));
-  EXPECT_EQ(make_tokenizer(options)->vocab_size(), 257);
+  EXPECT_EQ(vocabulary_of(options), 257);
   ::unsetenv("EXACTMAMBA_TEST_FOLDER");
   EXPECT_CONTAINS(error_of<core::InputError>([&] { make_datasets(options, 0); }),
                   "EXACTMAMBA_TEST_FOLDER is not set");
@@ -169,7 +170,7 @@ TEST(Datasets, OfTokens) {
   DataOptions options = load("[data]\ntask = 'tokens'\ncontext = 4\ntrain = ['x']\nvocab_size = 5\n");
   options.train = {(folder / "a.jsonl").string()};
   EXPECT_EQ(make_datasets(options, 0).train->size(), 1);
-  EXPECT_EQ(make_tokenizer(options), nullptr);
+  EXPECT_EQ(vocabulary_of(options), 5);
   options.pack = false;
   EXPECT_EQ(make_datasets(options, 0).train->size(), 2);
   options.train = {(folder / "missing.jsonl").string()};
@@ -189,9 +190,9 @@ TEST(Datasets, OfTranslation) {
   ASSERT_EQ(sets.train->size(), 1);  // one of four pairs
   EXPECT_EQ(sets.train->row(0).input_ids, (std::vector<int64_t>{'e', 256, 'f', 257}));
   EXPECT_EQ(sets.valid->size(), 2);  // never packed, and not excluded
-  EXPECT_EQ(make_tokenizer(options)->vocab_size(), sets.train->vocab_size());
-  EXPECT_EQ(tokenizer_files(options).size(), 2u);
-  EXPECT_CONTAINS(tokenizer_files(options).at("tokenizer_config.json"), "\"sep_token\": \"<to>\"");
+  EXPECT_EQ(vocabulary_of(options), sets.train->vocab_size());
+  EXPECT_EQ(sets.tokenizer_files.size(), 2u);
+  EXPECT_CONTAINS(sets.tokenizer_files.at("tokenizer_config.json"), "\"sep_token\": \"<to>\"");
   options.max_pair_ratio = 1;  // validation pairs are neither measured by it nor dropped
   EXPECT_EQ(make_datasets(options, 0).valid->size(), 2);
   options.valid = {(folder / "a.tsv").string()};
@@ -209,25 +210,101 @@ TEST(TokenizerFiles, AreThoseOfTheFolder) {
   const TemporaryFolder folder;
   const std::string json = core::read_file(testing::golden("tokenizers/tiny_plain/tokenizer.json"));
   core::write_file(folder / "tokenizer.json", json);
+  core::write_file(folder / "a.txt", "abc");
   DataOptions options = load("[data]\ntask = 'text'\ntrain = ['x']\n");
-  EXPECT_TRUE(tokenizer_files(options).empty());
+  options.train = {(folder / "a.txt").string()};
+  EXPECT_TRUE(make_datasets(options, 0).tokenizer_files.empty());
   options.tokenizer = folder.path().string();
-  EXPECT_EQ(tokenizer_files(options), (std::map<std::string, std::string>{{"tokenizer.json", json}}));
   core::write_file(folder / "tokenizer_config.json", "{}");
-  EXPECT_EQ(tokenizer_files(options).at("tokenizer_config.json"), "{}");
+  const auto files = make_datasets(options, 0).tokenizer_files;
+  EXPECT_EQ(files.at("tokenizer.json"), json);
+  EXPECT_EQ(files.at("tokenizer_config.json"), "{}");
   const TemporaryFolder model;
   const auto sentencepiece = testing::golden("comet/softmax/encoder/sentencepiece.bpe.model");
   options.tokenizer = sentencepiece.string();
-  const auto files = tokenizer_files(options);
-  EXPECT_EQ(files, (std::map<std::string, std::string>{{"tokenizer.model", core::read_file(sentencepiece)}}));
+  const auto carried = make_datasets(options, 0).tokenizer_files;
+  EXPECT_EQ(carried,
+            (std::map<std::string, std::string>{{"tokenizer.model", core::read_file(sentencepiece)}}));
   EXPECT_EQ(carried_tokenizer(model.path()), nullptr);
-  core::write_file(model / "tokenizer.model", files.at("tokenizer.model"));
+  core::write_file(model / "tokenizer.model", carried.at("tokenizer.model"));
   EXPECT_EQ(carried_tokenizer(model.path())->name(), open_tokenizer(options.tokenizer)->name());
   EXPECT_CONTAINS(
       error_of<core::InputError>([&] { TranslationTokenizer::open(options.tokenizer, "<SEP>", "<EOS>"); }),
       "is a SentencePiece model; translation needs byte-level BPE");
   options.tokenizer = model.path().string();  // as another model's folder carries it
-  EXPECT_EQ(tokenizer_files(options), files);
+  EXPECT_EQ(make_datasets(options, 0).tokenizer_files, carried);
+}
+
+/// With room for one token, that is the most frequent pair of what training reads.
+TEST(TrainedTokenizer, IsMadeOfTheTrainingTextOnly) {
+  const TemporaryFolder folder;
+  core::write_file(folder / "a.tsv", "xyxyxyxyxyxy\tu\nkababab\tvw\nkabab\tvwvwvw\n");
+  core::write_file(folder / "test.tsv", "xyxyxyxyxyxy\t\n");
+  core::write_file(folder / "a.txt", "cdcdcd ab ab");
+  core::write_file(folder / "long.txt", "efefefefefefefefefefefef");
+  const auto merges = [](const DataOptions& options) { return train_tokenizer(options).merges; };
+  using Merges = decltype(BpeSpec::merges);
+  DataOptions options =
+      load("[data]\ntask = 'translation'\ntrain = ['x']\ntokenizer = 'bpe'\nvocab_size = 259\n");
+  options.train = {(folder / "a.tsv").string()};
+  EXPECT_EQ(merges(options), (Merges{{"x", "y"}}));
+  options.exclude = {(folder / "test.tsv").string()};
+  EXPECT_EQ(merges(options), (Merges{{"a", "b"}}));
+  options.train = {(folder / "a.tsv{2,1}").string()};
+  EXPECT_EQ(merges(options), (Merges{{"a", "b"}}));  // both sides: five of it, four of v w
+  DataOptions text = load("[data]\ntask = 'text'\ntrain = ['x']\ntokenizer = 'bpe'\nvocab_size = 258\n");
+  text.train = {(folder / "a.txt").string(), (folder / "long.txt").string()};
+  EXPECT_EQ(merges(text), (Merges{{"e", "f"}}));
+  text.max_characters = 20;
+  EXPECT_EQ(merges(text), (Merges{{"c", "d"}}));
+  EXPECT_EQ(vocabulary_of(text), 258);
+  const Datasets sets = make_datasets(text, 0);
+  EXPECT_EQ(sets.train->row(0).input_ids.size(), 10u);  // cd cd cd _ab _ab, by bytes but for cd, and the end
+  EXPECT_EQ(sets.train->row(0).input_ids.back(), 0);
+  EXPECT_EQ(sets.tokenizer_files.size(), 1u);
+}
+
+TEST(TrainedTokenizer, IsTheSameWhenItIsReadAgain) {
+  const TemporaryFolder folder;
+  core::write_file(folder / "a.tsv", "der Hund und die Katze\tthe dog and the cat\nund\tand\n");
+  DataOptions options =
+      load("[data]\ntask = 'translation'\ntrain = ['x']\ntokenizer = 'bpe'\nvocab_size = 270\n");
+  options.train = options.valid = {(folder / "a.tsv").string()};
+  const Datasets made = make_datasets(options, 0);
+  const BpeSpec read = bpe_spec_from_json(
+      core::parse_json(made.tokenizer_files.at("tokenizer.json"), "tokenizer.json"), "tokenizer.json");
+  const Datasets again = make_datasets(options, 0, &read);
+  EXPECT_EQ(again.train->fingerprint(), made.train->fingerprint());
+  EXPECT_EQ(again.valid->fingerprint(), made.valid->fingerprint());
+  EXPECT_EQ(again.tokenizer_files, made.tokenizer_files);
+  EXPECT_EQ(made.train->vocab_size(), 270);
+}
+
+TEST(TrainedTokenizer, IsRefusedWithoutRoom) {
+  const auto refusal = [](const std::string& toml) {
+    return error_of<core::InputError>([&] {
+      vocabulary_of(load("[data]\ntask = 'translation'\ntrain = ['x.tsv']\ntokenizer = 'bpe'\n" + toml));
+    });
+  };
+  EXPECT_CONTAINS(refusal(""), "needs data.vocab_size");
+  EXPECT_CONTAINS(refusal("vocab_size = 257"), "a vocabulary of 257 tokens is not between 258");
+  EXPECT_CONTAINS(refusal("vocab_size = 300\nend = 'a'"), "'a' is the token of a byte already");
+  EXPECT_CONTAINS(
+      error_of<core::InputError>([] { load("[data]\ntask = 'text'\ntrain = ['x']\nvocab_size = 300\n"); }),
+      "only with data.tokenizer = \"bpe\"");
+}
+
+TEST(TrainedTokenizer, DependsOnContent) {
+  const TemporaryFolder folder;
+  core::write_file(folder / "a.de", "a\n");
+  core::write_file(folder / "a.en", "b\n");
+  DataOptions options =
+      load("[data]\ntask = 'translation'\ntrain = ['x']\ntokenizer = 'bpe'\nvocab_size = 270\n");
+  options.train = {(folder / "a.{de,en}").string()};
+  const auto before = tokenizer_inputs(options);
+  EXPECT_EQ(tokenizer_inputs(options), before);
+  core::write_file(folder / "a.en", "c\n");
+  EXPECT_NE(tokenizer_inputs(options), before);
 }
 
 }  // namespace

@@ -151,6 +151,33 @@ TEST(ParallelText, OtherNamesAndMissingFilesAreRefused) {
   EXPECT_CONTAINS(error_of<core::IoError>([&] { read(folder / "a.{de,en}"); }), "a.en: ");
 }
 
+/// The sides of pairs, with braces or one by one, have the same sentences.
+TEST(ParallelText, AllTextsAreReadOfAnyFile) {
+  const auto pairs = core::read_json(golden("data/iwslt_expected.json"))["pairs"].get<Pairs>();
+  std::vector<std::string> sources, both;
+  for (const auto& [source, target] : pairs) {
+    sources.push_back(source);
+    both.push_back(source);
+    both.push_back(target);
+  }
+  const auto texts = [](const std::string& name) {
+    std::vector<std::string> found;
+    read_all_texts(name, "text", OnInvalidUtf8::kFail,
+                   [&](const std::string& text, const std::string&) { found.push_back(text); });
+    return found;
+  };
+  const std::string folder = golden("data/iwslt").string() + "/";
+  EXPECT_EQ(texts(folder + "train.tags.de-en.{de,en}"), both);
+  EXPECT_EQ(texts(folder + "IWSLT.test.de-en.{de,en}.xml"), both);
+  EXPECT_EQ(texts(folder + "train.tags.de-en.de"), sources);
+  EXPECT_EQ(texts(folder + "IWSLT.test.de-en.de.xml"), sources);
+  const TemporaryFolder other;
+  put_file(other / "a.tsv", "a\tb\tnot read\nc\td\n");
+  put_file(other / "a.txt", "a\tb\nc\n");
+  EXPECT_EQ(texts((other / "a.tsv").string()), (std::vector<std::string>{"a", "b", "c", "d"}));
+  EXPECT_EQ(texts((other / "a.txt").string()), (std::vector<std::string>{"a\tb", "c"}));
+}
+
 TEST(ParallelText, NamesStandForFiles) {
   using Files = std::vector<std::string>;
   EXPECT_EQ(pair_files("a/set.{de,en}.xml.gz"), (Files{"a/set.de.xml.gz", "a/set.en.xml.gz"}));
