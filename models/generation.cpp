@@ -17,19 +17,25 @@
 namespace exactmamba::models {
 namespace {
 
-/// The most likely token of every row; −1 where a logit is not finite.
+/// Tokens between two looks at them where somebody waits for them.
+constexpr int64_t kStepsAtOnce = 16;
+
+/// The most likely token of every row, where the logits are; −1 where one is not finite.
 at::Tensor most_likely(const at::Tensor& logits) {
-  return logits.argmax(1).masked_fill_(logits.isfinite().all(1).logical_not_(), -1).cpu();
+  return logits.argmax(1).masked_fill_(logits.isfinite().all(1).logical_not_(), -1);
 }
 
 /// Sequences that go on together: their states and last tokens.
 class Sequences {
  public:
   Sequences(const MambaLM& model, const std::vector<std::vector<int64_t>>& prompts,
-            at::ScalarType state_dtype, const std::optional<Sampling>& sampling)
+            at::ScalarType state_dtype, const GenerationOptions& options)
       : model_(model), state_dtype_(state_dtype) {
-    if (sampling) sampler_.emplace(*sampling, prompts.size());
+    if (options.sampling) sampler_.emplace(*options.sampling, prompts.size());
     tokens_ = choose(prefill_prompts(model, prompts, state_));
+    // The GPU has the prompts to do meanwhile.
+    if (uses_graph() && options.max_new_tokens > 1) make_graph();
+    tokens_ = tokens_.cpu();
   }
 
   /// (rows) on the CPU.
@@ -37,12 +43,12 @@ class Sequences {
 
   /// Tokens (steps, rows) on the CPU of the next steps, of which there are at most `most`.
   at::Tensor run(int64_t most) {
-    if (sampler_ || !TokenGraph::supports(model_)) {
-      tokens_ = choose(step_rows(model_, tokens_, state_));
+    if (!uses_graph()) {
+      tokens_ = choose(step_rows(model_, tokens_, state_)).cpu();
       return tokens_.unsqueeze(0);
     }
-    if (!graph_) graph_.emplace(model_, std::move(state_), tokens_, state_dtype_);
-    const at::Tensor steps = graph_->run(std::min(most, TokenGraph::kMostSteps));
+    if (!graph_) make_graph();
+    const at::Tensor steps = graph_->run(most);
     tokens_ = steps[-1];
     return steps;
   }
@@ -59,6 +65,9 @@ class Sequences {
   }
 
  private:
+  bool uses_graph() const { return !sampler_ && TokenGraph::supports(model_); }
+  void make_graph() { graph_.emplace(model_, std::move(state_), tokens_, state_dtype_); }
+
   at::Tensor choose(const at::Tensor& logits) {
     return sampler_ ? sampler_->draw(logits) : most_likely(logits);
   }
@@ -78,7 +87,7 @@ class Generator {
       : model_(model),
         options_(options),
         on_token_(on_token),
-        sequences_(model, prompts, state_dtype(model, options), options.sampling),
+        sequences_(model, prompts, state_dtype(model, options), options),
         prompts_(prompts.size()),
         has_ended_(prompts.size()),
         results_(prompts.size()) {
@@ -89,7 +98,7 @@ class Generator {
     take(sequences_.tokens());
     int64_t made = 1;
     while (made < options_.max_new_tokens && drop_ended()) {
-      const at::Tensor steps = sequences_.run(options_.max_new_tokens - made);
+      const at::Tensor steps = sequences_.run(std::min(options_.max_new_tokens - made, most_steps()));
       for (int64_t step = 0; step < steps.size(0); ++step) take(steps[step]);
       made += steps.size(0);
     }
@@ -103,6 +112,10 @@ class Generator {
                   "fused steps know (Mamba-2: not float16), and not for sampling; leave them in {}",
                   core::dtype_text(model.placement().dtype));
     return options.bfloat16_states ? at::kBFloat16 : model.placement().dtype;
+  }
+
+  int64_t most_steps() const {
+    return options_.stop_token >= 0 || on_token_ ? kStepsAtOnce : TokenGraph::kMostSteps;
   }
 
   /// One token of every row; those that have ended get none any more.

@@ -11,8 +11,8 @@ namespace exactmamba::models {
 
 class TokenGraph {
  public:
-  /// Tokens between two looks at them.
-  static constexpr int64_t kMostSteps = 16;
+  /// The most tokens between two looks at them.
+  static constexpr int64_t kMostSteps = 64;
 
   /// Whether the model is on a GPU and the kernels know its sizes and its dtype (of Mamba-2 not float16,
   /// whose gated value may overflow before it is normed); MambaLM::step knows all.

@@ -61,7 +61,7 @@ Workspace make_workspace(const ModelConfig& c, const at::Tensor& like, int64_t b
     return at::empty(shape, like.options().dtype(dtype));
   };
   const at::ScalarType compute = like.scalar_type();
-  const int64_t head_parts = ops::step_head_parts<T>(batch, c.vocab_rows);
+  const int64_t head_parts = ops::step_head_parts<T>(batch, c.vocab_rows, c.d_model);
   Workspace w;
   w.residual = of(at::kFloat, {batch, c.d_model});
   w.normed = of(compute, {batch, c.d_model});

@@ -268,34 +268,37 @@ TEST(GpuGeneration, StatesInBfloat16) {
   }
 }
 
-/// Products that clusters of blocks split, heads enough for a warp each; inner dimensions of several turns
-/// and of less than one.
-TEST(GpuGeneration, ManySequences) {
+/// Sizes of one turn and of several, that fill blocks and that do not; of a single sequence, whose layer is
+/// two kernels, and of many, whose products clusters of blocks split and whose heads have a warp each.
+TEST(GpuGeneration, OneAndManySequences) {
   struct Sizes {
     Architecture architecture;
-    int64_t d_model, headdim, d_state;
+    int64_t d_model, headdim, d_state, dt_rank;
   };
   for (const Sizes& sizes :
-       {Sizes{Architecture::kMamba1, 72, 64, 16}, Sizes{Architecture::kMamba1, 1048, 64, 16},
-        Sizes{Architecture::kMamba2, 256, 32, 24}, Sizes{Architecture::kMamba2, 1048, 16, 128}}) {
+       {Sizes{Architecture::kMamba1, 72, 64, 16, 20}, Sizes{Architecture::kMamba1, 1048, 64, 16, 72},
+        Sizes{Architecture::kMamba2, 256, 32, 24, 20}, Sizes{Architecture::kMamba2, 1056, 64, 128, 20},
+        Sizes{Architecture::kMamba2, 1048, 16, 128, 20}}) {
     models::ModelConfig config = config_of(sizes.architecture, models::ActivationKind::kSilu);
     config.d_model = sizes.d_model;
     config.headdim = sizes.headdim;
     config.d_state = sizes.d_state;
-    config.dt_rank = 20;
+    config.dt_rank = sizes.dt_rank;
     config.use_bias = true;
     config.vocab_size = config.vocab_rows = 151;
     const MambaLM model = model_of(config, 0.1), reference = model.to(at::kDouble),
                   half = model.to(on_gpu(at::kBFloat16));
-    const std::vector<Tokens> prompts = prompts_of(70);
-    for (const bool bfloat16_states : {false, true}) {
-      GenerationOptions options{5, -1};
-      options.bfloat16_states = bfloat16_states;
-      const std::vector<Tokens> made = generate(half, prompts, options);
-      const std::string what = fmt::format("d_model {}", sizes.d_model);
-      for (const size_t i : {0, 1, 31, 32, 63, 64, 69})
-        expect_best_choices(reference, half, prompts[i], made[i], what);
-      EXPECT_EQ(generate(half, prompts, options), made) << what << " again";
+    for (const size_t count : {1, 70}) {
+      const std::vector<Tokens> prompts = prompts_of(count);
+      for (const bool bfloat16_states : {false, true}) {
+        GenerationOptions options{5, -1};
+        options.bfloat16_states = bfloat16_states;
+        const std::vector<Tokens> made = generate(half, prompts, options);
+        const std::string what = fmt::format("d_model {}, {} sequences", sizes.d_model, count);
+        for (const size_t i : {0, 1, 31, 32, 63, 64, 69})
+          if (i < count) expect_best_choices(reference, half, prompts[i], made[i], what);
+        EXPECT_EQ(generate(half, prompts, options), made) << what << " again";
+      }
     }
   }
 }

@@ -4,12 +4,9 @@
 #include <cstdint>
 #include <cuda_runtime.h>
 
-namespace exactmamba::ops {
+#include "models/ops/cuda/warpgroup.cuh"
 
-/// Where asynchronous instructions know a place of shared memory.
-__device__ __forceinline__ uint32_t shared_address(const void* place) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(place));
-}
+namespace exactmamba::ops {
 
 #if __CUDA_ARCH__ >= 900
 

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "models/ops/cuda/multiply_add.cuh"
+#include "models/ops/cuda/warpgroup.cuh"
 
 namespace exactmamba::ops {
 
@@ -49,18 +50,9 @@ __device__ __forceinline__ float exp2_fast(float v) {
   return out;
 }
 
-__device__ __forceinline__ uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
 /// 16 bytes into shared memory.
 __device__ __forceinline__ void copy_async(uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-}
-/// Zeros where not `valid`.
-__device__ __forceinline__ void copy_async_or_zero(uint32_t to, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
-               : "memory");
 }
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// Waits until at most `kPending` of this thread's newest groups are under way.
@@ -71,11 +63,6 @@ __device__ __forceinline__ void wait_copies() {
 
 /// Waits for all copies of this thread.
 __device__ __forceinline__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
-template <int kCols>
-__device__ __forceinline__ uint32_t tile_address(uint32_t tile, int row, int piece) {
-  return tile + row * (kCols * 2) + ((piece ^ (row & 7)) << 4);
-}
 
 /// `kRows` rows of a strided matrix into a tile, by kThreads threads from a multiple of kThreads on; rows
 /// from `valid` on become 0. `kMirrored`: the tiles of 16 rows from row 64 on lie in reverse order.

@@ -3,7 +3,7 @@
 namespace exactmamba::ops {
 
 template int64_t step_out_parts<__nv_bfloat16>(int64_t, int64_t);
-template int64_t step_head_parts<__nv_bfloat16>(int64_t, int64_t);
+template int64_t step_head_parts<__nv_bfloat16>(int64_t, int64_t, int64_t);
 template cudaError_t launch_step_embed(const StepEmbed<__nv_bfloat16>&);
 template cudaError_t launch_step_next(const StepNext<__nv_bfloat16>&);
 template cudaError_t launch_step_in(const StepIn<__nv_bfloat16>&);

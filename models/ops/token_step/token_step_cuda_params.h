@@ -145,7 +145,7 @@ struct StepNext {
 template <class T>
 int64_t step_out_parts(int64_t batch, int64_t rows);
 template <class T>
-int64_t step_head_parts(int64_t batch, int64_t rows);
+int64_t step_head_parts(int64_t batch, int64_t rows, int64_t inner);
 
 template <class T>
 cudaError_t launch_step_embed(const StepEmbed<T>& params);

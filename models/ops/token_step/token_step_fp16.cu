@@ -3,7 +3,7 @@
 namespace exactmamba::ops {
 
 template int64_t step_out_parts<__half>(int64_t, int64_t);
-template int64_t step_head_parts<__half>(int64_t, int64_t);
+template int64_t step_head_parts<__half>(int64_t, int64_t, int64_t);
 template cudaError_t launch_step_embed(const StepEmbed<__half>&);
 template cudaError_t launch_step_next(const StepNext<__half>&);
 template cudaError_t launch_step_in(const StepIn<__half>&);

@@ -3,7 +3,7 @@
 namespace exactmamba::ops {
 
 template int64_t step_out_parts<float>(int64_t, int64_t);
-template int64_t step_head_parts<float>(int64_t, int64_t);
+template int64_t step_head_parts<float>(int64_t, int64_t, int64_t);
 template cudaError_t launch_step_embed(const StepEmbed<float>&);
 template cudaError_t launch_step_next(const StepNext<float>&);
 template cudaError_t launch_step_in(const StepIn<float>&);

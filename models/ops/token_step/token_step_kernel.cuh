@@ -4,10 +4,12 @@
 #include "models/ops/cuda/activation_form.cuh"
 #include "models/ops/cuda/norm_weight.cuh"
 #include "models/ops/token_step/token_step_candidate.cuh"
-#include "models/ops/token_step/token_step_many.cuh"
+#include "models/ops/token_step/token_step_head.cuh"
 #include "models/ops/token_step/token_step_product.cuh"
 #include "models/ops/token_step/token_step_ring.cuh"
 #include "models/ops/token_step/token_step_scan.cuh"
+#include "models/ops/token_step/token_step_scan_many.cuh"
+#include "models/ops/token_step/token_step_wide.cuh"
 
 namespace exactmamba::ops {
 namespace {
@@ -160,16 +162,16 @@ using OutTiling = StepTiling<T, 1, 2, 2>;
 template <class T>
 using HeadTiling = StepTiling<T, 4, 4, 4>;
 
-using ManyInShape = ManyShape<2, 4, 2, 512, 16, 1>;
-using ManyOutShape = ManyShape<2, 2, 4, 512, 8, 2>;
+using WideIn = WideShape<4, 4, 256>;
+using WideOut = WideShape<8, 4, 512>;
 
-/// Whether clusters of blocks multiply.
+/// More sequences than a quarter of a warpgroup's product has, where there are warpgroups.
 template <class T>
-bool is_many(int64_t batch) {
+bool is_wide(int64_t batch) {
+  bool wide = false;
   if constexpr (sizeof(T) == 2)
-    return batch > kManySequences / 2 &&
-           is_built_for_clusters(step_many_kernel<T, ManyOutShape, FinishOut<T>>);
-  return false;
+    return batch > kWideSequences / 4 && find_wide(step_head_kernel<T>, wide) == cudaSuccess && wide;
+  return wide;
 }
 
 // ---- first and last ----
@@ -278,11 +280,12 @@ bool takes_step_pieces(const StepProduct<T>& p) {
 
 template <class T>
 int64_t step_out_parts(int64_t batch, int64_t rows) {
-  return is_many<T>(batch) ? ceil_divide<int64_t>(rows, 32) : OutTiling<T>::parts(batch, rows);
+  return is_wide<T>(batch) ? ceil_divide<int64_t>(rows, 32) : OutTiling<T>::parts(batch, rows);
 }
 template <class T>
-int64_t step_head_parts(int64_t batch, int64_t rows) {
-  return HeadTiling<T>::parts(batch, rows);
+int64_t step_head_parts(int64_t batch, int64_t rows, int64_t inner) {
+  return is_wide<T>(batch) && fits_wide_head(inner) ? wide_head_parts(rows)
+                                                    : HeadTiling<T>::parts(batch, rows);
 }
 
 template <class T>
@@ -300,15 +303,12 @@ template <class T>
 cudaError_t launch_step_in(const StepIn<T>& p) {
   if (!takes_step_pieces(p.product)) return cudaErrorInvalidValue;
   const FinishIn<T> finish{p, ActivationForm(p.activation)};
-  // Where not all clusters run at once, smaller blocks are faster.
   if constexpr (sizeof(T) == 2)
-    if (is_many<T>(p.product.batch) &&
-        ManyInShape::blocks(p.product.batch, p.product.rows) <= multiprocessors())
-      return run_step_many<T, ManyInShape>(p.product, finish);
+    if (is_wide<T>(p.product.batch)) return run_step_wide<T, WideIn>(p.product, finish);
   // Few sequences: no more blocks than run at once.
   if (p.product.batch <= kStepFew &&
       InTiling<T>::parts(p.product.batch, p.product.rows) > 2 * multiprocessors())
-    return run_step_product<T, 1, 4>(p.product, finish);
+    return run_step_product<T, 1, 3>(p.product, finish);
   return InTiling<T>::run(p.product, finish);
 }
 
@@ -322,19 +322,23 @@ template <class T>
 cudaError_t launch_step_out(const StepOut<T>& p) {
   if (!takes_step_pieces(p.product)) return cudaErrorInvalidValue;
   if constexpr (sizeof(T) == 2)
-    if (is_many<T>(p.product.batch)) return run_step_many<T, ManyOutShape>(p.product, FinishOut<T>{p});
+    if (is_wide<T>(p.product.batch)) return run_step_wide<T, WideOut>(p.product, FinishOut<T>{p});
   return OutTiling<T>::run(p.product, FinishOut<T>{p});
 }
 
 template <class T>
 cudaError_t launch_step_head(const StepHead<T>& p) {
   if (!takes_step_pieces(p.product)) return cudaErrorInvalidValue;
+  if constexpr (sizeof(T) == 2)
+    if (is_wide<T>(p.product.batch) && fits_wide_head(p.product.inner)) return run_step_head(p);
   return HeadTiling<T>::run(p.product, FinishHead<T>{{}, p});
 }
 
 template <class T, class State>
 cudaError_t launch_step_scan1(const StepScan1<T, State>& p) {
   if (p.dt_rank > kStepMostDtRank || p.dt_rank % 4 != 0) return cudaErrorInvalidValue;
+  if constexpr (sizeof(T) == 2)
+    if (p.batch > kStepFew && p.dt_rank % 8 == 0) return run_step_scan1_many(p);
   const auto run = [&]<int kRows, int kFours>() {
     const size_t shared = sizeof(float) * kRows * (p.dt_rank + 2 * kStepScanStates);
     const dim3 blocks(static_cast<unsigned>(ceil_divide<int64_t>(p.channels, kScanChannels)),
@@ -355,7 +359,7 @@ cudaError_t launch_step_scan2(const StepScan2<T, State>& p) {
     return cudaErrorInvalidValue;
   // Where a warp a head is enough to keep the memory busy.
   if constexpr (sizeof(State) == 2)
-    if (p.batch * p.heads >= 2 * kRingWarps * multiprocessors() && is_built_for_clusters(step_ring_kernel<T>))
+    if (p.batch * p.heads >= kRingWarps * multiprocessors() && is_built_for_clusters(step_ring_kernel<T>))
       return run_step_ring(p);
   const int64_t blocks = p.batch * p.heads * p.head_size / kStepHeadRows;
   return launch_dependent(step_scan2_kernel<T, State>, static_cast<unsigned>(blocks), kScan2Threads, 0,

@@ -201,7 +201,7 @@ struct StepSums<float, kEights, kTiles, kSteps> {
 
 /// What the products of a block's sequences are multiplied with: as many neighbouring threads a sequence as
 /// there are, each adds up some parts. The first ones are loaded early.
-template <int kSequences>
+template <int kSequences, int kThreads = kStepThreads>
 class StepFactors {
  public:
   __device__ __forceinline__ StepFactors(const StepNorm& norm, int first_b, int batch)
@@ -225,7 +225,7 @@ class StepFactors {
   }
 
  private:
-  static constexpr int kLanes = kStepThreads / kSequences < 32 ? kStepThreads / kSequences : 32,
+  static constexpr int kLanes = kThreads / kSequences < 32 ? kThreads / kSequences : 32,
                        kBatch = kLanes == 32 ? 4 : 8;
 
   __device__ __forceinline__ void load(int part) {
@@ -302,12 +302,17 @@ __global__ void __launch_bounds__(kStepThreads, 2)
   if constexpr (kFew) load_needs(0, false, true);
 #pragma unroll 1
   for (; column < inner; column += 2 * kStride) {
+    const bool goes_on = column + 2 * kStride < inner;
     sums.add(turn, inputs);
-    turn.load(lane_weights, rows, inner, column + 2 * kStride);
-    inputs = Sums::load(p, first_b, column + 2 * kStride);
+    if (goes_on) {
+      turn.load(lane_weights, rows, inner, column + 2 * kStride);
+      inputs = Sums::load(p, first_b, column + 2 * kStride);
+    }
     sums.add(next, next_inputs);
-    next.load(lane_weights, rows, inner, column + 3 * kStride);
-    next_inputs = Sums::load(p, first_b, column + 3 * kStride);
+    if (goes_on) {
+      next.load(lane_weights, rows, inner, column + 3 * kStride);
+      next_inputs = Sums::load(p, first_b, column + 3 * kStride);
+    }
   }
   if constexpr (!kFew) load_needs(0, true, true);
   norm.store(factors);

@@ -2,7 +2,7 @@
 // by the copy engine, so that loading, stepping and storing go on side by side.
 #pragma once
 
-#include "models/ops/cuda/bulk_copy.cuh"
+#include "models/ops/cuda/cluster.cuh"
 #include "models/ops/token_step/token_step_scan.cuh"
 
 namespace exactmamba::ops {

@@ -1,0 +1,200 @@
+// Products of many sequences on the warpgroups of sm_90a: a cluster of blocks has the outputs of 64 sequences
+// × 64 rows and splits the inner dimension, so that inputs and weights pass the second-level cache seldom.
+// Weights are under way into shared memory before the previous kernel has ended. A block finishes its part of
+// the sequences, whose sums it reads from the shared memory of all blocks of the cluster.
+#pragma once
+
+#include <utility>
+
+#include "models/ops/cuda/cluster.cuh"
+#include "models/ops/cuda/warpgroup.cuh"
+#include "models/ops/token_step/token_step_product.cuh"
+
+namespace exactmamba::ops {
+namespace {
+
+/// Of a block: its first warpgroup multiplies tiles of 64 columns, all warps copy and finish.
+constexpr int kWarpgroup = 128, kWideSequences = 64, kWideRows = 64, kWideColumns = 64,
+              kWideTileBytes = 2 * kWideRows * kWideColumns;
+
+/// 64 rows of a matrix (rows, inner), which kThreads threads copy into tiles; zeros beyond its borders.
+template <class T, int kThreads>
+class WideOperand {
+ public:
+  __device__ __forceinline__ WideOperand(const T* matrix, int first_row, int64_t rows, int64_t inner)
+      : any_(matrix), inner_(static_cast<int>(inner)) {
+    const int row = threadIdx.x / kPieces, piece = threadIdx.x % kPieces;
+    from_ = matrix + (first_row + row) * inner + 8 * piece;
+    columns_ = inner_ - 8 * piece;
+    rows_ = static_cast<int>(rows) - first_row - row;
+    place_ = tile_address<kWideColumns>(0, row, piece);
+  }
+  __device__ __forceinline__ void copy(uint32_t tile, int column) const {
+#pragma unroll
+    for (int row = 0; row < kWideRows; row += kAtOnce) {
+      const bool valid = row < rows_ && column < columns_;
+      copy_async_or_zero(tile + place_ + row * 128, valid ? from_ + row * inner_ + column : any_, valid);
+    }
+  }
+
+ private:
+  static constexpr int kPieces = kWideColumns / 8, kAtOnce = kThreads / kPieces;
+  static_assert(kAtOnce % 8 == 0 && kWideRows % kAtOnce == 0);
+
+  const T *from_, *any_;
+  int inner_, columns_, rows_;
+  uint32_t place_;
+};
+
+/// A cluster of kSplit blocks, each of which takes kTiles tiles of columns at once.
+template <int kSplitOf, int kTilesOf, int kThreadsOf>
+struct WideShape {
+  static constexpr int kSplit = kSplitOf, kTiles = kTilesOf, kThreads = kThreadsOf,
+                       kColumns = kTiles * kWideColumns, kMine = kWideSequences / kSplit,
+                       kStride = kWideRows + 8, kOperandBytes = kTiles * kWideTileBytes,
+                       kShared = 2 * kOperandBytes, kPer = kThreads / kWideRows, kPasses = kMine / kPer;
+  static_assert(kWideSequences * kStride * 4 <= kShared);
+};
+
+/// Writes the warpgroup's sums as (sequences, kStride).
+template <int kStride>
+__device__ __forceinline__ void store_wide_sums(const float (&sums)[8][4], float* to) {
+  to += threadIdx.x / 4 % 8 * kStride + threadIdx.x / 32 * 16 * kStride + threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < 8; ++n)
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      *reinterpret_cast<float2*>(to + 8 * h * kStride + 8 * n) =
+          make_float2(sums[n][2 * h], sums[n][2 * h + 1]);
+}
+
+/// The first warpgroup's sums over the block's part of the inner dimension, from `begin` on and kColumns of
+/// every `stride`. The weights' first part is under way.
+template <class T, int kTiles, int kThreads>
+__device__ __forceinline__ void multiply_wide_part(float (&sums)[8][4],
+                                                   const WideOperand<T, kThreads>& inputs,
+                                                   const WideOperand<T, kThreads>& weights, uint32_t tiles,
+                                                   int begin, int inner, int stride) {
+  constexpr int kBytes = kTiles * kWideTileBytes;
+#pragma unroll 1
+  for (int first = begin;;) {
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      inputs.copy(tiles + t * kWideTileBytes, first + t * kWideColumns);
+      close_copies();
+    }
+    const auto multiply_tile = [&]<int t>() {
+      wait_for_copies<kTiles - 1 - t>();
+      publish_copies();
+      __syncthreads();
+      if (threadIdx.x >= kWarpgroup) return;
+      begin_products();
+      const uint32_t left = wide_tile(tiles + t * kWideTileBytes);
+      multiply_wide_rows<T, kWideColumns, kWideSequences, kWideRows>(sums, left, left + wide_offset(kBytes),
+                                                                     true);
+      commit_products();
+    };
+    [&]<int... t>(std::integer_sequence<int, t...>) { (multiply_tile.template operator()<t>(), ...); }
+    (std::make_integer_sequence<int, kTiles>{});
+    if (threadIdx.x < kWarpgroup) {
+      wait_products<0>();
+      take_sums(sums);
+    }
+    __syncthreads();
+    first += stride;
+    if (first >= inner) break;
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t)
+      weights.copy(tiles + kBytes + t * kWideTileBytes, first + t * kWideColumns);
+  }
+}
+
+template <class T, class Shape, class Finish>
+__global__ void __launch_bounds__(wide_threads(Shape::kThreads), Shape::kThreads > 256 ? 2 : 3)
+    step_wide_kernel(const __grid_constant__ StepProduct<T> p, const __grid_constant__ Finish finish) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  constexpr int kSplit = Shape::kSplit, kMine = Shape::kMine, kPer = Shape::kPer, kPasses = Shape::kPasses;
+  extern __shared__ __align__(1024) unsigned char wide_memory[];  // inputs, weights; then sums
+  __shared__ float factors[kMine];
+  const int rank = blockIdx.x % kSplit, first_b = blockIdx.x / kSplit * kWideSequences,
+            first_row = blockIdx.y * kWideRows, batch = static_cast<int>(p.batch),
+            begin = rank * Shape::kColumns;
+  const uint32_t tiles = shared_address(wide_memory);
+  const WideOperand<T, Shape::kThreads> weights(p.weight, first_row, p.rows, p.inner),
+      inputs(p.x, first_b, p.batch, p.inner);
+#pragma unroll
+  for (int t = 0; t < Shape::kTiles; ++t)
+    weights.copy(tiles + Shape::kOperandBytes + t * kWideTileBytes, begin + t * kWideColumns);
+  prefetch_ahead(p.ahead[0]);
+  prefetch_ahead(p.ahead[1]);
+
+  // Of the outputs a thread has one row, of every kPer-th of its block's sequences.
+  const int own_row = threadIdx.x % kWideRows, row = first_row + own_row, own_b = threadIdx.x / kWideRows,
+            first_mine = first_b + rank * kMine;
+  const auto sequence = [&](int pass) { return first_mine + own_b + pass * kPer; };
+  const auto is_output = [&](int pass) { return row < p.rows && sequence(pass) < batch; };
+  typename Finish::Needs needs[kPasses];
+  typename Finish::Row of_row = {};
+  if (row < p.rows) finish.load_row(of_row, row);
+#pragma unroll
+  for (int k = 0; k < kPasses; ++k)
+    if (is_output(k)) finish.load_constants(needs[k], sequence(k), row);
+  allow_dependent_launch();
+  wait_for_previous_launch();
+
+  StepFactors<kMine, Shape::kThreads> norm(p.norm, first_mine,
+                                           p.norm.squares ? min(batch, first_mine + kMine) : 0);
+#pragma unroll
+  for (int k = 0; k < kPasses; ++k)
+    if (is_output(k)) finish.load_fresh(needs[k], sequence(k), row);
+  float sums[8][4] = {};
+  multiply_wide_part<T, Shape::kTiles, Shape::kThreads>(sums, inputs, weights, tiles, begin,
+                                                        static_cast<int>(p.inner), kSplit * Shape::kColumns);
+  auto* block_sums = reinterpret_cast<float*>(wide_memory);
+  if (threadIdx.x < kWarpgroup) store_wide_sums<Shape::kStride>(sums, block_sums);
+  norm.store(factors);
+  arrive_at_cluster();
+  wait_for_cluster();
+  float values[kPasses] = {};
+#pragma unroll
+  for (int r = 0; r < kSplit; ++r) {
+    const uint32_t part =
+        address_in_cluster(block_sums + (rank * kMine + own_b) * Shape::kStride + own_row, r);
+#pragma unroll
+    for (int k = 0; k < kPasses; ++k) values[k] += load_in_cluster(part + 4 * k * kPer * Shape::kStride);
+  }
+  arrive_at_cluster();  // the others' shared memory is read
+  const float bias = p.bias && row < p.rows ? to_float(p.bias[row]) : 0.0f;
+#pragma unroll
+  for (int k = 0; k < kPasses; ++k) {
+    if (p.norm.squares) values[k] *= factors[own_b + k * kPer];
+    finish.template operator()<32>(of_row, needs[k], sequence(k), row, values[k] + bias, is_output(k));
+  }
+  wait_for_cluster();
+#endif
+}
+
+template <class T, class Shape, class Finish>
+cudaError_t run_step_wide(const StepProduct<T>& p, const Finish& finish) {
+  const auto kernel = step_wide_kernel<T, Shape, Finish>;
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kShared);
+  if (error != cudaSuccess) return error;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {Shape::kSplit, 1, 1};
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(Shape::kSplit * ceil_divide<int64_t>(p.batch, kWideSequences)),
+                        static_cast<unsigned>(ceil_divide<int64_t>(p.rows, kWideRows)));
+  config.blockDim = Shape::kThreads;
+  config.dynamicSmemBytes = Shape::kShared;
+  config.stream = p.stream;
+  config.attrs = attributes;
+  config.numAttrs = 2;
+  return cudaLaunchKernelEx(&config, kernel, p, finish);
+}
+
+}  // namespace
+}  // namespace exactmamba::ops
