@@ -68,8 +68,18 @@ __device__ __forceinline__ void store_wide_sums(const float (&sums)[8][4], float
           make_float2(sums[n][2 * h], sums[n][2 * h + 1]);
 }
 
+/// Starts copies of kTiles tiles from a column on, each a group.
+template <int kTiles, class Operand>
+__device__ __forceinline__ void copy_wide_tiles(const Operand& inputs, uint32_t tiles, int first) {
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+    inputs.copy(tiles + t * kWideTileBytes, first + t * kWideColumns);
+    close_copies();
+  }
+}
+
 /// The first warpgroup's sums over the block's part of the inner dimension, from `begin` on and kColumns of
-/// every `stride`. The weights' first part is under way.
+/// every `stride`. The first part of both operands is under way.
 template <class T, int kTiles, int kThreads>
 __device__ __forceinline__ void multiply_wide_part(float (&sums)[8][4],
                                                    const WideOperand<T, kThreads>& inputs,
@@ -78,11 +88,6 @@ __device__ __forceinline__ void multiply_wide_part(float (&sums)[8][4],
   constexpr int kBytes = kTiles * kWideTileBytes;
 #pragma unroll 1
   for (int first = begin;;) {
-#pragma unroll
-    for (int t = 0; t < kTiles; ++t) {
-      inputs.copy(tiles + t * kWideTileBytes, first + t * kWideColumns);
-      close_copies();
-    }
     const auto multiply_tile = [&]<int t>() {
       wait_for_copies<kTiles - 1 - t>();
       publish_copies();
@@ -106,6 +111,7 @@ __device__ __forceinline__ void multiply_wide_part(float (&sums)[8][4],
 #pragma unroll
     for (int t = 0; t < kTiles; ++t)
       weights.copy(tiles + kBytes + t * kWideTileBytes, first + t * kWideColumns);
+    copy_wide_tiles<kTiles>(inputs, tiles, first);
   }
 }
 
@@ -139,20 +145,22 @@ __global__ void __launch_bounds__(wide_threads(Shape::kThreads), Shape::kThreads
 #pragma unroll
   for (int k = 0; k < kPasses; ++k)
     if (is_output(k)) finish.load_constants(needs[k], sequence(k), row);
+  const float bias = p.bias && row < p.rows ? to_float(p.bias[row]) : 0.0f;
   allow_dependent_launch();
   wait_for_previous_launch();
 
+  copy_wide_tiles<Shape::kTiles>(inputs, tiles, begin);
   StepFactors<kMine, Shape::kThreads> norm(p.norm, first_mine,
                                            p.norm.squares ? min(batch, first_mine + kMine) : 0);
 #pragma unroll
   for (int k = 0; k < kPasses; ++k)
     if (is_output(k)) finish.load_fresh(needs[k], sequence(k), row);
+  norm.store(factors);
   float sums[8][4] = {};
   multiply_wide_part<T, Shape::kTiles, Shape::kThreads>(sums, inputs, weights, tiles, begin,
                                                         static_cast<int>(p.inner), kSplit * Shape::kColumns);
   auto* block_sums = reinterpret_cast<float*>(wide_memory);
   if (threadIdx.x < kWarpgroup) store_wide_sums<Shape::kStride>(sums, block_sums);
-  norm.store(factors);
   arrive_at_cluster();
   wait_for_cluster();
   float values[kPasses] = {};
@@ -164,7 +172,6 @@ __global__ void __launch_bounds__(wide_threads(Shape::kThreads), Shape::kThreads
     for (int k = 0; k < kPasses; ++k) values[k] += load_in_cluster(part + 4 * k * kPer * Shape::kStride);
   }
   arrive_at_cluster();  // the others' shared memory is read
-  const float bias = p.bias && row < p.rows ? to_float(p.bias[row]) : 0.0f;
 #pragma unroll
   for (int k = 0; k < kPasses; ++k) {
     if (p.norm.squares) values[k] *= factors[own_b + k * kPer];
