@@ -16,7 +16,7 @@ namespace exactmamba::cli {
 namespace {
 
 using core::Json;
-using Stages = std::vector<std::unique_ptr<RunStages>>;
+using Stages = std::vector<std::shared_ptr<RunStages>>;
 
 /// Each process may have its own of these; files count by their content, in the stage's name.
 constexpr std::array<std::string_view, 7> kOwn = {"run.",       "report.",    "decompose.", "evaluate.",

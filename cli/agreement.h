@@ -13,7 +13,7 @@ namespace exactmamba::cli {
 /// starting models by their fingerprints. Then the sweep with itself: models that are trained already must
 /// have been made by as many processes, since those decide how many rows an update has. Every process of the
 /// job calls it. @throws InputError on all of them, with the first rank that differs and both values
-void require_agreement(const std::vector<std::unique_ptr<RunStages>>& stages,
+void require_agreement(const std::vector<std::shared_ptr<RunStages>>& stages,
                        core::Communicator& communicator);
 
 }  // namespace exactmamba::cli

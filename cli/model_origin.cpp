@@ -95,17 +95,31 @@ void describe_origin(const fs::path& folder, models::ModelCard& card) {
   }
 }
 
+fs::path resulting_checkpoint(const fs::path& training, const Json& result) {
+  const Json step = result.is_object() ? result.value("step", Json()) : Json();
+  core::require(step.is_number_integer(), "{}: does not say which checkpoint is the training's result",
+                (training / "stage.json").string());
+  fs::path checkpoint = train::checkpoint_path(training, step.get<int64_t>());
+  core::require(fs::is_directory(checkpoint), "{}: the training's result is gone", checkpoint.string());
+  return checkpoint;
+}
+
 namespace {
 
-/// The checkpoints that stand for the trainings in the folder of a run, or of one training: of each the best
-/// one, or the last.
+/// The checkpoint that stands for a training: its result, or before its end the last.
+std::optional<fs::path> model_of_training(const fs::path& training) {
+  const std::optional<Json> record = stage_record(training, "train");
+  return record ? resulting_checkpoint(training, record->value("result", Json()))
+                : train::last_checkpoint(training);
+}
+
+/// Those of the trainings in the folder of a run, or of one training.
 std::vector<fs::path> trained_models(const fs::path& folder) {
   std::vector<fs::path> trainings = {folder}, found;
   if (fs::is_directory(folder / "stages")) trainings = sorted_entries(folder / "stages");
   for (const fs::path& training : trainings) {
     if (!fs::is_directory(training)) continue;
-    const auto last = train::last_checkpoint(training);
-    if (last) found.push_back(train::best_checkpoint(training).value_or(*last));
+    if (const auto model = model_of_training(training)) found.push_back(*model);
   }
   return found;
 }

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "core/json.h"
 #include "models/publish.h"
 
 namespace exactmamba::cli {
@@ -19,9 +20,13 @@ std::string model_fingerprint(const std::filesystem::path& folder);
 /// @throws IoError with one of the models that are in it
 void refuse_run_folder(const std::filesystem::path& folder);
 
-/// A model folder as it is; of the folder of a run that has one training, or of a training, its best
-/// checkpoint, or the last where none is chosen, and the log names it. @throws IoError when there are
-/// several, naming them
+/// The checkpoint that a finished training (STAGE, and the result in its record) has for its result.
+/// @throws InputError when it is gone
+std::filesystem::path resulting_checkpoint(const std::filesystem::path& training, const core::Json& result);
+
+/// A model folder as it is; of the folder of a run that has one training, or of a training, its result, or
+/// before its end its last checkpoint, and the log names it. @throws IoError when there are several, naming
+/// them
 std::filesystem::path model_of(const std::filesystem::path& folder);
 
 }  // namespace exactmamba::cli

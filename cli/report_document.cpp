@@ -146,14 +146,14 @@ std::string distinct(const RecipeFile& file, const Value& value) {
 }
 
 /// The stages of `run`. [nullable]
-const RunStages* find_stages(const std::vector<std::unique_ptr<RunStages>>& stages, const RecipeRun& run) {
+const RunStages* find_stages(const std::vector<std::shared_ptr<RunStages>>& stages, const RecipeRun& run) {
   const auto found =
       std::find_if(stages.begin(), stages.end(), [&](const auto& each) { return &each->run() == &run; });
   return found == stages.end() ? nullptr : found->get();
 }
 
 /// Versions of the program that finished the stages, which may be older than this one.
-std::string versions_of(const std::vector<std::unique_ptr<RunStages>>& stages) {
+std::string versions_of(const std::vector<std::shared_ptr<RunStages>>& stages) {
   std::set<std::string> versions;
   if (stages.empty()) versions.insert(core::version());
   for (const auto& run : stages) {
@@ -165,7 +165,7 @@ std::string versions_of(const std::vector<std::unique_ptr<RunStages>>& stages) {
 }
 
 /// What the sentences give without a model; of runs with several golds, each with their labels.
-std::string aer_without_model(const std::vector<std::unique_ptr<RunStages>>& stages) {
+std::string aer_without_model(const std::vector<std::shared_ptr<RunStages>>& stages) {
   std::map<std::string, std::vector<std::string>> labels;  // by text
   for (const auto& run : stages) {
     const Json measures = run->measures();
@@ -191,7 +191,7 @@ std::string training_dtypes(const Recipe& recipe) {
   return o.compute_dtype == "float32" ? o.dtype : fmt::format("{}, products in {}", o.dtype, o.compute_dtype);
 }
 
-Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages) {
+Json provenance(const RecipeFile& file, const std::vector<std::shared_ptr<RunStages>>& stages) {
   Json result = {{"program", fmt::format("exactmamba {}", versions_of(stages))},
                  {"LibTorch", core::torch_version()},
                  {"training dtype", distinct(file, training_dtypes)},
@@ -212,7 +212,7 @@ Json provenance(const RecipeFile& file, const std::vector<std::unique_ptr<RunSta
 
 }  // namespace
 
-Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages,
+Json report_document(const RecipeFile& file, const std::vector<std::shared_ptr<RunStages>>& stages,
                      const Unfinished& unfinished) {
   const Recipe& first = file.first();
   const std::vector<std::string> keys = swept_keys(file), shown = shown_columns(file);

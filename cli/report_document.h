@@ -16,7 +16,7 @@ using Unfinished = std::map<const RecipeRun*, std::string>;
 
 /// Of the runs in `stages` and of those in `unfinished`; what else `file` has diverged, and the report names
 /// it. @throws InputError when a stage is not done
-core::Json report_document(const RecipeFile& file, const std::vector<std::unique_ptr<RunStages>>& stages,
+core::Json report_document(const RecipeFile& file, const std::vector<std::shared_ptr<RunStages>>& stages,
                            const Unfinished& unfinished);
 
 }  // namespace exactmamba::cli

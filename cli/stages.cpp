@@ -29,11 +29,10 @@ constexpr const char* kFailure = "failure.json";  // in a stage's folder: why it
 constexpr int kTrainAlgorithm = 5;
 constexpr int kDecomposeAlgorithm = 2;
 
-core::Stage train_stage_of(const RecipeRun& run, const data::Datasets& datasets,
-                           const std::optional<core::Stage>& base) {
+std::vector<std::pair<std::string, std::string>> training_inputs(const RecipeRun& run,
+                                                                 const data::Datasets& datasets) {
   std::vector<std::pair<std::string, std::string>> inputs = {{kTrainingData, datasets.train->fingerprint()}};
   if (datasets.valid) inputs.emplace_back(kValidationData, datasets.valid->fingerprint());
-  if (base) inputs.emplace_back("starting model", base->name());
   if (!run.recipe.model.from.empty())
     inputs.emplace_back("starting model", model_fingerprint(run.recipe.model.checkpoint()));
   if (const auto names = run.recipe.model.names_file())
@@ -42,8 +41,7 @@ core::Stage train_stage_of(const RecipeRun& run, const data::Datasets& datasets,
     for (const char* key : {"decompose.approximations", "decompose.bias", "decompose.dtype"})
       inputs.emplace_back(key, run.schema.at(key).text());
   }
-  return {run.recipe.run.output, "train", kTrainAlgorithm,
-          run.schema.canonical({"run", "data", "model", "train"}), std::move(inputs)};
+  return inputs;
 }
 
 /// Of the weights that a finished training ended with.
@@ -62,14 +60,25 @@ bool agreed(bool value, core::Communicator& communicator) {
 
 RunStages::RunStages(const RecipeRun& run, std::shared_ptr<const TrainedTokenizer> tokenizer,
                      data::Datasets datasets, std::shared_ptr<const EvaluationData> evaluation,
-                     const RunStages* base)
+                     std::shared_ptr<const RunStages> base)
     : run_(run),
       tokenizer_(std::move(tokenizer)),
       datasets_(std::move(datasets)),
-      base_(base ? std::optional(base->train_) : std::nullopt),
-      train_(train_stage_of(run, datasets_, base_)),
+      base_(std::move(base)),
+      train_inputs_(training_inputs(run, datasets_)),
       evaluation_(std::move(evaluation)),
       sets_(translated_sets(run.recipe, datasets_, *evaluation_)) {}
+
+core::Stage RunStages::train_stage() const {
+  Inputs inputs = train_inputs_;
+  if (base_) {
+    const core::Stage base = base_->train_stage();
+    inputs.push_back(base.done() ? Inputs::value_type{"starting weights", trained_checksum(base)}
+                                 : Inputs::value_type{"starting run", base.name()});
+  }
+  return {run_.recipe.run.output, "train", kTrainAlgorithm,
+          run_.schema.canonical({"run", "data", "model", "train"}), std::move(inputs)};
+}
 
 std::string RunStages::label() const { return run_.name(); }
 
@@ -114,7 +123,7 @@ void RunStages::require_done(const core::Stage& stage) const {
 
 bool RunStages::finished() const {
   require_not_diverged();
-  if (!is_done(train_) || !is_done(decompose_stage())) return false;
+  if (!is_done(train_stage()) || !is_done(decompose_stage())) return false;
   const std::vector<core::Stage> parts = evaluation_stages();
   return std::all_of(parts.begin(), parts.end(), [this](const core::Stage& part) { return is_done(part); });
 }
@@ -126,28 +135,30 @@ void RunStages::require_finished() const {
 }
 
 void RunStages::require_trainable() const {
-  const std::string problem = train_.done() ? "" : device_problem(run_.recipe);
+  const std::string problem = train_stage().done() ? "" : device_problem(run_.recipe);
   core::require(problem.empty(), "{}", problem);
 }
 
 void RunStages::require_not_diverged() const {
-  core::require<core::NumericalError>(!base_ || base_->done(), "it continues '{}', which diverged",
-                                      run_.recipe.run.continues);
-  const auto newest = train_.done() ? std::nullopt : train::last_checkpoint(train_.folder());
+  core::require<core::NumericalError>(!base_ || base_->train_stage().done(),
+                                      "it continues '{}', which diverged", run_.recipe.run.continues);
+  const core::Stage train = train_stage();
+  const auto newest = train.done() ? std::nullopt : train::last_checkpoint(train.folder());
   if (newest)
-    train::require_not_diverged(train::load_train_state(*newest), run_.recipe.train, train_.folder());
+    train::require_not_diverged(train::load_train_state(*newest), run_.recipe.train, train.folder());
 }
 
 void RunStages::require_trained() const {
   require_not_diverged();
-  require_done(train_);
+  require_done(train_stage());
 }
 
 /// Named by the training and by its weights: the same training on another machine rounds differently.
 core::Stage RunStages::later_stage(const std::string& kind, int algorithm,
                                    const std::vector<std::string>& options, const Inputs& more) const {
-  require_done(train_);
-  Inputs inputs = {{"train", train_.name()}, {"trained weights", trained_checksum(train_)}};
+  const core::Stage train = train_stage();
+  require_done(train);
+  Inputs inputs = {{"train", train.name()}, {"trained weights", trained_checksum(train)}};
   inputs.insert(inputs.end(), more.begin(), more.end());
   return {run_.recipe.run.output, kind, algorithm, run_.schema.canonical(options), std::move(inputs)};
 }
@@ -156,32 +167,28 @@ core::Stage RunStages::decompose_stage() const {
   return later_stage("decompose", kDecomposeAlgorithm, {"decompose"});
 }
 
-fs::path resulting_checkpoint(const core::Stage& train) {
-  return train.reading([&train] {
-    const int64_t step = train.result().at("step").get<int64_t>();
-    fs::path checkpoint = train::checkpoint_path(train.folder(), step);
-    core::require(fs::is_directory(checkpoint), "{}: the training's result is gone", checkpoint.string());
-    return checkpoint;
-  });
+fs::path RunStages::checkpoint() const {
+  const core::Stage train = train_stage();
+  return train.reading([&train] { return resulting_checkpoint(train.folder(), train.result()); });
 }
 
-fs::path RunStages::checkpoint() const { return resulting_checkpoint(train_); }
-
 std::optional<RunStages::BestCheckpoint> RunStages::best_checkpoint() const {
-  const Json best = train_.result().at("training").at("best");
+  const core::Stage train = train_stage();
+  const Json best = train.result().at("training").at("best");
   if (best.is_null()) return {};
   const auto step = best.at("step").get<int64_t>();
-  return BestCheckpoint{train::checkpoint_path(train_.folder(), step), step, best.at("value").get<double>()};
+  return BestCheckpoint{train::checkpoint_path(train.folder(), step), step, best.at("value").get<double>()};
 }
 
 models::MambaLM RunStages::trained_model(at::ScalarType dtype) const {
-  require_done(train_);
+  const core::Stage train = train_stage();
+  require_done(train);
   const fs::path folder = checkpoint();
-  return train_.reading([&] {
+  return train.reading([&] {
     models::LoadOptions options;
     options.dtype = train::training_dtype(run_.recipe.train);
     const models::MambaLM model = models::load_model(folder, options);
-    const std::string found = model.parameters().checksum(), expected = trained_checksum(train_);
+    const std::string found = model.parameters().checksum(), expected = trained_checksum(train);
     core::require(found == expected,
                   "{}: damaged: the weights have the checksum {}, but the training's result has {}",
                   folder.string(), found, expected);
@@ -197,7 +204,7 @@ void RunStages::train(core::Communicator& communicator) {
   }
   if (tokenizer_) tokenizer_->keep();
   bool told = false;
-  complete(train_, [&] {
+  complete(train_stage(), [&] {
     told = agreed(true, communicator);
     return run_training(communicator);
   });
@@ -221,15 +228,15 @@ Value read_once(std::map<std::string, Value>& known, const std::string& key, con
 
 }  // namespace
 
-std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
+std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file) {
   std::map<std::string, std::shared_ptr<const TrainedTokenizer>> tokenizers;
   std::map<std::string, data::Datasets> datasets;
   std::map<std::string, std::shared_ptr<const EvaluationData>> evaluations;
-  std::vector<std::unique_ptr<RunStages>> result;
-  const auto stages_of_run = [&result](const RecipeRun* run) -> const RunStages* {
+  std::vector<std::shared_ptr<RunStages>> result;
+  const auto stages_of_run = [&result](const RecipeRun* run) {
     const auto found = std::find_if(result.begin(), result.end(),
                                     [run](const auto& stages) { return &stages->run() == run; });
-    return found == result.end() ? nullptr : found->get();
+    return found == result.end() ? nullptr : *found;
   };
   for (const auto& run : file.runs) {
     const auto key = [&run](const std::vector<std::string>& names) {
@@ -241,7 +248,7 @@ std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
     const auto make_datasets = [&] {
       return data::make_datasets(run->recipe.data, seed, tokenizer ? &tokenizer->spec() : nullptr);
     };
-    result.push_back(std::make_unique<RunStages>(
+    result.push_back(std::make_shared<RunStages>(
         *run, tokenizer, read_once(datasets, key({"data", "run.seed"}), make_datasets),
         read_once(evaluations, key({"evaluate", "data.on_invalid_utf8"}),
                   [&] { return read_evaluation_data(*run); }),
@@ -250,9 +257,9 @@ std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file) {
   return result;
 }
 
-std::string without_diverged(std::vector<std::unique_ptr<RunStages>>& stages,
+std::string without_diverged(std::vector<std::shared_ptr<RunStages>>& stages,
                              const std::function<void(RunStages&)>& work) {
-  std::vector<std::unique_ptr<RunStages>> finished;
+  std::vector<std::shared_ptr<RunStages>> finished;
   std::string diverged;
   for (auto& run : stages) {
     try {

@@ -46,7 +46,7 @@ class RunStages {
  public:
   /// `run` must outlive this. `tokenizer`: of trained_tokenizer(). [nullable] `base`: of run.base. [nullable]
   RunStages(const RecipeRun& run, std::shared_ptr<const TrainedTokenizer> tokenizer, data::Datasets datasets,
-            std::shared_ptr<const EvaluationData> evaluation, const RunStages* base);
+            std::shared_ptr<const EvaluationData> evaluation, std::shared_ptr<const RunStages> base);
 
   /// @throws InputError when the training is not done and this machine cannot do it
   void require_trainable() const;
@@ -65,7 +65,8 @@ class RunStages {
 
   const RecipeRun& run() const { return run_; }
   const data::Datasets& datasets() const { return datasets_; }
-  const core::Stage& train_stage() const { return train_; }
+  /// A run that continues another is named by the weights that it starts with, once there are any.
+  core::Stage train_stage() const;
   /// Known when the training is done: they are named by its weights. @throws InputError before
   core::Stage decompose_stage() const;
   std::vector<core::Stage> evaluation_stages() const;
@@ -122,8 +123,8 @@ class RunStages {
   const RecipeRun& run_;
   std::shared_ptr<const TrainedTokenizer> tokenizer_;  // [nullable]
   data::Datasets datasets_;
-  std::optional<core::Stage> base_;  // the training that this one continues
-  core::Stage train_;
+  std::shared_ptr<const RunStages> base_;             // [nullable] the run that this one continues
+  Inputs train_inputs_;                               // but for the starting weights of run.continues
   std::shared_ptr<const EvaluationData> evaluation_;  // [not null]
   std::vector<eval::TestSet> sets_;                   // to translate
 };
@@ -133,9 +134,6 @@ class RunStages {
 std::vector<eval::TestSet> translated_sets(const Recipe& recipe, const data::Datasets& datasets,
                                            const EvaluationData& data);
 
-/// The checkpoint that a finished training has for its result. @throws InputError, saying what to delete,
-/// when it is gone
-std::filesystem::path resulting_checkpoint(const core::Stage& train);
 /// Where a decompose stage keeps its rows, each in a file of its own (decomp/row_file.h).
 std::filesystem::path row_folder(const core::Stage& decompose);
 /// A row of a finished decomposition. @throws IoError, InputError (with what to delete) when it is gone or
@@ -143,11 +141,11 @@ std::filesystem::path row_folder(const core::Stage& decompose);
 decomp::DecomposedRow decomposed_row(const core::Stage& decompose, int64_t index);
 
 /// The stages of every run; runs with the same data share it. Reads the data. @throws IoError, InputError
-std::vector<std::unique_ptr<RunStages>> stages_of(const RecipeFile& file);
+std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file);
 
 /// Takes out of `stages` the runs for which `work` diverges, so that they do not keep the others from theirs;
 /// a line about each, for throw_if_diverged() when the others are done.
-std::string without_diverged(std::vector<std::unique_ptr<RunStages>>& stages,
+std::string without_diverged(std::vector<std::shared_ptr<RunStages>>& stages,
                              const std::function<void(RunStages&)>& work);
 /// @throws NumericalError unless there are no such lines
 void throw_if_diverged(const std::string& diverged);

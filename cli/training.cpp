@@ -1,5 +1,7 @@
 // The train stage: a recipe's options handed to the trainer.
 #include <algorithm>
+#include <csignal>
+#include <limits>
 #include <optional>
 
 #include <ATen/ops/zeros.h>
@@ -7,6 +9,7 @@
 #include "cli/stages.h"
 #include "core/device.h"
 #include "core/json.h"
+#include "core/stop_signal.h"
 #include "data/translation.h"
 #include "decomp/decompose.h"
 #include "eval/bleu.h"
@@ -53,8 +56,22 @@ train::EvaluationHook copy_hook(const Recipe& recipe, const data::CopyTask& task
   };
 }
 
+/// What BLEU counts in greedy translations. @throws Interrupted between batches
+std::vector<double> greedy_statistics(const eval::Bleu& bleu, const models::MambaLM& model,
+                                      const data::TranslationTokenizer& tokenizer,
+                                      const std::vector<std::string>& sources,
+                                      const eval::References& references) {
+  if (sources.empty()) return {};
+  eval::TranslateOptions greedy;
+  greedy.beam = 1;
+  const std::vector<std::string> found =
+      eval::translate(model, tokenizer, sources, greedy, [](int64_t) { core::stop_if_asked("translating"); });
+  return eval::SegmentStatistics(bleu, found, references).sums();
+}
+
 /// BLEU of the validation pairs, translated greedily: each process takes every size-th of them, and what BLEU
-/// counts in them is summed.
+/// counts in them is summed. Where one of them finds logits that are not finite, it is none (NaN) for all;
+/// and all stop where one was asked to.
 train::EvaluationHook bleu_hook(const Recipe& recipe, const data::TranslationRows& valid,
                                 core::Communicator& communicator) {
   std::vector<std::string> sources;
@@ -67,16 +84,24 @@ train::EvaluationHook bleu_hook(const Recipe& recipe, const data::TranslationRow
   }
   return [sources, references, &valid, &communicator](const models::MambaLM& model, int64_t) {
     const eval::Bleu bleu;
-    const at::Tensor sums = at::zeros({static_cast<int64_t>(bleu.width())}, at::kDouble);
-    if (!sources.empty()) {
-      eval::TranslateOptions greedy;
-      greedy.beam = 1;
-      const std::vector<std::string> found = eval::translate(model, valid.tokenizer(), sources, greedy);
-      const std::vector<double> own = eval::SegmentStatistics(bleu, found, references).sums();
-      std::copy(own.begin(), own.end(), sums.mutable_data_ptr<double>());
+    const size_t stopped = bleu.width(), not_finite = stopped + 1;  // processes, behind what BLEU counts
+    const at::Tensor sums = at::zeros({static_cast<int64_t>(bleu.width()) + 2}, at::kDouble);
+    auto* values = sums.mutable_data_ptr<double>();
+    try {
+      const std::vector<double> own = greedy_statistics(bleu, model, valid.tokenizer(), sources, references);
+      std::copy(own.begin(), own.end(), values);
+    } catch (const core::Interrupted&) {
+      values[stopped] = 1;
+    } catch (const core::NumericalError&) {
+      values[not_finite] = 1;
     }
     communicator.all_reduce_sum(sums);
-    return Json{{kBleuKey, bleu.score({sums.const_data_ptr<double>(), bleu.width()})}};
+    if (values[stopped] > 0) {
+      const int signal = core::stop_requested();
+      throw core::Interrupted(signal != 0 ? signal : SIGTERM, "stopped while translating");
+    }
+    if (values[not_finite] > 0) return Json{{kBleuKey, std::numeric_limits<double>::quiet_NaN()}};
+    return Json{{kBleuKey, bleu.score({values, bleu.width()})}};
   };
 }
 
@@ -98,27 +123,25 @@ train::EvaluationHook evaluation_hook(const Recipe& recipe, const data::Dataset&
 }
 
 /// A new model, or the one to continue from: run.continues or model.from.
-models::MambaLM starting_model(const Recipe& recipe, const data::Datasets& datasets,
-                               const std::optional<core::Stage>& base) {
+models::MambaLM starting_model(const Recipe& recipe, const data::Datasets& datasets, const RunStages* base) {
   models::ModelOptions options = recipe.model;
-  if (base) {
-    core::require<core::NumericalError>(base->done(), "it continues '{}', which diverged",
+  if (base != nullptr) {
+    core::require<core::NumericalError>(base->train_stage().done(), "it continues '{}', which diverged",
                                         recipe.run.continues);
-    options = continued_options(options, resulting_checkpoint(*base).string());
+    options = continued_options(options, base->checkpoint().string());
   }
   return models::make_model(options, datasets.train->vocab_size(), static_cast<uint64_t>(recipe.run.seed),
                             train::training_dtype(recipe.train), recipe.train.annealing != "none");
 }
 
-train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets,
-                           const std::optional<core::Stage>& base, const core::Stage& stage,
-                           core::Communicator& communicator) {
+train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets, const RunStages* base,
+                           const core::Stage& stage, core::Communicator& communicator) {
   train::TrainSetup setup;
   setup.options = recipe.train;
   setup.options_hash = stage.name();
   setup.folder = stage.folder();
   setup.device = core::device_from_name(recipe.run.device);
-  setup.start = [&recipe, &datasets, &base] { return starting_model(recipe, datasets, base); };
+  setup.start = [&recipe, &datasets, base] { return starting_model(recipe, datasets, base); };
   setup.training = datasets.train;
   setup.validation = datasets.valid;
   setup.validation_rows = recipe.data.max_valid_rows;
@@ -152,10 +175,11 @@ Json data_names(const data::Datasets& datasets) {
 }  // namespace
 
 Json RunStages::run_training(core::Communicator& communicator) const {
-  train::Trainer trainer(setup_of(run_.recipe, datasets_, base_, train_, communicator), communicator);
+  const core::Stage stage = train_stage();
+  train::Trainer trainer(setup_of(run_.recipe, datasets_, base_.get(), stage, communicator), communicator);
   trainer.run();
   const int64_t step = resulting_step(run_.recipe.train, trainer.state());
-  return {{"model_checksum", resulting_checksum(trainer, train_, step)},
+  return {{"model_checksum", resulting_checksum(trainer, stage, step)},
           {"step", step},
           {"data", data_names(datasets_)},
           {"training", train::to_json(trainer.state())}};

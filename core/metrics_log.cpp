@@ -25,22 +25,26 @@ Json parse_line(std::string_view line, const std::filesystem::path& file, std::p
   return value;
 }
 
-/// The lines of `text` whose step is not after `last_step`.
-std::string lines_until(std::string_view text, const std::filesystem::path& file, int64_t last_step) {
+/// As MetricsLog keeps them.
+std::string lines_until(std::string_view text, const std::filesystem::path& file, int64_t last_step,
+                        const std::string& undone) {
   std::string kept;
   for_each_whole_line(text, [&](std::string_view line, std::ptrdiff_t number) {
     const Json value = parse_line(line, file, number);
     const auto step = value.find("step");
-    const bool later =
-        step != value.end() && step->is_number() && step->get<double>() > static_cast<double>(last_step);
-    if (!later) kept.append(line).push_back('\n');
+    const double after =
+        step != value.end() && step->is_number() ? step->get<double>() - static_cast<double>(last_step) : -1;
+    const bool dropped =
+        after > 0 || (after == 0 && !undone.empty() && value.value("kind", Json()) == undone);
+    if (!dropped) kept.append(line).push_back('\n');
   });
   return kept;
 }
 
-std::string lines_to_keep(std::string_view text, const std::filesystem::path& file, int64_t last_step) {
+std::string lines_to_keep(std::string_view text, const std::filesystem::path& file, int64_t last_step,
+                          const std::string& undone) {
   try {
-    return lines_until(text, file, last_step);
+    return lines_until(text, file, last_step, undone);
   } catch (const InputError& error) {
     throw InputError(fmt::format("{}; delete this file to go on without the lines so far", error.what()));
   }
@@ -48,10 +52,11 @@ std::string lines_to_keep(std::string_view text, const std::filesystem::path& fi
 
 }  // namespace
 
-MetricsLog::MetricsLog(const std::filesystem::path& file, int64_t last_step) : path_(file), file_(nullptr) {
+MetricsLog::MetricsLog(const std::filesystem::path& file, int64_t last_step, const std::string& undone)
+    : path_(file), file_(nullptr) {
   if (std::filesystem::is_regular_file(file)) {
     const std::string text = read_file(file);
-    const std::string kept = lines_to_keep(text, file, last_step);
+    const std::string kept = lines_to_keep(text, file, last_step, undone);
     if (kept != text) write_file(file, kept);
   }
   file_ = std::fopen(file.c_str(), "ae");

@@ -11,9 +11,10 @@ namespace exactmamba::core {
 
 class MetricsLog {
  public:
-  /// Keeps the whole lines whose "step" is ≤ `last_step`, drops the others (and a torn last line). @throws
-  /// IoError; InputError for a damaged line, saying what to delete
-  MetricsLog(const std::filesystem::path& file, int64_t last_step);
+  /// Keeps the whole lines whose "step" is ≤ `last_step`, drops the others (and a torn last line), and those
+  /// of `last_step` itself whose "kind" is `undone`. @throws IoError; InputError for a damaged line, saying
+  /// what to delete
+  MetricsLog(const std::filesystem::path& file, int64_t last_step, const std::string& undone = "");
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;

@@ -49,6 +49,7 @@ Json optional_json(const std::optional<LossScale>& scale) {
 Json to_json(const TrainState& state) {
   Json json = {{"format_version", core::kFormatVersion}};
   visit_members(state, [&json](const char* key, const auto& member) { json[key] = member; });
+  if (state.evaluation_pending) json["evaluation_pending"] = true;
   json["best"] = optional_json(state.best);
   json["loss_scale"] = optional_json(state.loss_scale);
   return json;
@@ -64,6 +65,8 @@ TrainState train_state_from_json(const Json& json, const std::string& where) {
   visit_members(state, [&](const char* key, auto& member) {
     member = read<std::remove_reference_t<decltype(member)>>(json, key, where);
   });
+  if (json.contains("evaluation_pending"))
+    state.evaluation_pending = read<bool>(json, "evaluation_pending", where);
   const auto best = read<Json>(json, "best", where);
   if (!best.is_null()) state.best = {read<int64_t>(best, "step", where), read<double>(best, "value", where)};
   const Json scale = json.value("loss_scale", Json());  // checkpoints from before float16 have none

@@ -25,6 +25,7 @@ struct TrainState {
   int64_t bad_updates_in_row = 0;
   double elapsed_seconds = 0;  // of training, over all runs
   std::optional<Best> best;
+  bool evaluation_pending = false;      // a stop came before the evaluation of `step` was done
   int64_t evaluations_since_best = 0;   // that count: with annealing, those at alpha = 1
   std::optional<LossScale> loss_scale;  // of a training in float16
   std::string options_hash;             // of everything that affects the weights

@@ -206,7 +206,8 @@ void Trainer::begin() {
   if (is_writer()) open_log();
   if (setup_.validation) require_validation_targets(setup_);
   anneal();
-  if (resume_.checkpoint || setup_.options.eval_every == 0) return;
+  const bool at_start = !resume_.checkpoint && setup_.options.eval_every > 0;
+  if (!at_start && !state_.evaluation_pending) return;
   evaluate();
   checkpoint_if_due();
 }
@@ -236,7 +237,10 @@ void Trainer::stop_if_asked() {
   const at::Device device = exchange_device(model_, communicator_);
   at::Tensor asked = at::full({}, signal, at::TensorOptions().dtype(at::kLong).device(device));
   communicator_.all_reduce_sum(asked);
-  if (asked.item<int64_t>() == 0) return;
+  if (asked.item<int64_t>() != 0) stop(signal);
+}
+
+void Trainer::stop(int signal) {
   if (saved_step_ != state_.step) checkpoint();
   throw core::Interrupted(
       signal != 0 ? signal : SIGTERM,
@@ -302,7 +306,9 @@ void Trainer::evaluate_if_due() {
 }
 
 void Trainer::evaluate() {
+  state_.evaluation_pending = true;  // as a checkpoint says that a stop makes meanwhile
   const core::Json measures = measure();
+  state_.evaluation_pending = false;
   if (measures.empty()) return;
   choose_best(measures);
   if (log_) log_->evaluation(state_, measures, alpha());
@@ -314,6 +320,8 @@ core::Json Trainer::measure() {
   try {
     if (setup_.validation) measures = validate(model_, validation_batches(setup_), communicator_);
     if (setup_.evaluation) measures.update(setup_.evaluation(model_, state_.step));
+  } catch (const core::Interrupted&) {
+    stop(core::stop_requested());
   } catch (...) {
     if (!setup_.validation) throw;
     const data::BatchesInOrder batches = validation_batches(setup_);
@@ -327,9 +335,12 @@ void Trainer::choose_best(const core::Json& measures) {
   core::require(measures.contains(name) && measures[name].is_number(),
                 "train.best_measure is '{}', but the evaluation has no such number; it has: {}", name,
                 names_of(measures));
+  const double value = measures[name];
+  if (!std::isfinite(value) && is_writer())
+    core::log_warning(fmt::format("evaluation after update {}: {} is not finite, which counts as worst",
+                                  state_.step, name));
   if (alpha() < 1) return;  // a half annealed model is not what was asked for
   ++state_.evaluations_since_best;
-  const double value = measures[name];
   const bool lowest = setup_.options.lowest_is_best();
   if (!std::isfinite(value)) return;
   if (state_.best && (lowest ? value >= state_.best->value : value <= state_.best->value)) return;

@@ -27,7 +27,7 @@
 namespace exactmamba::train {
 
 /// Further measures of an evaluation, as one JSON object; called on every rank with the same model and must
-/// give each the same.
+/// give each the same. It may throw Interrupted, on all of them: a continued training evaluates again.
 using EvaluationHook = std::function<core::Json(const models::MambaLM& model, int64_t step)>;
 
 struct TrainSetup {
@@ -81,7 +81,9 @@ class Trainer {
   const TrainState& state() const { return state_; }
 
  private:
-  bool finished() const { return state_.step == setup_.options.steps || out_of_patience(); }
+  bool finished() const {
+    return !state_.evaluation_pending && (state_.step == setup_.options.steps || out_of_patience());
+  }
   bool out_of_patience() const {
     return setup_.options.patience > 0 && state_.evaluations_since_best >= setup_.options.patience;
   }
@@ -93,6 +95,7 @@ class Trainer {
   void remove_damaged_checkpoints();
   void open_log();
   void stop_if_asked();
+  [[noreturn]] void stop(int signal);
   void update();
   UpdateResult run_update_of(const std::vector<data::Batch>& micro_batches, double learning_rate);
   std::vector<data::Batch> fetch();

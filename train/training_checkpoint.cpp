@@ -75,14 +75,6 @@ std::optional<fs::path> last_checkpoint(const fs::path& run) {
   return checkpoint_path(run, steps.back());
 }
 
-std::optional<fs::path> best_checkpoint(const fs::path& run) {
-  const auto last = last_checkpoint(run);
-  if (!last) return std::nullopt;
-  const std::optional<Best> best = load_train_state(*last).best;
-  if (!best) return std::nullopt;
-  return checkpoint_path(run, best->step);
-}
-
 ResumePoint resume_point(const fs::path& run) {
   ResumePoint point;
   const std::vector<int64_t> steps = checkpoint_steps(run);
@@ -108,7 +100,7 @@ void remove_checkpoint(const fs::path& checkpoint) {
 
 void save_checkpoint(const fs::path& run, const models::MambaLM& model, const AdamW& optimizer,
                      const TrainState& state, const std::map<std::string, std::string>& model_files) {
-  core::AtomicFolder folder(checkpoint_path(run, state.step));
+  core::AtomicFolder folder(checkpoint_path(run, state.step), {"*"});
   models::save_model(model, folder.path(), model.parameters().dtype());
   core::NamedTensors moments = optimizer.moments();
   for (auto& [name, moment] : moments) moment = moment.cpu();

@@ -24,8 +24,6 @@ namespace exactmamba::train {
 std::filesystem::path checkpoint_path(const std::filesystem::path& run, int64_t step);
 /// The newest one.
 std::optional<std::filesystem::path> last_checkpoint(const std::filesystem::path& run);
-/// The one with the best evaluation, as the newest one knows it. @throws IoError, InputError
-std::optional<std::filesystem::path> best_checkpoint(const std::filesystem::path& run);
 
 struct DamagedCheckpoint {
   std::filesystem::path folder;

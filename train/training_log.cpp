@@ -8,9 +8,15 @@
 
 namespace exactmamba::train {
 
+namespace {
+
+constexpr const char* kEvaluation = "evaluation";  // kind of a line
+
+}  // namespace
+
 TrainingLog::TrainingLog(const std::filesystem::path& run, const TrainOptions& options,
                          const TrainState& state, bool resumed)
-    : metrics_(run / "metrics.jsonl", resumed ? state.step : -1),
+    : metrics_(run / "metrics.jsonl", resumed ? state.step : -1, state.evaluation_pending ? kEvaluation : ""),
       progress_("train", options.steps, "tok", state.step),
       steps_(options.steps),
       log_every_(options.log_every),
@@ -78,7 +84,7 @@ void TrainingLog::write_train(const TrainState& state, const UpdateResult& resul
 
 void TrainingLog::evaluation(const TrainState& state, const core::Json& measures, double alpha) {
   core::Json line = {
-      {"kind", "evaluation"}, {"step", state.step}, {"alpha", alpha}, {"elapsed_seconds", elapsed_seconds()}};
+      {"kind", kEvaluation}, {"step", state.step}, {"alpha", alpha}, {"elapsed_seconds", elapsed_seconds()}};
   line.update(measures);
   metrics_.write(line);
 }

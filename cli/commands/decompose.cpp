@@ -37,7 +37,7 @@ std::string error_text(const std::string& label, const Json& errors, const std::
   return text + "\n";
 }
 
-void write_decompositions(const std::vector<std::unique_ptr<RunStages>>& stages, bool json) {
+void write_decompositions(const std::vector<std::shared_ptr<RunStages>>& stages, bool json) {
   Json all = Json::array();
   std::string text;
   for (const auto& run : stages) {

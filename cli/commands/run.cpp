@@ -30,7 +30,7 @@ namespace {
 using core::Json;
 constexpr const char* kNotRun = "not run";
 
-using Stages = std::vector<std::unique_ptr<RunStages>>;
+using Stages = std::vector<std::shared_ptr<RunStages>>;
 
 void require_validation_data(const Stages& stages) {
   for (const auto& run : stages) {

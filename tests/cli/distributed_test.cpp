@@ -174,6 +174,20 @@ constexpr Shape kMamba1 = {"mamba1", "architecture = 'mamba1'\nd_model = 11\nd_s
 INSTANTIATE_TEST_SUITE_P(Architectures, Training, ::testing::Values(kMamba1, kMamba2),
                          [](const auto& test) { return test.param.name; });
 
+TEST_F(Distributed, DropoutInSeveralProcessesIsThatOfOne) {
+  const Strings dropout = {"--set", "train.dropout=0.3", "--set", "train.label_smoothing=0.1"};
+  expect_success(train("plain", 6, 20, 10));
+  expect_success(train("one", 6, 20, 10) + dropout);
+  expect_success(train("two", 3, 20, 10) + dropout + processes(2));
+  expect_success(train("three", 1, 20, 10) + dropout + processes(3) +
+                 Strings{"--set", "train.grad_accumulation_steps=2"});
+  expect_same_training("two", "one");
+  expect_same_training("three", "one");
+  EXPECT_GT(std::abs(lines_of("one", "evaluation").back()["validation_loss"].get<double>() -
+                     lines_of("plain", "evaluation").back()["validation_loss"].get<double>()),
+            1e-6);
+}
+
 TEST_F(Distributed, AStoppedTrainingContinuesBitByBitWithTheSameNumberOfProcessesOnly) {
   constexpr int64_t kSteps = 300;  // so many that the signal comes before the end
   const Strings stopped_training = train("stopped", 3, kSteps, kSteps);

@@ -468,6 +468,24 @@ TEST_F(RunTest, WhatContinuesADivergedRunDoesNotBlockTheOthersEither) {
   }
 }
 
+TEST_F(RunTest, WhatContinuesOtherWeightsIsTrainedAnew) {
+  write_recipe("[sweep]\ntrain.lr = [0.001]\n[[extra]]\nlabel = \"more\"\nrun.continues = \"lr=0.001\"\n");
+  const auto trained = [this](const std::string& processes) {
+    const Json result = json_of({"train", "r.toml", "--processes", processes});
+    EXPECT_EQ(result[1]["label"], "more");
+    return std::pair(fs::path(result[0]["result"]["checkpoint"]),
+                     fs::path(result[1]["result"]["checkpoint"]));
+  };
+  const auto [base, continued] = trained("1");
+  EXPECT_EQ(trained("1"), std::pair(base, continued));
+  EXPECT_EQ(stages("train").size(), 2u);
+  fs::remove_all(folder_ / base.parent_path().parent_path());
+  const auto [other_base, other_continued] = trained("2");  // of the same name, with larger batches
+  EXPECT_EQ(other_base, base);
+  EXPECT_NE(other_continued, continued);
+  EXPECT_EQ(stages("train").size(), 3u);
+}
+
 TEST_F(RunTest, ReportsARunWhoseDecompositionOverflowedAsWhatItIs) {
   const TemporaryFolder model;
   fs::copy(testing::golden("models/mamba2-hf"), model.path());

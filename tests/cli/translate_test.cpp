@@ -6,7 +6,10 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "core/safetensors.h"
+#include "tests/cli/recipe_folder.h"
 #include "tests/support/program.h"
+#include "tests/support/weights.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -181,6 +184,68 @@ TEST_F(TranslateTest, BleuChoosesTheBestCheckpoint) {
         succeed({"score", "bleu", "-", "--reference", "targets", "--json", "--width", "9"}, found));
     EXPECT_NEAR(score["score"], result["best"]["value"], 1e-8) << score;
   }
+}
+
+TEST_F(TranslateTest, TheModelOfARunIsItsResult) {
+  for (const std::string result : {"last", "best"}) {
+    const std::string output = "worse-" + result;
+    const Json trained =
+        Json::parse(succeed({"train", "r.toml", "--json", "--set", "train.lr=2", "--set",
+                             "train.result=" + result, "--set", "run.output=" + output}))[0]["result"];
+    ASSERT_NE(trained["best"]["step"], 4) << "the test needs a training that gets worse";
+    const ProgramOutcome outcome = program({"translate", output, "--beam", "1"}, "zwei\n");
+    EXPECT_CONTAINS(outcome.err, "model: " + trained["checkpoint"].get<std::string>());
+    EXPECT_EQ(trained["checkpoint"] == trained["best"]["checkpoint"], result == "best");
+  }
+}
+
+/// A norm whose results overflow; with two processes, of which one has no pair to translate.
+TEST_F(TranslateTest, BleuOfLogitsThatAreNotFiniteIsTheWorst) {
+  const fs::path model = *folder_ / "overflowing";
+  fs::copy(checkpoint(), model);
+  fs::remove(model / "checksums.json");
+  core::NamedTensors weights = testing::weights_of(model);
+  for (auto& [name, values] : weights)
+    if (name.find("norm_f") != std::string::npos) values.fill_(3e38);
+  core::write_safetensors(model / "model.safetensors", weights);
+  std::string recipe = kTranslator;
+  const size_t sizes = recipe.find("[model]"), behind = recipe.find("[train]");
+  put_file(*folder_ / "overflowing.toml", recipe.replace(sizes, behind - sizes, ""));
+  put_file(*folder_ / "one.tsv", "zwei\ttwo\n");
+  for (const std::string processes : {"1", "2"}) {
+    std::vector<std::string> arguments = {"train", "overflowing.toml", "--processes", processes};
+    for (const std::string set :
+         {"model.from=overflowing", "data.valid=[\"one.tsv\"]", "data.exclude=[]", "train.max_bad_steps=9",
+          "train.best_measure=bleu", "run.peer_timeout=30", "train.batch_size=1"})
+      arguments.insert(arguments.end(), {"--set", set});
+    arguments.insert(arguments.end(), {"--set", "run.output=overflowing-" + processes});
+    const ProgramOutcome outcome = program(arguments);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_CONTAINS(outcome.err, "evaluation after update 4: bleu is not finite, which counts as worst");
+  }
+}
+
+TEST_F(TranslateTest, TranslationForBleuStopsWhenAsked) {
+  std::string many;
+  for (int line = 0; line < 3000; ++line) many += "eine Zeile von vielen\tone line of many\n";
+  put_file(*folder_ / "many.tsv", many);
+  const TemporaryFolder streams;
+  const pid_t child = testing::start_program(
+      {"train", "r.toml", "--set", "data.valid=[\"many.tsv\"]", "--set", "data.exclude=[]", "--set",
+       "data.max_valid_rows=3000", "--set", "train.best_measure=bleu", "--set", "run.output=stopped"},
+      {.folder = folder_->path()}, streams);
+  fs::path stage;
+  wait_for(child, [&] {
+    std::error_code none_yet;
+    for (const auto& entry : fs::directory_iterator(*folder_ / "stopped/stages", none_yet))
+      stage = entry.path();
+    return fs::exists(stage / "metrics.jsonl");
+  });
+  ::kill(child, SIGINT);
+  const ProgramOutcome stopped = testing::finish_program(child, streams);
+  EXPECT_EQ(stopped.code, 130) << stopped.err;
+  EXPECT_CONTAINS(stopped.err, "stopped after update 0 of 4");
+  EXPECT_EQ(core::read_json(stage / "checkpoints/step-00000000/trainer.json")["evaluation_pending"], true);
 }
 
 TEST_F(TranslateTest, ContradictionsAreRefused) {

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "core/checksums.h"
@@ -87,6 +88,38 @@ INSTANTIATE_TEST_SUITE_P(Models, Resume,
                                                               models::Architecture::kMamba2),
                                             ::testing::Values("none", "linear")));
 
+/// At the start, at one that is the best, and at the end.
+TEST(Stop, AnEvaluationThatItCutsShortIsDoneWhenTheTrainingContinues) {
+  const TemporaryFolder folder;
+  const auto setup_of = [&](const char* run, int64_t stop_at) {
+    TrainSetup setup = tiny_setup(folder / run);
+    setup.options.best_measure = "score";
+    setup.evaluation = [stop_at](const models::MambaLM&, int64_t step) {
+      if (step == stop_at) throw core::Interrupted(SIGINT, "stopped");
+      return core::Json{{"score", step == 6 ? 2 : 1}};
+    };
+    return setup;
+  };
+  const std::string expected = train_tiny(setup_of("straight", -1));
+  for (const int64_t step : {0, 6, 24}) {
+    const auto stopped = error_of<core::Interrupted>([&] { train_tiny(setup_of("run", step)); });
+    EXPECT_CONTAINS(stopped, fmt::format("stopped after update {} of 24", step));
+    EXPECT_EQ(last_checkpoint(folder / "run"), checkpoint_path(folder / "run", step));
+    EXPECT_TRUE(load_train_state(*last_checkpoint(folder / "run")).evaluation_pending);
+  }
+  // As if it had been killed when the evaluation was in the log, but no checkpoint knew of it.
+  std::ofstream(folder / "run/metrics.jsonl", std::ios::app) << R"({"kind": "evaluation", "step": 24})"
+                                                             << "\n";
+  EXPECT_EQ(train_tiny(setup_of("run", -1)), expected);
+  for (const char* kind : {"train", "evaluation"})
+    EXPECT_EQ(steps_of(folder / "run", kind), steps_of(folder / "straight", kind));
+  for (const int64_t step : {6, 20, 24}) {
+    const TrainState state = load_train_state(checkpoint_path(folder / "run", step));
+    EXPECT_FALSE(state.evaluation_pending);
+    EXPECT_EQ(state.best->step, 6);
+  }
+}
+
 TEST(Stop, CommitsACheckpointAfterTheUpdateAndTellsTheSignal) {
   const StopAfter handler;
   for (int signal : {SIGINT, SIGTERM}) {
@@ -156,6 +189,7 @@ TEST(Checkpoint, TheStateSurvivesAsItIs) {
   state.elapsed_seconds = 0.1;
   state.best = {6, 1.0 / 3.0};
   state.evaluations_since_best = 3;
+  state.evaluation_pending = true;
   state.loss_scale = {1024, 77};
   state.options_hash = "abc";
   const core::Json json = to_json(state);
@@ -164,6 +198,7 @@ TEST(Checkpoint, TheStateSurvivesAsItIs) {
   EXPECT_EQ(to_json(again), json);
   EXPECT_EQ(again.best->value, 1.0 / 3.0);
   EXPECT_EQ(again.evaluations_since_best, 3);
+  EXPECT_TRUE(again.evaluation_pending);
   EXPECT_EQ(again.loss_scale->value, 1024);
   EXPECT_EQ(again.loss_scale->finite_updates, 77);
 }
@@ -177,7 +212,6 @@ TEST(Checkpoint, FromBeforeLossScalesIsRead) {
 TEST(Checkpoint, HalfDeletedAndForeignNamesAreNotCheckpoints) {
   const TemporaryFolder folder;
   EXPECT_EQ(last_checkpoint(folder.path()), std::nullopt);
-  EXPECT_EQ(best_checkpoint(folder.path()), std::nullopt);
   for (const char* name :
        {"step-00000003", ".deleted-step-00000009", ".step-00000010.123", "step-12.old", "step-"})
     fs::create_directories(folder.path() / "checkpoints" / name);

@@ -28,6 +28,11 @@ std::vector<core::Json> lines_of(const std::filesystem::path& run, const std::st
   return lines;
 }
 
+/// As the newest checkpoint knows it.
+std::filesystem::path best_checkpoint(const std::filesystem::path& run) {
+  return checkpoint_path(run, load_train_state(last_checkpoint(run).value()).best.value().step);
+}
+
 std::set<std::string> checkpoint_names(const std::filesystem::path& run) {
   std::set<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(run / "checkpoints"))
