@@ -37,7 +37,7 @@ constexpr const char* kTokenizers =
 
 /// What model_of() takes.
 constexpr const char* kModelOrRun =
-    "Model folder (Hugging Face or state-spaces form), or the folder of a run, whose best checkpoint it is";
+    "Model folder (Hugging Face or state-spaces form), or the folder of a run, whose result it is";
 
 /// The program's arguments while they are declared; `selected` is what the parsed subcommand wants to do.
 struct Declaration {

@@ -1,7 +1,8 @@
 // What one trained and decomposed model is worth, as JSON: the parts `values`, `layers` and `maps` of a
 // report's row (report.h).
 //
-// values  loss [nats/target], perplexity, bits_per_byte (text, where the tokenizer knows what bytes a token stands for);
+// values  loss [nats/target], perplexity, bits_per_byte (text, where the tokenizer knows what bytes a token
+//         stands for);
 //         character_accuracy, string_accuracy and the same with free_ (copy task) [fractions];
 //         error.APPROXIMATION.FIRST-LAST per layer range;
 //         attribution.METHOD.{auc, ap, r_at_k, layer}: the layer with the highest AP (copy task);

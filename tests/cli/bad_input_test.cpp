@@ -236,7 +236,7 @@ INSTANTIATE_TEST_SUITE_P(
              model("mamba2-hf")},
         Case{"boundaries_that_are_empty",
              kUsage,
-             "--cu-seqlens: has no value",
+             "--cu-seqlens: is empty; give at least one pair of boundaries",
              {"forward", "m", "--ids", "1,2", "--cu-seqlens", "", "--output", "o"},
              model("mamba2-hf")},
         Case{"boundaries_that_do_not_end",

@@ -401,8 +401,7 @@ TEST_F(RunTest, TheFolderOfARunIsNoModelButNamesOne) {
   for (const std::string& folder : {std::string("out"), stage}) {
     testing::put_file(folder_ / "continued.toml", "model.from = \"" + folder + "\"\n");
     for (const std::vector<std::string>& command :
-         {std::vector<std::string>{"generate", folder, "--ids", "1"},
-          {"forward", folder, "--ids", "1", "--output", "o"},
+         {std::vector<std::string>{"forward", folder, "--ids", "1", "--output", "o"},
           {"decompose", folder},
           {"inspect", folder},
           {"convert", folder, "--output", "o"},
@@ -412,6 +411,8 @@ TEST_F(RunTest, TheFolderOfARunIsNoModelButNamesOne) {
       EXPECT_EQ(outcome.code, 3) << command[0];
       EXPECT_CONTAINS(outcome.err, folder + ": " + hint);
     }
+    EXPECT_CONTAINS(program({"generate", folder, "--ids", "1"}).err,
+                    "model: " + stage + "/checkpoints/step-00000006\n");
   }
 }
 
