@@ -45,6 +45,9 @@ cudaError_t find_wide(Kernel kernel, bool& wide) {
   return error;
 }
 
+/// This thread's warp of the block, known to be the same in all its lanes.
+__device__ __forceinline__ int warp_index() { return __shfl_sync(~0u, threadIdx.x / 32, 0); }
+
 /// A tile at `address`, or rows and columns of it, as the low word of what wgmma is told; `bytes` further on
 /// it is wide_offset(bytes) more. The high word says: swizzled in 128 bytes, 1024 from 8 rows to the next 8.
 __device__ __forceinline__ uint32_t wide_tile(uint32_t address) {

@@ -7,9 +7,6 @@
 
 namespace exactmamba::ops {
 
-/// This thread's warp of the block, known to be the same in all its lanes.
-__device__ __forceinline__ int warp_index() { return __shfl_sync(~0u, threadIdx.x / 32, 0); }
-
 /// Waits until all that the block's threads copied is there for every one of them.
 __device__ __forceinline__ void await_copies() {
   wait_for_copies();

@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(wide_threads(kHeadThreads), 1)
   norm.store(all_factors);
   wait_for_copies<0>();
   __syncthreads();
-  const bool multiplies = threadIdx.x < kWarpgroup;
+  const bool multiplies = warp_index() < kWarpgroup;
   float factors[2] = {1, 1}, sums[8][4] = {};
   if (multiplies && p.product.norm.squares)
 #pragma unroll

@@ -154,7 +154,7 @@ struct FinishHead : FinishAlone {
 };
 
 template <class T>
-using InTiling = StepTiling<T, 2, 4, 4>;
+using InTiling = StepTiling<T, 3, 4, 4>;
 template <class T>
 using RowsTiling = StepTiling<T, 1, 1, 1>;
 template <class T>
@@ -305,10 +305,6 @@ cudaError_t launch_step_in(const StepIn<T>& p) {
   const FinishIn<T> finish{p, ActivationForm(p.activation)};
   if constexpr (sizeof(T) == 2)
     if (is_wide<T>(p.product.batch)) return run_step_wide<T, WideIn>(p.product, finish);
-  // Few sequences: no more blocks than run at once.
-  if (p.product.batch <= kStepFew &&
-      InTiling<T>::parts(p.product.batch, p.product.rows) > 2 * multiprocessors())
-    return run_step_product<T, 1, 3>(p.product, finish);
   return InTiling<T>::run(p.product, finish);
 }
 

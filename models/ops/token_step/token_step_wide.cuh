@@ -14,7 +14,7 @@ namespace exactmamba::ops {
 namespace {
 
 /// Of a block: its first warpgroup multiplies tiles of 64 columns, all warps copy and finish.
-constexpr int kWarpgroup = 128, kWideSequences = 64, kWideRows = 64, kWideColumns = 64,
+constexpr int kWarpgroup = 4, kWideSequences = 64, kWideRows = 64, kWideColumns = 64,
               kWideTileBytes = 2 * kWideRows * kWideColumns;
 
 /// 64 rows of a matrix (rows, inner), which kThreads threads copy into tiles; zeros beyond its borders.
@@ -86,13 +86,14 @@ __device__ __forceinline__ void multiply_wide_part(float (&sums)[8][4],
                                                    const WideOperand<T, kThreads>& weights, uint32_t tiles,
                                                    int begin, int inner, int stride) {
   constexpr int kBytes = kTiles * kWideTileBytes;
+  const bool multiplies = warp_index() < kWarpgroup;
 #pragma unroll 1
   for (int first = begin;;) {
     const auto multiply_tile = [&]<int t>() {
       wait_for_copies<kTiles - 1 - t>();
       publish_copies();
       __syncthreads();
-      if (threadIdx.x >= kWarpgroup) return;
+      if (!multiplies) return;
       begin_products();
       const uint32_t left = wide_tile(tiles + t * kWideTileBytes);
       multiply_wide_rows<T, kWideColumns, kWideSequences, kWideRows>(sums, left, left + wide_offset(kBytes),
@@ -101,7 +102,7 @@ __device__ __forceinline__ void multiply_wide_part(float (&sums)[8][4],
     };
     [&]<int... t>(std::integer_sequence<int, t...>) { (multiply_tile.template operator()<t>(), ...); }
     (std::make_integer_sequence<int, kTiles>{});
-    if (threadIdx.x < kWarpgroup) {
+    if (multiplies) {
       wait_products<0>();
       take_sums(sums);
     }
@@ -160,7 +161,7 @@ __global__ void __launch_bounds__(wide_threads(Shape::kThreads), Shape::kThreads
   multiply_wide_part<T, Shape::kTiles, Shape::kThreads>(sums, inputs, weights, tiles, begin,
                                                         static_cast<int>(p.inner), kSplit * Shape::kColumns);
   auto* block_sums = reinterpret_cast<float*>(wide_memory);
-  if (threadIdx.x < kWarpgroup) store_wide_sums<Shape::kStride>(sums, block_sums);
+  if (warp_index() < kWarpgroup) store_wide_sums<Shape::kStride>(sums, block_sums);
   arrive_at_cluster();
   wait_for_cluster();
   float values[kPasses] = {};
