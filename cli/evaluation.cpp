@@ -231,7 +231,7 @@ std::vector<eval::TranslatedSet> RunStages::translations() const {
     translations.push_back(kept_translations(set));
     if (!scored_by_comet(set)) continue;
     const core::Stage stage = comet_stage(set);
-    translations.back().comet = stage.reading([&] { return eval::load_comet(stage.folder(), set.name); });
+    stage.reading([&] { eval::load_comet(stage.folder(), translations.back()); });
   }
   return translations;
 }

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 
 #include "cli/model_origin.h"
+#include "cli/trained_tokenizer.h"
 #include "core/device.h"
 #include "core/environment.h"
 #include "core/error.h"
@@ -43,6 +44,8 @@ void check_evaluation_files(const eval::EvaluateOptions& options) {
   check_pairs("evaluate.alignment.dev_sentences", given(alignment.dev_sentences));
   check_files("evaluate.alignment.gold", given(alignment.gold));
   check_files("evaluate.alignment.dev_gold", given(alignment.dev_gold));
+  if (!alignment.reverse_model.empty())
+    models::load_config(core::expand_environment(alignment.reverse_model));
   if (!options.comet_model.empty()) eval::CometFiles(core::expand_environment(options.comet_model));
 }
 
@@ -71,11 +74,26 @@ void check_sizes(const RecipeRun& run, int64_t vocabulary) {
                 "run.continues: '{}' has other sizes in [model] than '{}'", run.label, first.label);
 }
 
+/// Another tokenizer would give the model's token ids another meaning.
+void check_made_tokenizer(const RecipeRun& run) {
+  if (!data::trains_tokenizer(run.recipe.data)) return;
+  const core::Json own = run.schema.canonical(tokenizer_options()),
+                   known = run.base->schema.canonical(tokenizer_options());
+  for (const auto& [key, value] : own.items())
+    core::require(
+        known.contains(key) && known[key] == value,
+        "run.continues: '{}' has {} = {}, but '{}' {}, so that data.tokenizer = \"bpe\" would make "
+        "another tokenizer than that of the model which it continues; give both runs a tokenizer.json "
+        "(exactmamba train-tokenizer)",
+        run.label, key, value.dump(), run.base->name(), known.contains(key) ? known[key].dump() : "none");
+}
+
 models::ModelConfig config_of(const RecipeRun& run, int64_t vocabulary) {
   const Recipe& recipe = run.recipe;
   const bool annealed = recipe.train.annealing != "none";
   if (run.base != nullptr) {
     check_sizes(run, vocabulary);
+    check_made_tokenizer(run);
     return models::continued_config(continued_options(recipe.model, run.base->label),
                                     config_of(*run.base, vocabulary), vocabulary, annealed);
   }

@@ -125,14 +125,21 @@ Json row_without_values(const RecipeRun& run, const std::string& state,
       {"label", run.name()}, {"settings", settings(run, keys)}, {"values", Json::object()}, {"state", state}};
 }
 
-/// Keys of the columns that tables show, in their order; none: all.
-std::vector<std::string> shown_columns(const RecipeFile& file) {
+bool is_measured(const Json& rows, const std::string& key) {
+  return std::any_of(rows.begin(), rows.end(), [&](const Json& row) { return row["values"].contains(key); });
+}
+
+/// Keys of the columns that tables show, in their order; none: all. Those of a group (error) that no row has
+/// are not among them: a checkpoint of unknown depth may have those of any depth.
+std::vector<std::string> shown_columns(const RecipeFile& file, const Json& rows) {
   const std::vector<std::string> keys = value_keys(file.runs);
   std::vector<std::string> shown;
   const std::vector<std::string>& chosen = file.first().report.columns;
   for (const std::string& name : chosen.empty() ? file.first().published.columns : chosen) {
-    for (const std::string& key : eval::keys_of_name(name, keys))
-      if (std::find(shown.begin(), shown.end(), key) == shown.end()) shown.push_back(key);
+    for (const std::string& key : eval::keys_of_name(name, keys)) {
+      const bool known = std::find(shown.begin(), shown.end(), key) != shown.end();
+      if (!known && (key == name || is_measured(rows, key))) shown.push_back(key);
+    }
   }
   return shown;
 }
@@ -215,11 +222,10 @@ Json provenance(const RecipeFile& file, const std::vector<std::shared_ptr<RunSta
 Json report_document(const RecipeFile& file, const std::vector<std::shared_ptr<RunStages>>& stages,
                      const Unfinished& unfinished) {
   const Recipe& first = file.first();
-  const std::vector<std::string> keys = swept_keys(file), shown = shown_columns(file);
+  const std::vector<std::string> keys = swept_keys(file);
   Json rows = Json::array();
   std::vector<std::vector<eval::TranslatedSet>> translations;
-  std::vector<std::string> diverged, named = shown;
-  named.insert(named.end(), first.published.columns.begin(), first.published.columns.end());
+  std::vector<std::string> diverged;
   for (const auto& run : file.runs) {
     const RunStages* done = find_stages(stages, *run);
     const auto open = unfinished.find(run.get());
@@ -233,6 +239,9 @@ Json report_document(const RecipeFile& file, const std::vector<std::shared_ptr<R
     translations.push_back(done ? done->translations() : std::vector<eval::TranslatedSet>());
   }
   eval::add_intervals(rows, translations);
+  const std::vector<std::string> shown = shown_columns(file, rows);
+  std::vector<std::string> named = shown;
+  named.insert(named.end(), first.published.columns.begin(), first.published.columns.end());
   Json made_by = provenance(file, stages);
   if (!diverged.empty()) made_by["diverged runs, not shown"] = fmt::format("{}", fmt::join(diverged, ", "));
   return {{"format_version", core::kFormatVersion},

@@ -140,8 +140,8 @@ void RunStages::require_trainable() const {
 }
 
 void RunStages::require_not_diverged() const {
-  core::require<core::NumericalError>(!base_ || base_->train_stage().done(),
-                                      "it continues '{}', which diverged", run_.recipe.run.continues);
+  core::require<core::NumericalError>(has_start(), "it continues '{}', which diverged",
+                                      run_.recipe.run.continues);
   const core::Stage train = train_stage();
   const auto newest = train.done() ? std::nullopt : train::last_checkpoint(train.folder());
   if (newest)

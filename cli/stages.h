@@ -57,6 +57,8 @@ class RunStages {
   void decompose();  // needs the trained model
   void evaluate();   // needs the trained model
 
+  /// Whether the training that it continues, if it does, is done.
+  bool has_start() const { return !base_ || base_->train_stage().done(); }
   /// Whether all stages are done. @throws NumericalError when one of them ended with numbers that are not
   /// finite
   bool finished() const;

@@ -1,5 +1,7 @@
 #include "eval/translation_comet.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 
 #include "core/error.h"
@@ -33,12 +35,15 @@ void save_comet(const std::filesystem::path& folder, const std::string& name,
   core::write_file(file_of(folder, name), lines);
 }
 
-std::vector<double> load_comet(const std::filesystem::path& folder, const std::string& name) {
+void load_comet(const std::filesystem::path& folder, TranslatedSet& set) {
+  const std::filesystem::path file = file_of(folder, set.name);
   std::vector<double> scores;
-  data::LineReader reader(file_of(folder, name));
+  data::LineReader reader(file);
   for (std::string line; reader.next(line);)
     scores.push_back(core::json_number(core::parse_json(line, reader.where()), reader.where()));
-  return scores;
+  core::require(scores.size() == set.translations.size(), "{}: {} scores of {} translations", file.string(),
+                scores.size(), set.translations.size());
+  set.comet = std::move(scores);
 }
 
 }  // namespace exactmamba::eval

@@ -20,7 +20,7 @@ std::vector<double> comet_scores(const CometModel& model, const TestSet& set,
 /// `folder`/NAME.comet.txt, a segment a line. @throws IoError
 void save_comet(const std::filesystem::path& folder, const std::string& name,
                 const std::vector<double>& scores);
-/// @throws IoError, InputError
-std::vector<double> load_comet(const std::filesystem::path& folder, const std::string& name);
+/// Into set.comet, of set.name. @throws IoError, InputError when they are not as many as the translations
+void load_comet(const std::filesystem::path& folder, TranslatedSet& set);
 
 }  // namespace exactmamba::eval

@@ -149,7 +149,8 @@ void evaluate_runs(Stages stages, bool json) {
 
 /// Adds `run` to `unfinished`, unless all its stages are done. @throws as RunStages::finished()
 void note_unfinished(const RunStages& run, Unfinished& unfinished) {
-  if (!unfinished.contains(run.run().base) && run.finished()) return;
+  const bool waits = unfinished.contains(run.run().base) && !run.has_start();
+  if (!waits && run.finished()) return;
   unfinished[&run.run()] = std::filesystem::exists(run.train_stage().folder()) ? "unfinished" : kNotRun;
 }
 

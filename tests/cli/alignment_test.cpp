@@ -185,6 +185,10 @@ TEST_F(Alignment, AReverseModelHasTheTokensOfItsTokenizer) {
   for (Json& value : config)
     if (value == 258) value = 200;
   put_file(folder_ / "back/config.json", config.dump());
+  const ProgramOutcome missing =
+      program({"validate", "r.toml"}, {"evaluate.alignment.reverse_model=nowhere"});
+  EXPECT_EQ(missing.code, 3);
+  EXPECT_CONTAINS(missing.err, "nowhere");
   const ProgramOutcome refused = program({"evaluate", "r.toml"}, {"evaluate.alignment.reverse_model=back"});
   EXPECT_EQ(refused.code, 1);
   EXPECT_CONTAINS(refused.err, "reverse_model: back: its tokenizer has 258 tokens, but the model 200");

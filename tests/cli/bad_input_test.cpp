@@ -376,6 +376,15 @@ INSTANTIATE_TEST_SUITE_P(
              "run.continues: 'wide' has other sizes in [model] than 'base'",
              {"validate", "r.toml"},
              recipe("[[extra]]\nlabel = \"wide\"\nrun.continues = \"base\"\nmodel.d_model = 32")},
+        Case{"continues_with_another_tokenizer",
+             kInput,
+             "run.continues: 'more' has data.train = [\"b.txt\"], but 'base' [\"a.txt\"], so that",
+             {"validate", "r.toml"},
+             both([](const fs::path& folder) { write(folder / "b.txt", "b"); },
+                  both(text_recipe("a.txt", "a"),
+                       recipe("data.task = \"text\"\ndata.train = [\"a.txt\"]\ndata.tokenizer = \"bpe\"\n"
+                              "data.vocab_size = 300\n[[extra]]\nlabel = \"more\"\n"
+                              "run.continues = \"base\"\ndata.train = [\"b.txt\"]")))},
         Case{"layer_that_the_continued_checkpoint_has_not",
              kInput,
              "decompose.layers has layer 3, but layers count from 0",

@@ -198,6 +198,21 @@ TEST_F(Published, StandsBesideWhatWasRun) {
   EXPECT_EQ(csv().find("identity,not run"), std::string::npos);
 }
 
+TEST_F(Published, OfACheckpointOnlyTheErrorsOfItsLayersAreColumns) {
+  ASSERT_EQ(program("train", "").code, 0);
+  fs::path checkpoint;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder_ / "out"))
+    if (entry.path().filename() == "step-00000006") checkpoint = entry.path();
+  put_file(folder_ / "more.toml",
+           "run.output = \"out\"\nmodel.from = \"" + checkpoint.string() +
+               "\"\ntrain.steps = 1\ndecompose.max_rows = 1\nreport.columns = [\"error\"]\n"
+               "[data]\nmin_length = 2\nmax_length = 4\ncontext = 24\nheld_out = 20\n");
+  const ProgramOutcome run =
+      testing::run_program({"run", "more.toml", "--overwrite"}, {.folder = folder_.path()});
+  ASSERT_EQ(run.code, 0) << run.err;
+  EXPECT_CONTAINS(csv(), "model,error.activation.0-0,error.activation.1-1\r\n");
+}
+
 TEST_F(Published, NamesThatAreNotThereAreRefusedWithTheirPlace) {
   const auto refusal = [&](const std::string& more) {
     const ProgramOutcome outcome = program("validate", more);

@@ -387,6 +387,17 @@ TEST_F(RunTest, ARunContinuesAnotherOfItsRecipe) {
   EXPECT_EQ(trainings.size(), 3u);
   succeed({"run", "r.toml"});
   EXPECT_EQ(stages("train"), trainings);
+  // A base that is not evaluated is trained: what continues it is finished.
+  const fs::path checkpoint = runs[0]["result"]["checkpoint"].get<std::string>();
+  for (const std::string& name : stages("evaluate")) {
+    const fs::path record = folder_ / "out/stages" / name / "stage.json";
+    if (core::read_json(record)["inputs"]["train"] ==
+        checkpoint.parent_path().parent_path().filename().string())
+      fs::remove(record);
+  }
+  const Json rows = json_of({"report", "r.toml"})["rows"];
+  EXPECT_EQ(rows[0]["state"], "unfinished");
+  EXPECT_FALSE(rows[1].contains("state") || rows[2].contains("state"));
   // Another base is another training of all that follow it.
   succeed({"train", "r.toml"}, {"train.beta1=0.8"});
   EXPECT_EQ(stages("train").size(), 6u);

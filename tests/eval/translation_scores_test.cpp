@@ -67,7 +67,11 @@ TEST(TranslationScores, CometIsThatOfUnbabelComet) {
   EXPECT_NEAR(score, 100 * golden["system_score_fp64"].get<double>(), 2e-4);
   const testing::TemporaryFolder folder;
   save_comet(folder.path(), "x", translated.comet);
-  EXPECT_EQ(load_comet(folder.path(), "x"), translated.comet);
+  TranslatedSet loaded{.name = "x", .translations = translated.translations, .references = {}};
+  load_comet(folder.path(), loaded);
+  EXPECT_EQ(loaded.comet, translated.comet);
+  loaded.translations.pop_back();
+  EXPECT_THROW(load_comet(folder.path(), loaded), core::InputError);
 
   TranslatedSet better = translated;  // by a hundredth, in every resample
   for (double& segment : better.comet) segment += 0.01;
