@@ -142,8 +142,10 @@ fs::path model_of(const fs::path& folder) {
   const std::vector<fs::path> found = trained_models(folder);
   std::string names;
   for (const fs::path& model : found) names += (names.empty() ? "" : ", ") + model.string();
-  core::require<core::IoError>(found.size() <= 1, "{}: holds several trainings; give one of {}",
-                               folder.string(), names);
+  core::require<core::IoError>(
+      found.size() <= 1,
+      "{}: holds several trainings; give one of {} (exactmamba train RECIPE says which runs they are of)",
+      folder.string(), names);
   if (found.empty()) return folder;
   core::log_info(fmt::format("model: {}", found.front().string()));
   return found.front();

@@ -13,7 +13,7 @@
 #include "core/memory.h"
 #include "data/datasets.h"
 #include "data/parallel_text.h"
-#include "eval/comet/comet_config.h"
+#include "eval/comet/comet_model.h"
 #include "models/checkpoint.h"
 
 namespace exactmamba::cli {
@@ -46,7 +46,8 @@ void check_evaluation_files(const eval::EvaluateOptions& options) {
   check_files("evaluate.alignment.dev_gold", given(alignment.dev_gold));
   if (!alignment.reverse_model.empty())
     models::load_config(core::expand_environment(alignment.reverse_model));
-  if (!options.comet_model.empty()) eval::CometFiles(core::expand_environment(options.comet_model));
+  if (!options.comet_model.empty())
+    eval::check_comet_files(eval::CometFiles(core::expand_environment(options.comet_model)));
 }
 
 /// run.output is a folder or may become one: neither it nor what it lies in is a file.

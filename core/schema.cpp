@@ -119,7 +119,9 @@ std::string Option::assign(const TomlNode& node, const Origin& origin) {
   const auto set = [&](auto* target) -> std::string {
     std::decay_t<decltype(*target)> value{};
     if (!read(node, value))
-      return fmt::format("takes {}, not {}", with_article(type_name()), described(node));
+      return fmt::format(
+          "takes {}, not {}{}", with_article(type_name()), described(node),
+          choices_.empty() ? "" : fmt::format(": one of \"{}\"", fmt::join(choices_, "\", \"")));
     if (const std::string problem = check(node); !problem.empty())
       return fmt::format("= {} {}", toml_text(node), problem);
     for (const TomlNode& item : node.items) {

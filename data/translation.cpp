@@ -28,10 +28,10 @@ Sentences sentences_of(const TranslationSource& source) {
   return sentences;
 }
 
-/// Whether one side has more than `most` times the tokens of the other.
+/// Whether one side has more than `most` times the tokens of the other, or none.
 bool is_uneven(int64_t source, int64_t target, double most) {
-  return most > 0 &&
-         static_cast<double>(std::max(source, target)) > most * static_cast<double>(std::min(source, target));
+  const auto [fewer, more] = std::minmax(source, target);
+  return most > 0 && (fewer == 0 || static_cast<double>(more) > most * static_cast<double>(fewer));
 }
 
 }  // namespace

@@ -70,7 +70,22 @@ at::Tensor rows(const at::Tensor& tensor, const std::vector<int64_t>& index, int
   return tensor.index_select(0, core::copy_to(tensor.device(), at::tensor(part, at::kLong)));
 }
 
+/// <mask> is behind the pieces, which are one further than SentencePiece counts them.
+void check_vocabulary(const CometFiles& files, const data::SentencePieceTokenizer& tokenizer,
+                      const XlmrConfig& config) {
+  core::require(tokenizer.vocab_size() + 2 == config.vocab_size,
+                "{}: {} pieces are a vocabulary of {}, but {} says vocab_size {}",
+                files.sentencepiece.string(), tokenizer.vocab_size(), tokenizer.vocab_size() + 2,
+                files.encoder_config.string(), config.vocab_size);
+}
+
 }  // namespace
+
+void check_comet_files(const CometFiles& files) {
+  read_comet_config(files.hparams);
+  check_vocabulary(files, data::SentencePieceTokenizer(files.sentencepiece),
+                   read_xlmr_config(files.encoder_config));
+}
 
 CometModel::CometModel(const std::filesystem::path& folder, const at::Device& device, at::ScalarType dtype)
     : CometModel(CometFiles(folder), device, dtype) {}
@@ -81,11 +96,7 @@ CometModel::CometModel(const CometFiles& files, const at::Device& device, at::Sc
       encoder_config_(read_xlmr_config(files.encoder_config)),
       tokenizer_(files.sentencepiece) {
   const CometConfig config = read_comet_config(files.hparams);
-  // <mask> is behind the pieces, which are one further than SentencePiece counts them.
-  core::require(tokenizer_.vocab_size() + 2 == encoder_config_.vocab_size,
-                "{}: {} pieces are a vocabulary of {}, but {} says vocab_size {}",
-                files.sentencepiece.string(), tokenizer_.vocab_size(), tokenizer_.vocab_size() + 2,
-                files.encoder_config.string(), encoder_config_.vocab_size);
+  check_vocabulary(files, tokenizer_, encoder_config_);
   const CheckpointTensors tensors(files.checkpoint);
   encoder_.emplace(encoder_config_, tensors, device, dtype);
   read_head(config, tensors);

@@ -63,6 +63,10 @@ class CometModel {
   std::vector<Linear> estimator_;
 };
 
+/// Before the model is needed: all but the checkpoint, which is large, is sound and belongs together.
+/// @throws as CometModel
+void check_comet_files(const CometFiles& files);
+
 /// CometModel::scores() with their progress on stderr, after `label`.
 std::vector<double> comet_scores(const CometModel& model, const std::vector<CometSegment>& segments,
                                  const std::string& label);

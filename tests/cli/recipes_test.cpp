@@ -233,8 +233,10 @@ TEST_F(Published, NamesThatAreNotThereAreRefusedWithTheirPlace) {
   EXPECT_CONTAINS(
       refusal(published + "columns = [\"perplexity\"]\nruns = [\"r\"]\nvalues = [\"1\", \"2\"]\n"),
       "r.toml:26:10: 2 values do not fill a table of 1 × 1: one for every run and column");
-  EXPECT_CONTAINS(refusal(published + "columns = [\"perplexity\"]\nruns = [\"r\"]\nvalues = [\"about 1\"]\n"),
-                  "'about 1' is no number, no range (0.44–0.52), and not empty");
+  for (const std::string value : {"about 1", "nan", "1–inf"})
+    EXPECT_CONTAINS(
+        refusal(published + "columns = [\"perplexity\"]\nruns = [\"r\"]\nvalues = [\"" + value + "\"]\n"),
+        "'" + value + "' is no number, no range (0.44–0.52), and not empty");
 }
 
 }  // namespace

@@ -165,6 +165,12 @@ TEST_F(TranslationReport, CometIsLookedForFirst) {
   EXPECT_CONTAINS(missing, "no COMET model in nowhere: missing nowhere/hparams.yaml");
   EXPECT_CONTAINS(missing, "huggingface.co/Unbabel/wmt22-comet-da");
   EXPECT_CONTAINS(refused("evaluate.test=[]"), "evaluate.comet_model");
+  fs::copy(testing::golden("comet/sparsemax"), folder_ / "broken", fs::copy_options::recursive);
+  testing::put_file(folder_ / "broken/hparams.yaml", "class_identifier: [\n");
+  const auto broken = program({"run", "r.toml", "--set", "evaluate.comet_model=broken"});
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_CONTAINS(broken.err, "broken/hparams.yaml:");
+  EXPECT_FALSE(fs::exists(folder_ / "out"));
 }
 
 }  // namespace

@@ -92,7 +92,8 @@ INSTANTIATE_TEST_SUITE_P(
              "r.toml:3:9: 'train.steps' takes an integer, not a date or time (2001-01-01)"},
         Case{"[data]\nshuffle = 1", "r.toml:3:11: 'data.shuffle' takes a boolean, not an integer (1)"},
         Case{"[train]\nschedule = true",
-             "r.toml:3:12: 'train.schedule' takes a string, not a boolean (true)"},
+             "r.toml:3:12: 'train.schedule' takes a string, not a boolean (true): one of \"cosine\", "
+             "\"linear\", \"constant\""},
         Case{"[data]\nlayers = 3", "r.toml:3:10: 'data.layers' takes a list of integers, not an integer (3)"},
         Case{"[data]\nlayers = [1, \"a\"]",
              "r.toml:3:10: 'data.layers' takes a list of integers, not a list ([1, \"a\"])"},

@@ -149,6 +149,10 @@ TEST_F(TranslationRowsTest, UnevenAndOverlongPairsAreLeftOutAndCounted) {
   const std::string log = ::testing::internal::GetCapturedStderr();
   EXPECT_CONTAINS(log, "1 of 4 pairs left out: a side of other lengths than data.min_characters = 1");
   EXPECT_CONTAINS(log, "1 of 4 pairs left out: one side has more than data.max_pair_ratio = 2 times");
+  put_file(folder_ / "a.de", "\nab\n");
+  put_file(folder_ / "a.en", "\nA\n");
+  EXPECT_EQ(sources({}, 0), ",ab,");
+  EXPECT_EQ(sources({}, 9), "ab,");  // two empty sides are no pair either
 }
 
 TEST_F(TranslationRowsTest, PairsThatStandInATestSetAreLeftOut) {
