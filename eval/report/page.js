@@ -225,13 +225,13 @@ function heatMap(model, map) {
   return element("figure", {}, element("figcaption", {}, `${model}: ${map.title}${signed ? " (orange: negative)" : ""}`), element("div", {class: "scroll"}, canvas), readout, numbers);
 }
 
-// The best row of the last column that has a direction.
-function bestModel(models) {
+// Of the rows but the first, which stands beside it, the best of the last column that has a direction.
+function otherModel(models) {
   const column = report.columns.filter(c => c.better).at(-1);
   if (!column) return models.length - 1;
   const sign = column.better === "higher" ? 1 : -1;
   const score = row => Number.isFinite(row.values[column.key]) ? sign * row.values[column.key] : -Infinity;
-  return models.reduce((best, row, k) => score(row) > score(models[best]) ? k : best, 0);
+  return models.reduce((best, row, k) => k > 1 && score(row) > score(models[best]) ? k : best, 1);
 }
 
 // The map of the first text's highest layer; alignments have the best one first.
@@ -251,7 +251,7 @@ function drawMaps(key, holderName, pickersName) {
   for (let slot = 0; slot < slots; slot++) {
     const model = element("select", {"aria-label": `model of map ${slot + 1}`}), which = element("select", {"aria-label": `map ${slot + 1}`});
     models.forEach((row, k) => model.append(element("option", {value: k}, row.label)));
-    model.value = slot === 0 ? 0 : bestModel(models);
+    model.value = slot === 0 ? 0 : otherModel(models);
     const place = element("div");
     const draw = () => place.replaceChildren(heatMap(models[model.value].label, models[model.value][key][which.value]));
     const fill = () => {
