@@ -7,6 +7,7 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "tests/support/golden_json.h"
 #include "tests/support/program.h"
 #include "tests/support/tensors.h"
 
@@ -23,7 +24,7 @@ using testing::TemporaryFolder;
 class Score : public ::testing::Test {
  protected:
   void SetUp() override {
-    golden_ = core::read_json(golden("metrics/wmt17_200.json"));
+    golden_ = testing::golden_json("metrics/wmt17_200.json");
     put_lines("reference.txt", golden_["references"]);
     for (const auto& [system, lines] : golden_["hypotheses"].items()) {
       put_lines(std::to_string(systems_.size()), lines);

@@ -7,6 +7,7 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "tests/support/golden_json.h"
 #include "tests/support/program.h"
 #include "tests/support/tensors.h"
 
@@ -31,7 +32,7 @@ std::vector<Json> objects_of(const std::string& lines) {
 
 TEST(Tokenize, GoldenTextsThereAndBack) {
   const TemporaryFolder folder;
-  const Json cases = core::read_json(golden("tokenizers/neox/encodings.json"))["cases"];
+  const Json cases = testing::golden_json("tokenizers/neox/encodings.json")["cases"];
   std::string texts;
   for (const Json& row : cases) texts += Json{{"text", row["text"]}}.dump() + "\n";
   put_file(folder / "texts.jsonl", texts);

@@ -10,6 +10,7 @@
 #include "data/copy_tokenizer.h"
 #include "data/tokenizers/bpe_tokenizer.h"
 #include "tests/support/files.h"
+#include "tests/support/golden_json.h"
 #include "tests/support/tensors.h"
 
 namespace exactmamba::data {
@@ -32,7 +33,7 @@ Ids all_of(const TokenCorpus& corpus) { return corpus.slice(0, corpus.size()); }
 
 /// Texts of the golden encodings, more than one batch of them, and their ids with `end` behind each.
 Ids golden_corpus(const fs::path& file, const std::string& tokenizer, int64_t end) {
-  const core::Json cases = core::read_json(golden("tokenizers/" + tokenizer + "/encodings.json"))["cases"];
+  const core::Json cases = testing::golden_json("tokenizers/" + tokenizer + "/encodings.json")["cases"];
   std::string texts;
   Ids ids;
   while (texts.size() < (size_t{10} << 20)) {

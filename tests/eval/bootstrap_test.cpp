@@ -49,7 +49,7 @@ std::unique_ptr<CorpusMetric> metric_of(const std::string& name) {
 }
 
 TEST_P(PairedBootstrap, Of200Segments) {
-  const Json texts = core::read_json(testing::golden("metrics/wmt17_200.json"));
+  const Json texts = testing::golden_json("metrics/wmt17_200.json");
   const Json golden =
       core::read_json(testing::golden("metrics/paired_bootstrap.json"))["tests"][0]["metrics"][GetParam()];
   const core::SafetensorsFile scores(testing::golden("metrics/paired_bootstrap.safetensors"));

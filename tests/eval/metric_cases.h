@@ -9,7 +9,7 @@
 #include "eval/bleu.h"
 #include "eval/chrf.h"
 #include "eval/ter.h"
-#include "tests/support/tensors.h"
+#include "tests/support/golden_json.h"
 
 namespace exactmamba::eval {
 
@@ -67,7 +67,7 @@ inline void expect_golden(const CorpusMetric& metric, const std::vector<double>&
 inline void each_small_case(
     const char* kind, const std::function<void(const std::vector<std::string>& hypotheses,
                                                const References& references, const core::Json& row)>& check) {
-  const core::Json cases = core::read_json(testing::golden("metrics/small.json"))["cases"];
+  const core::Json cases = testing::golden_json("metrics/small.json")["cases"];
   ASSERT_GE(cases.size(), 50u);
   for (const core::Json& corpus : cases) {
     for (const core::Json& row : corpus[kind]) {
@@ -80,7 +80,7 @@ inline void each_small_case(
 /// The sentences of wmt17_200.json one by one, and each system's corpus under `kind`.
 inline void expect_wmt17(const CorpusMetric& metric, const char* kind, const char* sentences,
                          const CorpusMetric& sentence_metric) {
-  const core::Json golden = core::read_json(testing::golden("metrics/wmt17_200.json"));
+  const core::Json golden = testing::golden_json("metrics/wmt17_200.json");
   const References references = references_of(core::Json::array({golden["references"]}));
   for (const auto& [system, hypotheses] : golden["hypotheses"].items()) {
     SCOPED_TRACE(system);

@@ -4,7 +4,7 @@
 #include "core/json.h"
 #include "eval/text/characters.h"
 #include "eval/text/score_tokenizers.h"
-#include "tests/support/tensors.h"
+#include "tests/support/golden_json.h"
 
 namespace exactmamba::eval {
 namespace {
@@ -55,7 +55,7 @@ TEST(ScoreCharacters, SigmaAtTheEndOfAWord) {  // expected: Python 3.11's str.lo
 }
 
 TEST(ScoreTokenizers, GoldenTexts) {
-  const Json cases = core::read_json(testing::golden("metrics/tokenised.json"))["cases"];
+  const Json cases = testing::golden_json("metrics/tokenised.json")["cases"];
   ASSERT_GT(cases.size(), 100u);
   TerTokenizer plain, normalized, all;
   normalized.normalized = true;

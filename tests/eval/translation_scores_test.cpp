@@ -10,7 +10,7 @@
 #include "eval/row_values.h"
 #include "eval/translation_comet.h"
 #include "tests/support/files.h"
-#include "tests/support/tensors.h"
+#include "tests/support/golden_json.h"
 
 namespace exactmamba::eval {
 namespace {
@@ -18,7 +18,7 @@ namespace {
 using core::Json;
 
 TEST(TranslationScores, RowsOfAReport) {
-  const Json texts = core::read_json(testing::golden("metrics/wmt17_200.json"));
+  const Json texts = testing::golden_json("metrics/wmt17_200.json");
   const Json golden = core::read_json(testing::golden("metrics/paired_bootstrap.json"))["tests"][0];
   const Json& bleu = golden["metrics"]["BLEU"]["results"];
   const Json& chrf = golden["metrics"]["chrF2"]["results"];

@@ -12,6 +12,7 @@
 #include "core/json.h"
 #include "core/utf8.h"
 #include "tests/support/files.h"
+#include "tests/support/golden_json.h"
 #include "tests/support/tensors.h"
 
 namespace exactmamba::data {
@@ -40,7 +41,7 @@ class Golden : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Golden, EncodingsOffsetsAndDecodedTextsAreEqual) {
   const auto tokenizer = tokenizer_of(GetParam());
-  const Json cases = core::read_json(golden("tokenizers/" + GetParam() + "/encodings.json"))["cases"];
+  const Json cases = testing::golden_json("tokenizers/" + GetParam() + "/encodings.json")["cases"];
   EXPECT_GE(cases.size(), 130u);
   for (const Json& row : cases) {
     const auto name = row["name"].get<std::string>(), text = row["text"].get<std::string>();

@@ -16,6 +16,7 @@
 #include "core/json.h"
 #include "core/utf8.h"
 #include "tests/support/files.h"
+#include "tests/support/golden_json.h"
 #include "tests/support/tensors.h"
 
 namespace exactmamba::data {
@@ -53,7 +54,7 @@ class SentencePieceGolden : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(SentencePieceGolden, IdsPiecesAndTextsAreEqual) {
   const SentencePieceTokenizer tokenizer(golden("tokenizers/sentencepiece/" + GetParam()));
-  const Json document = core::read_json(golden("tokenizers/sentencepiece/" + GetParam() + ".json"));
+  const Json document = testing::golden_json("tokenizers/sentencepiece/" + GetParam() + ".json");
   const Json other =
       core::read_json(golden("tokenizers/sentencepiece/xlmr_huggingface.json"))[GetParam() + ".json"];
   std::map<std::string, Ids> fast;  // where they are not plain SentencePiece with another number
