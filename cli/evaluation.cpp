@@ -128,9 +128,9 @@ bool RunStages::scored_by_comet(const eval::TestSet& set) const {
 }
 
 core::Stage RunStages::comet_stage(const eval::TestSet& set) const {
-  return later_stage(
-      "comet", kCometAlgorithm, {},
-      {{"translations", translate_stage(set).name()}, {"COMET model", evaluation_->comet->fingerprint}});
+  return later_stage("comet", kCometAlgorithm, {},
+                     {{"translations", translate_stage(set).name()},
+                      {"COMET model", evaluation_->comet->fingerprint.get()}});
 }
 
 void RunStages::add_comet_parts(std::vector<EvaluationPart>& parts) const {
@@ -232,6 +232,7 @@ std::vector<eval::TranslatedSet> RunStages::translations() const {
     if (!scored_by_comet(set)) continue;
     const core::Stage stage = comet_stage(set);
     stage.reading([&] { eval::load_comet(stage.folder(), translations.back()); });
+    translations.back().comet_model = evaluation_->comet->fingerprint.get();
   }
   return translations;
 }

@@ -9,7 +9,9 @@ namespace {
 std::optional<CometFolder> read_comet_folder(const eval::EvaluateOptions& options) {
   if (options.comet_model.empty()) return std::nullopt;
   const std::filesystem::path folder = core::expand_environment(options.comet_model);
-  return CometFolder{folder, eval::fingerprint(eval::CometFiles(folder))};
+  return CometFolder{folder, std::async(std::launch::deferred, [folder] {
+                               return eval::fingerprint(eval::CometFiles(folder));
+                             }).share()};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,7 +17,7 @@ namespace exactmamba::cli {
 /// evaluate.comet_model.
 struct CometFolder {
   std::filesystem::path path;
-  std::string fingerprint;  // of its content
+  std::shared_future<std::string> fingerprint;  // of its content, which is large: read when it is asked for
 };
 
 struct EvaluationData {

@@ -46,8 +46,7 @@ void check_evaluation_files(const eval::EvaluateOptions& options) {
   check_files("evaluate.alignment.dev_gold", given(alignment.dev_gold));
   if (!alignment.reverse_model.empty())
     models::load_config(core::expand_environment(alignment.reverse_model));
-  if (!options.comet_model.empty())
-    eval::check_comet_files(eval::CometFiles(core::expand_environment(options.comet_model)));
+  if (!options.comet_model.empty()) eval::check_comet_files(core::expand_environment(options.comet_model));
 }
 
 /// run.output is a folder or may become one: neither it nor what it lies in is a file.

@@ -192,6 +192,14 @@ std::string comet_text(const Recipe& recipe) {
                      core::dtype_name(eval::kRecipeCometDtype));
 }
 
+size_t comet_models(const std::vector<std::vector<eval::TranslatedSet>>& translations) {
+  std::set<std::string> models;
+  for (const auto& row : translations)
+    for (const eval::TranslatedSet& set : row)
+      if (!set.comet.empty()) models.insert(set.comet_model);
+  return models.size();
+}
+
 /// Of the weights, and of the products where it is another one.
 std::string training_dtypes(const Recipe& recipe) {
   const train::TrainOptions& o = recipe.train;
@@ -243,6 +251,8 @@ Json report_document(const RecipeFile& file, const std::vector<std::shared_ptr<R
   std::vector<std::string> named = shown;
   named.insert(named.end(), first.published.columns.begin(), first.published.columns.end());
   Json made_by = provenance(file, stages);
+  if (comet_models(translations) > 1)
+    made_by["COMET"] = made_by["COMET"].get<std::string>() + "; rows by different models are not compared";
   if (!diverged.empty()) made_by["diverged runs, not shown"] = fmt::format("{}", fmt::join(diverged, ", "));
   return {{"format_version", core::kFormatVersion},
           {"program", fmt::format("exactmamba {}", core::version())},

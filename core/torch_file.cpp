@@ -25,11 +25,12 @@ constexpr int kDeepestValue = 100;
 /// Gives the bytes of a storage, loading them at the first call.
 using StorageLoader = std::function<c10::Storage(const std::string& key)>;
 
-/// A copy, aligned as tensors need it.
-c10::Storage storage_of(std::string_view bytes) {
+/// A copy, aligned as tensors need it; of kShapes as large as one.
+c10::Storage storage_of(std::string_view bytes, TorchRead what) {
+  const at::Device device = what == TorchRead::kShapes ? at::kMeta : at::kCPU;
   const at::Tensor copy =
-      at::empty({static_cast<int64_t>(bytes.size())}, at::TensorOptions().dtype(at::kByte));
-  std::copy(bytes.begin(), bytes.end(), copy.mutable_data_ptr<uint8_t>());
+      at::empty({static_cast<int64_t>(bytes.size())}, at::TensorOptions().dtype(at::kByte).device(device));
+  if (copy.is_cpu()) std::copy(bytes.begin(), bytes.end(), copy.mutable_data_ptr<uint8_t>());
   return copy.storage();
 }
 
@@ -117,8 +118,10 @@ class TreeMaker {
   }
 
   at::Tensor tensor(const PickleNode& node) {
-    at::Tensor result = at::empty({0}, at::TensorOptions().dtype(machine_.storages().at(node.text).dtype));
-    result.set_(load_(node.text), node.integer, node.sizes, node.strides);
+    const c10::Storage storage = load_(node.text);
+    at::Tensor result =
+        at::empty({0}, at::device(storage.device()).dtype(machine_.storages().at(node.text).dtype));
+    result.set_(storage, node.integer, node.sizes, node.strides);
     return result;
   }
 
@@ -140,8 +143,8 @@ size_t storage_bytes(const PickledStorage& storage, const std::string& where) {
 
 class ZipArchive {
  public:
-  ZipArchive(const MappedFile& file, std::string where)
-      : where_(std::move(where)), bytes_left_(file.bytes().size()), zip_(file.bytes(), where_) {
+  ZipArchive(const MappedFile& file, std::string where, TorchRead what)
+      : where_(std::move(where)), what_(what), bytes_left_(file.bytes().size()), zip_(file.bytes(), where_) {
     const std::string& first = zip_.first_name();
     folder_ = first.substr(0, first.find('/') + 1);
   }
@@ -149,11 +152,11 @@ class ZipArchive {
   PickleValue read() {
     require(has("data.pkl"), "{}: a zip file without data.pkl; torch.save did not make it", where_);
     if (has("byteorder")) {
-      const std::string_view order = record("byteorder");
+      const std::string_view order = record("byteorder", TorchRead::kValues);
       require(order == "little", "{}: byte order '{}'; only little-endian files are read", where_,
               printable(order));
     }
-    PickleMachine machine(record("data.pkl"), where_ + ": data.pkl");
+    PickleMachine machine(record("data.pkl", TorchRead::kValues), where_ + ": data.pkl");
     const PickleNode& root = machine.run();
     return TreeMaker(machine, where_, [&](const std::string& key) { return storage(machine, key); })
         .make(root);
@@ -163,8 +166,9 @@ class ZipArchive {
   bool has(const std::string& name) const { return zip_.contains(folder_ + name); }
 
   /// All records together must not be larger than the file: they do not overlap.
-  std::string_view record(const std::string& name) {
-    const std::string_view bytes = zip_.entry(folder_ + name);
+  std::string_view record(const std::string& name, TorchRead what) {
+    const std::string path = folder_ + name;
+    const std::string_view bytes = what == TorchRead::kShapes ? zip_.unread_entry(path) : zip_.entry(path);
     require(bytes.size() <= bytes_left_, "{}: '{}' has {} bytes, more than other records leave of the file",
             where_, printable(name), bytes.size());
     bytes_left_ -= bytes.size();
@@ -175,13 +179,14 @@ class ZipArchive {
     const auto known = loaded_.find(key);
     if (known != loaded_.end()) return known->second;
     const size_t needed = storage_bytes(machine.storages().at(key), where_);
-    const std::string_view bytes = record("data/" + key);
+    const std::string_view bytes = record("data/" + key, what_);
     require(bytes.size() == needed, "{}: 'data/{}' has {} bytes, but its tensors need {}", where_,
             printable(key), bytes.size(), needed);
-    return loaded_.emplace(key, storage_of(bytes)).first->second;
+    return loaded_.emplace(key, storage_of(bytes, what_)).first->second;
   }
 
   std::string where_;
+  TorchRead what_;
   size_t bytes_left_;
   ZipFile zip_;
   std::string folder_;  // "NAME/", which all records share
@@ -201,8 +206,11 @@ bool is_legacy(std::string_view bytes) {
 
 class LegacyFile {
  public:
-  LegacyFile(const MappedFile& file, std::string where)
-      : bytes_(file.bytes()), where_(std::move(where)), position_(kProtocolOpcode + kLegacyMagic.size()) {}
+  LegacyFile(const MappedFile& file, std::string where, TorchRead what)
+      : bytes_(file.bytes()),
+        where_(std::move(where)),
+        what_(what),
+        position_(kProtocolOpcode + kLegacyMagic.size()) {}
 
   PickleValue read() {
     const PickleValue protocol = plain_pickle();
@@ -262,11 +270,12 @@ class LegacyFile {
     if (known != loaded_.end()) return known->second;
     const auto stored = stored_.find(key);
     require(stored != stored_.end(), "{}: storage '{}' is missing", where_, printable(key));
-    return loaded_.emplace(key, storage_of(stored->second)).first->second;
+    return loaded_.emplace(key, storage_of(stored->second, what_)).first->second;
   }
 
   std::string_view bytes_;
   std::string where_;
+  TorchRead what_;
   size_t position_;
   std::map<std::string, std::string_view> stored_;  // [key]
   std::map<std::string, c10::Storage> loaded_;      // [key]
@@ -310,11 +319,11 @@ const PickleValue& PickleValue::at(const std::string& key) const {
   return *value;
 }
 
-PickleValue read_torch_file(const std::filesystem::path& file) {
+PickleValue read_torch_file(const std::filesystem::path& file, TorchRead what) {
   const MappedFile mapped(file);
   const std::string where = file.string();
-  if (mapped.bytes().starts_with("PK")) return ZipArchive(mapped, where).read();
-  if (is_legacy(mapped.bytes())) return LegacyFile(mapped, where).read();
+  if (mapped.bytes().starts_with("PK")) return ZipArchive(mapped, where, what).read();
+  if (is_legacy(mapped.bytes())) return LegacyFile(mapped, where, what).read();
   throw InputError(fmt::format("{}: byte 0: neither a zip nor a legacy file of torch.save ({} bytes)", where,
                                mapped.bytes().size()));
 }
@@ -332,8 +341,9 @@ std::vector<std::pair<std::string, at::Tensor>> state_dict_tensors(const PickleV
   return tensors;
 }
 
-std::vector<std::pair<std::string, at::Tensor>> read_torch_state_dict(const std::filesystem::path& file) {
-  return state_dict_tensors(read_torch_file(file), file.string());
+std::vector<std::pair<std::string, at::Tensor>> read_torch_state_dict(const std::filesystem::path& file,
+                                                                      TorchRead what) {
+  return state_dict_tensors(read_torch_file(file, what), file.string());
 }
 
 std::string class_name(const PickleValue& value) {

@@ -38,8 +38,12 @@ struct PickleValue {
   const PickleValue* find(const std::string& key) const;  // [nullable]
 };
 
+/// kShapes: that the bytes of all tensors are there is checked, but none is read; the tensors are on the
+/// device meta.
+enum class TorchRead { kValues, kShapes };
+
 /// @throws IoError, InputError ("file: byte N: …")
-PickleValue read_torch_file(const std::filesystem::path& file);
+PickleValue read_torch_file(const std::filesystem::path& file, TorchRead what = TorchRead::kValues);
 
 /// The tensors of a state dict: the dict `root` itself, or the one found under `model_state`, `state_dict` or
 /// `model`. Tied tensors share storage. @throws InputError naming `where` when there is none, or a value is
@@ -47,7 +51,8 @@ PickleValue read_torch_file(const std::filesystem::path& file);
 std::vector<std::pair<std::string, at::Tensor>> state_dict_tensors(const PickleValue& root,
                                                                    const std::string& where);
 /// Those of a file. @throws IoError, InputError
-std::vector<std::pair<std::string, at::Tensor>> read_torch_state_dict(const std::filesystem::path& file);
+std::vector<std::pair<std::string, at::Tensor>> read_torch_state_dict(const std::filesystem::path& file,
+                                                                      TorchRead what = TorchRead::kValues);
 
 /// Python's name for the class of a value: "dict", "torch.Tensor", "transformers.training_args.Arguments".
 std::string class_name(const PickleValue& value);

@@ -96,10 +96,14 @@ void ZipFile::read_zip64(std::string_view extra, uint64_t position, Entry& entry
   }
 }
 
-std::string_view ZipFile::entry(const std::string& name) const {
+const ZipFile::Entry& ZipFile::find(const std::string& name) const {
   const auto found = entries_.find(name);
   require(found != entries_.end(), "{}: '{}' is missing in the zip file", where_, printable(name));
-  const Entry& entry = found->second;
+  return found->second;
+}
+
+std::string_view ZipFile::unread_entry(const std::string& name) const {
+  const Entry& entry = find(name);
   require(entry.stored, "{}: '{}' is compressed or encrypted, which torch.save never does", where_,
           printable(name));
   part(entry.header, kLocalHeaderSize, "the header of an entry");
@@ -108,13 +112,18 @@ std::string_view ZipFile::entry(const std::string& name) const {
           printable(name), entry.header);
   const uint64_t begin = entry.header + kLocalHeaderSize + number<uint16_t>(entry.header + 26) +
                          number<uint16_t>(entry.header + 28);
-  const std::string_view bytes = part(begin, entry.size, "an entry");
+  return part(begin, entry.size, "an entry");
+}
+
+std::string_view ZipFile::entry(const std::string& name) const {
+  const std::string_view bytes = unread_entry(name);
+  const Entry& entry = find(name);
   const auto crc =
       static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
   require(crc == entry.crc,
           "{}: '{}' is damaged: the CRC-32 of its {} bytes from byte {} is {:08x}, but {:08x} was written; "
           "get the file again",
-          where_, printable(name), entry.size, begin, crc, entry.crc);
+          where_, printable(name), entry.size, bytes.data() - bytes_.data(), crc, entry.crc);
   return bytes;
 }
 

@@ -238,9 +238,11 @@ void add_intervals(Json& rows, const std::vector<std::vector<TranslatedSet>>& tr
         return each.set->name == set.name && each.set->references == set.references;
       });
       if (k == 0 || same == first.end()) continue;
-      for (const auto& [metric, score] : scores)
-        if (const auto other = same->scores.find(metric); other != same->scores.end())
+      for (const auto& [metric, score] : scores) {
+        const auto other = same->scores.find(metric);
+        if (other != same->scores.end() && (metric == "bleu" || same->set->comet_model == set.comet_model))
           add_difference(rows[k], metric, set.name, other->second, score);
+      }
     }
   }
 }

@@ -30,6 +30,7 @@ struct TranslatedSet {
   std::string name;
   std::vector<std::string> translations, references;  // [segment]
   std::vector<double> comet = {};                     // the same; empty: not scored by it
+  std::string comet_model = "";                       // what tells it from other models
 };
 
 /// @throws as eval::translate(); Interrupted when a stop was asked for
@@ -55,7 +56,7 @@ void mark_missing_comet(core::Json& values);
 /// Half of the 95 % interval of BLEU, and of COMET where there is one, for each of a report's rows; and for
 /// the rows behind the first, where they translated the same references, "bleu_difference.NAME" from it, with
 /// its interval, and "bleu_p.NAME", how likely such a difference is chance (paired bootstrap resampling,
-/// eval/bootstrap.h), and "comet_…" likewise. `translations`: [row]
+/// eval/bootstrap.h), and "comet_…" likewise where the same model scored both. `translations`: [row]
 void add_intervals(core::Json& rows, const std::vector<std::vector<TranslatedSet>>& translations);
 
 /// Keys of the values that the rows of a run may have.

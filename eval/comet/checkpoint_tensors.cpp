@@ -3,12 +3,17 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
-#include "core/torch_file.h"
 
 namespace exactmamba::eval {
 
-CheckpointTensors::CheckpointTensors(const std::filesystem::path& file) : file_(file.string()) {
-  for (auto& [name, tensor] : core::read_torch_state_dict(file)) tensors_.emplace(name, tensor);
+CheckpointTensors::CheckpointTensors(const std::filesystem::path& file, core::TorchRead what)
+    : file_(file.string()) {
+  for (auto& [name, tensor] : core::read_torch_state_dict(file, what)) tensors_.emplace(name, tensor);
+}
+
+double CheckpointTensors::number(const std::string& name) const {
+  const at::Tensor tensor = at(name, {1});
+  return tensor.is_meta() ? 0 : tensor.item<double>();
 }
 
 at::Tensor CheckpointTensors::at(const std::string& name, at::IntArrayRef shape) const {

@@ -7,14 +7,19 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/torch_file.h"
+
 namespace exactmamba::eval {
 
 class CheckpointTensors {
  public:
   /// @throws IoError, InputError
-  explicit CheckpointTensors(const std::filesystem::path& file);
+  explicit CheckpointTensors(const std::filesystem::path& file,
+                             core::TorchRead what = core::TorchRead::kValues);
   /// @throws InputError when there is no such tensor of floating point numbers, or it has another shape
   at::Tensor at(const std::string& name, at::IntArrayRef shape) const;
+  /// Of a tensor of one number; 0 where only shapes were read. @throws as at()
+  double number(const std::string& name) const;
 
  private:
   std::string file_;

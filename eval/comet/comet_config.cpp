@@ -35,12 +35,18 @@ YAML::Node entry(const std::filesystem::path& file, const YAML::Node& root, cons
   return root[key];
 }
 
+/// For messages.
+std::string text_of(const YAML::Node& node) {
+  if (node.IsNull()) return "null";
+  return node.IsScalar() ? core::printable(node.Scalar()) : "a table or list";
+}
+
 CometConfig config_of(const std::filesystem::path& file, const YAML::Node& root) {
   for (const auto& [key, value] : kOnlyValues) {
     const YAML::Node node = entry(file, root, key);
-    const std::string found = node.IsNull() ? "null" : node.IsScalar() ? node.Scalar() : "a table or list";
-    require(found == value, "{}: {} is {}, but only {} is computed here (models such as wmt22-comet-da)",
-            place(file, node.Mark()), key, core::printable(found), value);
+    require(text_of(node) == value,
+            "{}: {} is {}, but only {} is computed here (models such as wmt22-comet-da)",
+            place(file, node.Mark()), key, text_of(node), value);
   }
   const YAML::Node sizes = entry(file, root, "hidden_sizes");
   CometConfig config;
@@ -48,7 +54,11 @@ CometConfig config_of(const std::filesystem::path& file, const YAML::Node& root)
   for (const int64_t size : config.hidden_sizes)
     require(size > 0 && size <= kMostUnits, "{}: hidden_sizes has {}, but sizes are 1 to {}",
             place(file, sizes.Mark()), size, kMostUnits);
-  config.sparsemax = entry(file, root, "layer_transformation").Scalar() == "sparsemax";
+  const YAML::Node mix = entry(file, root, "layer_transformation");
+  config.sparsemax = mix.Scalar() == "sparsemax";
+  require(config.sparsemax || mix.Scalar() == "softmax",
+          "{}: layer_transformation is {}, but only softmax and sparsemax are computed here",
+          place(file, mix.Mark()), text_of(mix));
   return config;
 }
 

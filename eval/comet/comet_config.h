@@ -28,8 +28,7 @@ std::string fingerprint(const CometFiles& files);
 /// Of the estimator over the encoder.
 struct CometConfig {
   std::vector<int64_t> hidden_sizes;
-  bool sparsemax =
-      false;  // how the encoder's layers are mixed; else softmax, as unbabel-comet takes any other name
+  bool sparsemax = false;  // how the encoder's layers are mixed; else softmax
 };
 /// @throws IoError; InputError ("file:line:column: …") when it is malformed, or another kind of model than
 /// wmt22-comet-da

@@ -81,11 +81,7 @@ void check_vocabulary(const CometFiles& files, const data::SentencePieceTokenize
 
 }  // namespace
 
-void check_comet_files(const CometFiles& files) {
-  read_comet_config(files.hparams);
-  check_vocabulary(files, data::SentencePieceTokenizer(files.sentencepiece),
-                   read_xlmr_config(files.encoder_config));
-}
+void check_comet_files(const std::filesystem::path& folder) { CometModel(folder, at::kMeta, at::kFloat); }
 
 CometModel::CometModel(const std::filesystem::path& folder, const at::Device& device, at::ScalarType dtype)
     : CometModel(CometFiles(folder), device, dtype) {}
@@ -97,7 +93,8 @@ CometModel::CometModel(const CometFiles& files, const at::Device& device, at::Sc
       tokenizer_(files.sentencepiece) {
   const CometConfig config = read_comet_config(files.hparams);
   check_vocabulary(files, tokenizer_, encoder_config_);
-  const CheckpointTensors tensors(files.checkpoint);
+  const CheckpointTensors tensors(files.checkpoint,
+                                  device.is_meta() ? core::TorchRead::kShapes : core::TorchRead::kValues);
   encoder_.emplace(encoder_config_, tensors, device, dtype);
   read_head(config, tensors);
 }
@@ -105,10 +102,9 @@ CometModel::CometModel(const CometFiles& files, const at::Device& device, at::Sc
 void CometModel::read_head(const CometConfig& config, const CheckpointTensors& tensors) {
   std::vector<double> scalars;
   for (int64_t i = 0; i <= encoder_config_.layers; ++i)
-    scalars.push_back(
-        tensors.at(fmt::format("layerwise_attention.scalar_parameters.{}", i), {1}).item<double>());
+    scalars.push_back(tensors.number(fmt::format("layerwise_attention.scalar_parameters.{}", i)));
   layer_weights_ = config.sparsemax ? sparsemax(scalars) : softmax(scalars);
-  const double gamma = tensors.at("layerwise_attention.gamma", {1}).item<double>();
+  const double gamma = tensors.number("layerwise_attention.gamma");
   for (double& weight : layer_weights_) weight *= gamma;
 
   int64_t in = 6 * encoder_config_.hidden_size;

@@ -24,8 +24,9 @@ class CometModel {
  public:
   /// The encoder computes in `dtype` (kCometDtypeNames); layer mix, pooling and estimator in float64 if it
   /// does, else in float32. `folder` is as published (hparams.yaml, checkpoints/model.ckpt), with config.json
-  /// and sentencepiece.bpe.model of the encoder in encoder/. @throws InputError, IoError; when files are
-  /// missing, it names them and says where they are to be had
+  /// and sentencepiece.bpe.model of the encoder in encoder/. On the device meta the model has shapes only,
+  /// and nothing of the checkpoint's numbers is read. @throws InputError, IoError; when files are missing, it
+  /// names them and says where they are to be had
   CometModel(const std::filesystem::path& folder, const at::Device& device, at::ScalarType dtype);
 
   /// A score for each segment; the mean is the system's. Each different text is encoded once, sorted by
@@ -63,9 +64,9 @@ class CometModel {
   std::vector<Linear> estimator_;
 };
 
-/// Before the model is needed: all but the checkpoint, which is large, is sound and belongs together.
-/// @throws as CometModel
-void check_comet_files(const CometFiles& files);
+/// Before the model is needed: its files are whole and belong together. Of the checkpoint, which is large,
+/// names, shapes and sizes are looked at, but no number. @throws as CometModel
+void check_comet_files(const std::filesystem::path& folder);
 
 /// CometModel::scores() with their progress on stderr, after `label`.
 std::vector<double> comet_scores(const CometModel& model, const std::vector<CometSegment>& segments,

@@ -255,6 +255,34 @@ TEST_F(TorchFileByHand, TensorsViewTheirStorage) {
   }
 }
 
+TEST_F(TorchFileByHand, ShapesAreReadWithoutBytes) {
+  const std::vector<float> values = {0, 1, 2, 3, 4, 5};
+  std::string raw(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  const std::string object = "}(" + str("a") + tensor(storage("k", 6), 1, {2, 2}, {1, 3}) + "u",
+                    old = legacy(object, {{"k", values}}),
+                    in_zip = zip({{"data.pkl", pickle(object)}, {"data/k", raw}});
+  for (const std::string& bytes : {old, in_zip}) {
+    const at::Tensor whole = read(bytes).at("a").tensor;
+    const at::Tensor a = read_torch_file(file_, TorchRead::kShapes).at("a").tensor;
+    EXPECT_TRUE(a.is_meta());
+    EXPECT_EQ(a.sizes(), whole.sizes());
+    EXPECT_EQ(a.strides(), whole.strides());
+    EXPECT_EQ(a.scalar_type(), at::kFloat);
+  }
+  std::string changed = in_zip;
+  changed[changed.find(raw)] ^= 1;
+  EXPECT_CONTAINS(message(changed), "CRC-32");
+  EXPECT_NO_THROW(read_torch_file(file_, TorchRead::kShapes));
+  const auto problem = [this](const std::string& bytes) {
+    testing::put_file(file_, bytes);
+    return error_of<InputError>([this] { read_torch_file(file_, TorchRead::kShapes); });
+  };
+  raw.resize(20);
+  EXPECT_CONTAINS(problem(zip({{"data.pkl", pickle(object)}, {"data/k", raw}})),
+                  "'data/k' has 20 bytes, but its tensors need 24");
+  EXPECT_CONTAINS(problem(old.substr(0, old.size() - 1)), "24 bytes are needed, but only 23 follow");
+}
+
 TEST_F(TorchFileByHand, TensorsStayInsideTheirStorage) {
   const auto bounds = [&](int64_t offset, const std::vector<int64_t>& size,
                           const std::vector<int64_t>& stride) {

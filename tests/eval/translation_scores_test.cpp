@@ -81,6 +81,11 @@ TEST(TranslationScores, CometIsThatOfUnbabelComet) {
   EXPECT_NEAR(rows[1]["values"]["comet_difference.x"], 1, 1e-9);
   EXPECT_NEAR(rows[1]["half_widths"]["comet_difference.x"], 0, 1e-9);
   EXPECT_LT(rows[1]["values"]["comet_p.x"], 0.002);  // no resample has such a difference by chance
+  better.comet_model = "another";
+  Json apart = {{{"values", Json::object()}}, {{"values", Json::object()}}};
+  add_intervals(apart, {{translated}, {better}});
+  EXPECT_FALSE(apart[1]["values"].contains("comet_difference.x"));
+  EXPECT_TRUE(apart[1]["values"].contains("bleu_difference.x"));
   EXPECT_EQ(report_columns(rows)[0]["title"], "COMET, x");
   EXPECT_THROW(comet_scores(model, set, {"one"}), core::InputError);
 }

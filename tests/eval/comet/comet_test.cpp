@@ -205,6 +205,8 @@ TEST(Comet, RefusesOtherModels) {
       "hparams.yaml:3:19: class_identifier is unified_metric, but only regression_metric is computed");
   EXPECT_CONTAINS(hparams("layer: mix", "layer: 7"), "layer is 7, but only mix");
   EXPECT_CONTAINS(hparams("layer_norm: false", "layer_norm: true"), "layer_norm is true");
+  EXPECT_CONTAINS(hparams("layer_transformation: softmax", "layer_transformation: sparse_max"),
+                  "hparams.yaml:14:23: layer_transformation is sparse_max, but only softmax and sparsemax");
   EXPECT_CONTAINS(hparams("pool: avg\n", ""), "has no key 'pool'");
   EXPECT_CONTAINS(hparams("- 48", "- many"), "hparams.yaml:");
   EXPECT_CONTAINS(hparams("- 48", "- -48"), "hidden_sizes has -48");
@@ -221,6 +223,26 @@ TEST(Comet, RefusesOtherModels) {
   EXPECT_CONTAINS(config("\"vocab_size\": 1002", "\"vocab_size\": 1003"), "says vocab_size 1003");
   EXPECT_CONTAINS(config("\"vocab_size\": 1002", "\"vocab_size\": -3"),
                   "vocab_size is missing, or no whole number");
+}
+
+TEST(Comet, ACheckpointIsLookedIntoWithoutReadingIt) {
+  EXPECT_NO_THROW(check_comet_files(golden("comet/softmax")));
+  EXPECT_NO_THROW(check_comet_files(golden("comet/sparsemax")));
+  const auto problem = [](const ChangedFolder& folder) {
+    const std::string message = error_of<core::InputError>([&] { check_comet_files(folder.path()); });
+    EXPECT_EQ(message, folder.error());  // of the model itself
+    return message;
+  };
+  const ChangedFolder cut("hparams.yaml", "mse", "mse");
+  const std::filesystem::path checkpoint = cut.path() / "checkpoints/model.ckpt";
+  std::filesystem::resize_file(checkpoint, std::filesystem::file_size(checkpoint) / 2);
+  EXPECT_CONTAINS(problem(cut),
+                  "model.ckpt: damaged zip file: its directory, which is at the end, is missing");
+  EXPECT_CONTAINS(problem(ChangedFolder("hparams.yaml", "- 48", "- 40")),
+                  "estimator.ff.0.weight has shape [48, 192], but");
+  EXPECT_CONTAINS(
+      problem(ChangedFolder("encoder/config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4")),
+      "has no tensor encoder.model.encoder.layer.3");
 }
 
 TEST(Comet, ReadsThePublishedHparams) {
