@@ -1,6 +1,7 @@
 // report.html: page.html with its {{parts}} filled in. Whatever comes from data is escaped, and the
 // Content-Security-Policy lets only the scripts and styles run that carry a nonce derived from the whole
 // content, which no token text can know.
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -113,6 +114,15 @@ std::string all_columns_html(const Json& report) {
       table_html(report, Which::kAll), legend_html(report, Which::kAll));
 }
 
+/// What shading means, where a cell has it.
+const char* marks_text(const Json& report) {
+  const std::vector<Column> columns = columns_of(report, Which::kAll);
+  const bool is_shaded = std::any_of(columns.begin(), columns.end(), [&report](const Column& column) {
+    return !best_cell(report, column).empty();
+  });
+  return is_shaded ? "Shaded: best of its column, unless all look the same. " : "";
+}
+
 std::string provenance_html(const Json& report) {
   std::vector<std::pair<std::string, std::string>> terms;
   const Json provenance = report.value("provenance", Json::object());
@@ -144,6 +154,7 @@ std::string report_html(const Json& report) {
                              {"js", kPage_js},
                              {"table", table_html(report, Which::kShown)},
                              {"all_columns", all_columns_html(report)},
+                             {"marks", marks_text(report)},
                              {"legend", legend_html(report, Which::kShown)},
                              {"provenance", provenance_html(report)},
                              {"recipe", html_escaped(report.value("recipe", ""))},

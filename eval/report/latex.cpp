@@ -24,6 +24,13 @@ std::string escaped(const std::string& text) {
   return out;
 }
 
+/// A cell, its hyphens as minus signs.
+std::string number(const std::string& cell) {
+  std::string out;
+  for (const char c : escaped(cell)) out += c == '-' ? "$-$" : std::string(1, c);
+  return out;
+}
+
 }  // namespace
 
 std::string report_latex(const Json& report) {
@@ -36,8 +43,9 @@ std::string report_latex(const Json& report) {
   for (const Json& row : report["rows"]) {
     out += escaped(row["label"].get<std::string>());
     for (const Column& column : columns) {
-      const std::string cell = escaped(column.cell(row)), best = best_cell(report, column);
-      out += cell == escaped(best) ? fmt::format(" & \\textbf{{{}}}", cell) : " & " + cell;
+      const std::string cell = column.cell(row);
+      out += cell == best_cell(report, column) ? fmt::format(" & \\textbf{{{}}}", number(cell))
+                                               : " & " + number(cell);
     }
     out += " \\\\\n";
   }

@@ -46,7 +46,8 @@ function makeSortable(table) {
 }
 
 // ---- line charts ----
-// series: [{name, x, y}], drawn in one SVG with a legend; its label tells the last values to screen readers.
+// series: [{name, x, y, base}], drawn in one SVG with a legend; its label tells the last values to screen readers. base: dashed, to
+// compare with.
 function lineChart(title, xLabel, series, logarithmic) {
   const width = 560, height = 280, left = 58, right = 12, top = 12, bottom = 34;
   const usable = y => y !== null && Number.isFinite(y) && (!logarithmic || y > 0);
@@ -62,6 +63,7 @@ function lineChart(title, xLabel, series, logarithmic) {
   const px = x => left + (x - x0) / (x1 - x0) * (width - left - right);
   const py = y => height - bottom - (scale(y) - s0) / (s1 - s0) * (height - top - bottom);
   const last = series.map(s => `${s.name} ${short(s.y.filter(usable).at(-1))}`).join(", ");
+  const colour = (s, k) => s.base ? ["#64748b", "#a8a29e"][k % 2] : colours[k % colours.length];
   const svg = element("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. Last values: ${last}`});
   for (let k = 0; k <= 4; k++) {
     const level = s0 + (s1 - s0) * k / 4, s = logarithmic ? Math.round(level) : level;
@@ -78,15 +80,15 @@ function lineChart(title, xLabel, series, logarithmic) {
       if (!usable(s.y[i])) { pen = false; return; }
       path += `${pen ? "L" : "M"}${px(x).toFixed(1)} ${py(s.y[i]).toFixed(1)}`;
       pen = true;
-      if (s.x.length <= 64) svg.append(element("circle", {cx: px(x), cy: py(s.y[i]), r: 2.5, fill: colours[k % colours.length]},
+      if (s.x.length <= 64 && !s.base) svg.append(element("circle", {cx: px(x), cy: py(s.y[i]), r: 2.5, fill: colour(s, k)},
         element("title", {}, `${s.name}, ${xLabel} ${short(x)}: ${short(s.y[i])}`)));
     });
-    svg.append(element("path", {d: path, fill: "none", stroke: colours[k % colours.length], "stroke-width": 1.8}));
+    svg.append(element("path", {d: path, fill: "none", stroke: colour(s, k), "stroke-width": 1.8, "stroke-dasharray": s.base ? "7 4" : "none"}));
   });
   const legend = element("ul", {class: "legend"});
   series.forEach((s, k) => {
     const swatch = element("i");
-    swatch.style.background = colours[k % colours.length];
+    swatch.style.background = colour(s, k);
     legend.append(element("li", {}, swatch, s.name));
   });
   return element("figure", {}, element("figcaption", {}, title), svg, legend);
@@ -110,6 +112,11 @@ function isWide(series) {
   return values.length > 1 && Math.max(...values) / Math.min(...values) > 1e3;
 }
 
+// Without those that are as one before them.
+function differentLines(series) {
+  return series.filter((s, k) => series.findIndex(other => String(other.y) === String(s.y)) === k);
+}
+
 // The error of each layer while the model was trained: over α where it was annealed, else over steps.
 function errorChart(model, approximation, {measure, steps, alpha, layers}) {
   const annealed = new Set(alpha).size > 1;
@@ -128,10 +135,13 @@ function drawCharts() {
   }
   for (const row of report.rows) for (const [name, errors] of Object.entries(row.error_curves ?? {})) curves.append(...errorChart(row.label, name, errors));
   for (const measure of new Set(report.rows.flatMap(row => Object.keys(row.layers ?? {})))) {
-    const lines = new Set(report.rows.flatMap(row => Object.keys(row.layers?.[measure] ?? {})));
-    for (const line of lines) {
-      const series = report.rows.filter(row => row.layers?.[measure]?.[line])
-        .map(row => ({name: row.label, x: row.layers[measure][line].map((_, layer) => layer), y: row.layers[measure][line]}));
+    const lines = [...new Set(report.rows.flatMap(row => Object.keys(row.layers?.[measure] ?? {})))];
+    const seriesOf = line => report.rows.filter(row => row.layers?.[measure]?.[line])
+      .map(row => ({name: row.label, x: row.layers[measure][line].map((_, layer) => layer), y: row.layers[measure][line]}));
+    const isBase = line => line.startsWith("no model: ");
+    const bases = lines.filter(isBase).flatMap(line => differentLines(seriesOf(line)).map(s => ({...s, name: line, base: true})));
+    for (const line of lines.filter(line => !isBase(line))) {
+      const series = [...seriesOf(line), ...bases];
       const wide = isWide(series);
       const chart = lineChart(`${measure}: ${line}${wide ? " (logarithmic)" : ""}`, "layer", series, wide);
       if (chart) layers.append(chart);

@@ -116,10 +116,14 @@ std::string block_text(const Table& table, const std::vector<size_t>& block,
 /// What the numbers of the table are, from the provenance: "decomposition dtype float32 · approximation error
 /// l2_mean".
 std::string note(const Json& report) {
+  const std::vector<Column> columns = columns_of(report);
+  const bool shows_comet = std::any_of(columns.begin(), columns.end(),
+                                       [](const Column& column) { return column.key.starts_with("comet"); });
   std::string text;
   const Json provenance = report.value("provenance", Json::object());
   for (const auto& [name, value] : provenance.items()) {
     if (name == "program" || name == "LibTorch" || !value.is_string()) continue;
+    if (name == "COMET" && !shows_comet) continue;
     text += (text.empty() ? "" : " · ") + name + " " + value.get<std::string>();
   }
   return text;

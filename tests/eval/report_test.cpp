@@ -81,10 +81,19 @@ TEST(ReportLatex, EscapesAndMarksTheBest) {
             "model & Accuracy (\\%) & Error \\\\\n"
             "\\midrule\n"
             "mamba1 silu & \\textbf{98.5} & 0.429 \\\\\n"
-            "mamba1 identity & 97.0 & \\textbf{2.1e-16} \\\\\n"
+            "mamba1 identity & 97.0 & \\textbf{2.1e$-$16} \\\\\n"
             "a\\_b \\& \\textbackslash{}c\\~{}d \\{e\\} 5\\% \\#\\$\\^{} & – & – \\\\\n"
             "\\bottomrule\n"
             "\\end{tabular}\n");
+}
+
+TEST(ReportTable, SaysWhatCometIsBesideItsColumns) {
+  Json report = small_report();
+  report["provenance"]["COMET"] = "none: evaluate.comet_model is empty";
+  report["columns"].push_back({{"key", "comet.a"}, {"title", "COMET, a"}});
+  EXPECT_CONTAINS(report_table(report), " · COMET none: evaluate.comet_model is empty\n");
+  report["shown"] = {"error"};
+  EXPECT_EQ(report_table(report).find("COMET"), std::string::npos);
 }
 
 /// What is published of "error", beside one model that was run and one that was not.
@@ -157,6 +166,7 @@ TEST(ReportHtml, MarksTheBestOfAColumn) {
   const std::string page = report_html(small_report());
   EXPECT_NE(page.find("<td data-value=\"0.98499999999999999\" class=\"best\">98.5</td>"), std::string::npos);
   EXPECT_NE(page.find("class=\"best\">2.1e-16</td>"), std::string::npos);
+  EXPECT_CONTAINS(page, ">Shaded: best of its column, unless all look the same. Press a column's name");
 }
 
 TEST(ReportHtml, MarksNobodyWhereAllLookTheSame) {
@@ -164,6 +174,7 @@ TEST(ReportHtml, MarksNobodyWhereAllLookTheSame) {
   for (Json& row : report["rows"]) row["values"] = {{"accuracy", 0.985}, {"error", 0.4291}};
   report["rows"][1]["values"]["accuracy"] = 0.9851;  // 98.5, too
   EXPECT_EQ(report_html(report).find("class=\"best\""), std::string::npos);
+  EXPECT_CONTAINS(report_html(report), "<p class=\"note\">Press a column's name to sort.</p>");
   report["rows"][2]["values"]["accuracy"] = 0.97;  // now both 98.5 are best
   const std::string page = report_html(report);
   const size_t first = page.find("class=\"best\">98.5</td>");
