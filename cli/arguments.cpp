@@ -668,9 +668,13 @@ void declare(Declaration& program) {
   }
 }
 
-/// The words that name the command: "exactmamba score bleu". CLI11 would call an unknown one an unexpected
-/// argument.
-std::string command_of(const CLI::App& app, const std::vector<std::string>& words) {
+struct NamedCommand {
+  const CLI::App* command;
+  std::string name;  // "exactmamba score bleu"
+};
+
+/// By the first words. CLI11 would call an unknown one an unexpected argument.
+NamedCommand command_of(const CLI::App& app, const std::vector<std::string>& words) {
   const CLI::App* command = &app;
   std::string name = "exactmamba";
   for (size_t i = 1; i < words.size() && !words[i].empty() && words[i][0] != '-'; ++i) {
@@ -683,7 +687,19 @@ std::string command_of(const CLI::App& app, const std::vector<std::string>& word
     command = command->get_subcommand(words[i]);
     name += " " + words[i];
   }
-  return name;
+  return {command, name};
+}
+
+/// A mistyped option, of which CLI11 may say only that the right one is missing; "" without one.
+std::string unknown_option(const CLI::App& command) {
+  for (const std::string& word : command.remaining()) {
+    if (!word.starts_with("--")) continue;
+    const std::string option = word.substr(0, word.find('=')),
+                      near = core::nearest_word(option, options_of(command));
+    return fmt::format("unknown option '{}'{}", option,
+                       near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
+  }
+  return "";
 }
 
 std::string in_one_line(std::string text) {
@@ -699,7 +715,7 @@ std::function<void()> parse_arguments(int argc, const char* const* argv) {
   Declaration program;
   program.command_line.assign(argv, argv + argc);
   declare(program);
-  const std::string command = command_of(program.app, program.command_line);
+  const auto [command, name] = command_of(program.app, program.command_line);
   try {
     program.app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -707,7 +723,9 @@ std::function<void()> parse_arguments(int argc, const char* const* argv) {
   } catch (const CLI::CallForVersion&) {
     return print_version;
   } catch (const CLI::ParseError& error) {
-    throw core::UsageError(fmt::format("{}; see {} --help", in_one_line(error.what()), command));
+    const std::string unknown = unknown_option(*command);
+    throw core::UsageError(
+        fmt::format("{}; see {} --help", unknown.empty() ? in_one_line(error.what()) : unknown, name));
   }
   return program.selected;
 }

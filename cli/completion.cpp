@@ -10,9 +10,8 @@ namespace {
 /// Its commands and long options.
 std::string words_after(const CLI::App& command) {
   std::vector<std::string> words = subcommands_of(command);
-  for (const CLI::Option* option : command.get_options()) {
-    for (const std::string& name : option->get_lnames()) words.push_back("--" + name);
-  }
+  const std::vector<std::string> options = options_of(command);
+  words.insert(words.end(), options.begin(), options.end());
   return fmt::format("{}", fmt::join(words, " "));
 }
 
@@ -29,6 +28,14 @@ std::string cases_of(const CLI::App& command, const std::string& path) {
 }
 
 }  // namespace
+
+std::vector<std::string> options_of(const CLI::App& command) {
+  std::vector<std::string> options;
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) options.push_back("--" + name);
+  }
+  return options;
+}
 
 std::vector<std::string> subcommands_of(const CLI::App& command) {
   std::vector<std::string> names;

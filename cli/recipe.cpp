@@ -219,6 +219,18 @@ std::vector<std::string> groups_of(const std::vector<std::string>& keys) {
   return groups;
 }
 
+/// What might have been meant by a key that is not there: what its group has, or the groups.
+std::vector<std::string> keys_beside(const std::string& key, const std::vector<std::string>& keys) {
+  constexpr size_t kMost = 24;
+  std::vector<std::string> beside = eval::keys_of_name(key.substr(0, key.find('.')), keys);
+  if (beside.empty()) return groups_of(keys);
+  if (beside.size() > kMost) {
+    beside.resize(kMost);
+    beside.push_back("…");
+  }
+  return beside;
+}
+
 std::string unknown_name(const core::Option& option, const std::string& kind, const std::string& name,
                          const std::vector<std::string>& names, const std::vector<std::string>& shown) {
   const std::string near = core::nearest_word(name, names);
@@ -230,16 +242,18 @@ std::string unknown_name(const core::Option& option, const std::string& kind, co
 /// Columns and runs that [report] and [published] speak of are there.
 void check_report_names(const std::vector<std::unique_ptr<RecipeRun>>& runs, Problems& problems) {
   const RecipeRun& first = *runs.front();
-  const std::vector<std::string> keys = value_keys(runs), groups = groups_of(keys);
+  const std::vector<std::string> keys = value_keys(runs);
   std::vector<std::string> labels;
   for (const auto& run : runs) labels.push_back(run->name());
   for (const std::string& name : first.recipe.report.columns) {
     if (eval::keys_of_name(name, keys).empty())
-      problems.add(unknown_name(first.schema.at("report.columns"), "column", name, keys, groups));
+      problems.add(
+          unknown_name(first.schema.at("report.columns"), "column", name, keys, keys_beside(name, keys)));
   }
   for (const std::string& key : first.recipe.published.columns) {
     if (std::find(keys.begin(), keys.end(), key) == keys.end())
-      problems.add(unknown_name(first.schema.at("published.columns"), "column", key, keys, groups));
+      problems.add(
+          unknown_name(first.schema.at("published.columns"), "column", key, keys, keys_beside(key, keys)));
   }
   for (const std::string& label : first.recipe.published.runs) {
     if (std::find(labels.begin(), labels.end(), label) == labels.end())

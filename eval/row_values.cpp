@@ -1,6 +1,7 @@
 #include "eval/row_values.h"
 
 #include <algorithm>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -114,14 +115,15 @@ Keys error_keys(const std::string& approximation, int64_t n_layer) {
   return keys;
 }
 
-/// Models are not deeper than this.
-constexpr int64_t kDeepest = 128;
+/// So that a recipe can name columns before its checkpoint is there: model.n_layer has the same limit.
+constexpr int64_t kDeepest = 1024;
 
 Keys error_keys_of_any_depth(const std::string& approximation) {
   Keys keys;
+  std::set<std::string> known;
   for (int64_t n_layer = 1; n_layer <= kDeepest; ++n_layer) {
     for (const std::string& key : error_keys(approximation, n_layer))
-      if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
+      if (known.insert(key).second) keys.push_back(key);
   }
   return keys;
 }
