@@ -35,8 +35,10 @@ eval::AlignmentModel with_tokenizer(const models::MambaLM& model,
 
 std::vector<eval::MapLinks> links_of(const Recipe& recipe, const models::MambaLM& model,
                                      const data::TranslationTokenizer& tokenizer,
-                                     const eval::AlignmentTask& task, eval::Direction direction) {
-  return eval::align(with_tokenizer(model, tokenizer), task, direction, map_options(recipe), rows_of(recipe));
+                                     const eval::AlignmentTask& task, eval::Direction direction,
+                                     const fs::path& parts) {
+  return eval::align(with_tokenizer(model, tokenizer), task, direction, map_options(recipe), rows_of(recipe),
+                     parts);
 }
 
 std::string about(const eval::AlignmentOptions& options, const eval::AlignmentTask& task) {
@@ -80,17 +82,19 @@ std::optional<AlignmentData> read_alignment_data(const RecipeRun& run) {
 
 std::vector<eval::MapLinks> forward_links(const Recipe& recipe, const models::MambaLM& model,
                                           const data::TranslationTokenizer& tokenizer,
-                                          const eval::AlignmentTask& task) {
+                                          const eval::AlignmentTask& task, const fs::path& parts) {
   return links_of(recipe, model.to(recipe.decompose.scalar_type()), tokenizer, task,
-                  eval::Direction::kForward);
+                  eval::Direction::kForward, parts);
 }
 
-std::vector<eval::MapLinks> reverse_links(const Recipe& recipe, const eval::AlignmentTask& task) {
+std::vector<eval::MapLinks> reverse_links(const Recipe& recipe, const eval::AlignmentTask& task,
+                                          const fs::path& parts) {
   models::LoadOptions options;
   options.dtype = recipe.decompose.scalar_type();
   const fs::path folder = reverse_folder(recipe);
   const auto tokenizer = data::TranslationTokenizer::load(folder);
-  return links_of(recipe, models::load_model(folder, options), tokenizer, task, eval::Direction::kReverse);
+  return links_of(recipe, models::load_model(folder, options), tokenizer, task, eval::Direction::kReverse,
+                  parts);
 }
 
 Json alignment_heat_maps(const Recipe& recipe, const models::MambaLM& model,

@@ -31,12 +31,14 @@ struct AlignmentData {
 /// Nothing for a run that does not align. @throws InputError, IoError for files that cannot be used
 std::optional<AlignmentData> read_alignment_data(const RecipeRun& run);
 
-/// By the maps of `model`, which is converted to decompose.dtype.
+/// By the maps of `model`, which is converted to decompose.dtype. `parts`: of eval::align().
 std::vector<eval::MapLinks> forward_links(const Recipe& recipe, const models::MambaLM& model,
                                           const data::TranslationTokenizer& tokenizer,
-                                          const eval::AlignmentTask& task);
+                                          const eval::AlignmentTask& task,
+                                          const std::filesystem::path& parts = {});
 /// By those of evaluate.alignment.reverse_model.
-std::vector<eval::MapLinks> reverse_links(const Recipe& recipe, const eval::AlignmentTask& task);
+std::vector<eval::MapLinks> reverse_links(const Recipe& recipe, const eval::AlignmentTask& task,
+                                          const std::filesystem::path& parts = {});
 
 /// eval::heat_maps() of `model`, whose forward_links() are `links`.
 core::Json alignment_heat_maps(const Recipe& recipe, const models::MambaLM& model,

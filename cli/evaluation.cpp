@@ -25,7 +25,7 @@ namespace {
 // Versions of what the parts compute (stages.cpp).
 constexpr int kEvaluateAlgorithm = 2;
 constexpr int kTranslateAlgorithm = 1;
-constexpr int kCometAlgorithm = 1;
+constexpr int kCometAlgorithm = 2;
 constexpr int kAlignAlgorithm = 1;
 constexpr int kAerAlgorithm = 1;
 
@@ -43,7 +43,8 @@ eval::TestSet validation_set(const data::TranslationRows& rows, const eval::Eval
 
 /// A model in float32 translates where it was trained.
 eval::TranslatedSet translated_set(const models::MambaLM& model, const data::TranslationRows& rows,
-                                   const eval::TestSet& set, const Recipe& recipe) {
+                                   const eval::TestSet& set, const Recipe& recipe,
+                                   const fs::path& parts = {}) {
   const bool movable = model.placement().dtype == at::kFloat && model.placement().device.is_cpu();
   const at::Device device = core::device_from_name(movable ? recipe.run.device : "cpu");
   const std::optional<models::MambaLM> moved =
@@ -51,7 +52,7 @@ eval::TranslatedSet translated_set(const models::MambaLM& model, const data::Tra
   const eval::TranslateOptions options = {.beam = recipe.evaluate.beam,
                                           .length_penalty = recipe.evaluate.length_penalty,
                                           .max_ratio = recipe.evaluate.max_ratio};
-  return eval::translated(moved ? *moved : model, rows.tokenizer(), set, options);
+  return eval::translated(moved ? *moved : model, rows.tokenizer(), set, options, parts);
 }
 
 /// Loaded when it is first asked for.
@@ -73,12 +74,16 @@ class LazyComet {
 
 using NoLinks = std::vector<eval::MapLinks>;
 
+/// Where an unfinished stage keeps what it has done, for lines_by_parts().
+fs::path parts_of(const core::Stage& stage) { return stage.folder() / "parts"; }
+
 /// Keeps the links of one direction.
-EvaluationPart link_part(const core::Stage& stage, const eval::AlignmentTask& task,
-                         std::function<std::vector<eval::MapLinks>(const TrainedModel&)> links) {
+EvaluationPart link_part(
+    const core::Stage& stage, const eval::AlignmentTask& task,
+    std::function<std::vector<eval::MapLinks>(const TrainedModel&, const fs::path& parts)> links) {
   return {stage,
           [&task, links = std::move(links)](const core::Stage& own, const TrainedModel& model) {
-            return Json{{"maps", eval::save_links(own.folder(), task, links(model))}};
+            return Json{{"maps", eval::save_links(own.folder(), task, links(model, parts_of(own)))}};
           },
           /*measures=*/false};
 }
@@ -112,8 +117,8 @@ std::vector<EvaluationPart> RunStages::evaluation_parts() const {
        }}};
   for (const eval::TestSet& set : sets_) {
     parts.push_back({translate_stage(set), [this, &set](const core::Stage& stage, const TrainedModel& model) {
-                       const auto found =
-                           translated_set(model(), *translation_rows(datasets_), set, run_.recipe);
+                       const auto found = translated_set(model(), *translation_rows(datasets_), set,
+                                                         run_.recipe, parts_of(stage));
                        eval::save_translations(stage.folder(), found);
                        return eval::translation_measures(found);
                      }});
@@ -139,7 +144,7 @@ void RunStages::add_comet_parts(std::vector<EvaluationPart>& parts) const {
     if (!scored_by_comet(set)) continue;
     parts.push_back({comet_stage(set), [this, &set, comet](const core::Stage& stage, const TrainedModel&) {
                        eval::TranslatedSet found = kept_translations(set);
-                       found.comet = eval::comet_scores((*comet)(), set, found.translations);
+                       found.comet = eval::comet_scores((*comet)(), set, found.translations, parts_of(stage));
                        eval::save_comet(stage.folder(), set.name, found.comet);
                        return eval::comet_measures(found);
                      }});
@@ -150,8 +155,8 @@ void RunStages::add_alignment_parts(const AlignmentData& data, std::vector<Evalu
   const eval::AlignmentTask& task = data.task;
   const Inputs sentences = {{"sentences", sentence_fingerprint(task)}};
   const core::Stage forward = later_stage("align", kAlignAlgorithm, kLinkOptions, sentences);
-  parts.push_back(link_part(forward, task, [this, &task](const TrainedModel& model) {
-    return forward_links(run_.recipe, model(), translation_rows(datasets_)->tokenizer(), task);
+  parts.push_back(link_part(forward, task, [this, &task](const TrainedModel& model, const fs::path& kept) {
+    return forward_links(run_.recipe, model(), translation_rows(datasets_)->tokenizer(), task, kept);
   }));
   Inputs inputs = {{"forward", forward.name()}, {"gold", gold_fingerprint(task)}};
   std::optional<core::Stage> reverse;
@@ -160,8 +165,9 @@ void RunStages::add_alignment_parts(const AlignmentData& data, std::vector<Evalu
     of_reverse.insert(of_reverse.end(), data.reverse_model.begin(), data.reverse_model.end());
     reverse.emplace(run_.recipe.run.output, "align_reverse", kAlignAlgorithm,
                     run_.schema.canonical(kLinkOptions), std::move(of_reverse));
-    parts.push_back(link_part(
-        *reverse, task, [this, &task](const TrainedModel&) { return reverse_links(run_.recipe, task); }));
+    parts.push_back(link_part(*reverse, task, [this, &task](const TrainedModel&, const fs::path& kept) {
+      return reverse_links(run_.recipe, task, kept);
+    }));
     inputs.emplace_back("reverse", reverse->name());
   }
   parts.push_back({later_stage("aer", kAerAlgorithm, {"evaluate.alignment"}, inputs),
@@ -184,7 +190,11 @@ void RunStages::evaluate() {
     return *loaded;
   };
   for (const EvaluationPart& part : evaluation_parts())
-    complete_later(part.stage, [&] { return part.work(part.stage, model); });
+    complete_later(part.stage, [&] {
+      Json result = part.work(part.stage, model);
+      core::remove_tree(parts_of(part.stage));
+      return result;
+    });
 }
 
 std::vector<core::Stage> RunStages::evaluation_stages() const {

@@ -13,9 +13,11 @@ namespace exactmamba::eval {
 /// What recipes score in; unbabel-comet's scores are equal to 2e-6.
 inline constexpr at::ScalarType kRecipeCometDtype = at::kFloat;
 
-/// @throws InputError when `translations` are not as many as the pairs; as CometModel::scores
+/// `parts`: where parts are kept, as of lines_by_parts(). @throws InputError when `translations` are not as
+/// many as the pairs; as CometModel::scores
 std::vector<double> comet_scores(const CometModel& model, const TestSet& set,
-                                 const std::vector<std::string>& translations);
+                                 const std::vector<std::string>& translations,
+                                 const std::filesystem::path& parts = {});
 
 /// `folder`/NAME.comet.txt, a segment a line. @throws IoError
 void save_comet(const std::filesystem::path& folder, const std::string& name,

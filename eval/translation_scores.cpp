@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -16,6 +17,7 @@
 #include "eval/bleu.h"
 #include "eval/bootstrap.h"
 #include "eval/chrf.h"
+#include "eval/line_files.h"
 
 namespace exactmamba::eval {
 
@@ -24,6 +26,7 @@ using core::Json;
 namespace {
 
 constexpr const char *kTranslations = ".txt", *kReferences = ".reference.txt";  // endings of files
+constexpr size_t kSourcesAtOnce = 256;  // after so many, translations are kept
 constexpr const char *kBleuKey = "bleu.", *kCometKey = "comet.";
 
 References references_of(const TranslatedSet& set) {
@@ -98,19 +101,6 @@ std::string set_name(const std::string& file) {
   return name.empty() ? "test" : name;
 }
 
-std::string lines_text(const std::vector<std::string>& lines) {
-  std::string text;
-  for (const std::string& line : lines) text += line + "\n";
-  return text;
-}
-
-std::vector<std::string> read_lines(const std::filesystem::path& file) {
-  std::vector<std::string> lines;
-  data::LineReader reader(file, data::OnInvalidUtf8::kFail, data::kLongestLine, data::ByteOrderMark::kKeep);
-  for (std::string line; reader.next(line);) lines.push_back(line);
-  return lines;
-}
-
 std::string signature_of_one_reference(const CorpusMetric& metric) {
   return signature_text(signature_of(metric, {{""}}));
 }
@@ -172,18 +162,30 @@ std::string fingerprint(const TestSet& set) {
 }
 
 TranslatedSet translated(const models::MambaLM& model, const data::TranslationTokenizer& tokenizer,
-                         const TestSet& set, const TranslateOptions& options) {
-  TranslatedSet result{.name = set.name, .translations = {}, .references = {}};
-  std::vector<std::string> sources;
-  for (const data::SentencePair& pair : set.pairs) {
-    sources.push_back(pair.source);
-    result.references.push_back(pair.target);
-  }
-  core::Progress progress("translate " + set.name, static_cast<int64_t>(sources.size()), "sentence");
-  result.translations = translate(model, tokenizer, sources, options, [&progress](int64_t done) {
-    progress.update(done, static_cast<double>(done));
-    core::stop_if_asked("translating");
+                         const TestSet& set, const TranslateOptions& options,
+                         const std::filesystem::path& parts) {
+  const size_t total = set.pairs.size();
+  std::vector<size_t> order(total);  // the shortest first, so that those of a part are alike
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&set](size_t a, size_t b) {
+    return set.pairs[a].source.size() < set.pairs[b].source.size();
   });
+  std::optional<core::Progress> progress;
+  const auto translate_part = [&](size_t begin, size_t end) {
+    std::vector<std::string> sources;
+    for (size_t k = begin; k < end; ++k) sources.push_back(set.pairs[order[k]].source);
+    const auto before = static_cast<int64_t>(begin);
+    if (!progress) progress.emplace("translate " + set.name, static_cast<int64_t>(total), "sentence", before);
+    return translate(model, tokenizer, sources, options, [&progress, before](int64_t done) {
+      progress->update(before + done, static_cast<double>(before + done));
+      core::stop_if_asked("translating");
+    });
+  };
+  const std::vector<std::string> lines = lines_by_parts(parts, total, kSourcesAtOnce, translate_part);
+  TranslatedSet result{.name = set.name, .translations = {}, .references = {}};
+  result.translations.resize(total);
+  for (size_t k = 0; k < total; ++k) result.translations[order[k]] = lines[k];
+  for (const data::SentencePair& pair : set.pairs) result.references.push_back(pair.target);
   return result;
 }
 

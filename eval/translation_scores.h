@@ -33,9 +33,11 @@ struct TranslatedSet {
   std::string comet_model = "";                       // what tells it from other models
 };
 
-/// @throws as eval::translate(); Interrupted when a stop was asked for
+/// `parts`: where parts are kept, as of lines_by_parts(). @throws as eval::translate(); Interrupted when a
+/// stop was asked for
 TranslatedSet translated(const models::MambaLM& model, const data::TranslationTokenizer& tokenizer,
-                         const TestSet& set, const TranslateOptions& options);
+                         const TestSet& set, const TranslateOptions& options,
+                         const std::filesystem::path& parts = {});
 
 /// `folder`/NAME.txt and NAME.reference.txt, a segment a line, for exactmamba score and its like. @throws
 /// IoError

@@ -13,6 +13,7 @@
 #include "eval/alignment/files.h"
 #include "eval/alignment/symmetrise.h"
 #include "eval/alignment/words.h"
+#include "eval/line_files.h"
 #include "eval/optional_json.h"
 
 namespace exactmamba::eval {
@@ -141,6 +142,43 @@ std::vector<LinkFile> files_of(const std::filesystem::path& folder, const Alignm
   return files;
 }
 
+// ---- parts that are kept ----
+
+constexpr size_t kPairsAtOnce = 32;
+
+/// [[method, approximation, layer, source, target, source, target, …], …]
+std::string line_of(const MapLinks& links) {
+  Json maps = Json::array();
+  for (const auto& [key, pair_links] : links) {
+    Json map = {key.method, key.approximation, key.layer};
+    for (const Link& link : pair_links) {
+      map.push_back(link.source);
+      map.push_back(link.target);
+    }
+    maps.push_back(std::move(map));
+  }
+  return core::json_text(maps);
+}
+
+MapLinks links_from(const std::string& line, const std::string& where) {
+  MapLinks links;
+  for (const Json& map : core::parse_json(line, where)) {
+    Links& pair_links = links[{map.at(0), map.at(1), map.at(2)}];
+    for (size_t k = 3; k + 1 < map.size(); k += 2) pair_links.insert({map[k], map[k + 1]});
+  }
+  return links;
+}
+
+MapLinks links_of_pair(const AlignmentModel& model, data::SentencePair pair, int64_t number,
+                       Direction direction, const decomp::DecomposeOptions& options, AlignmentRows rows) {
+  if (direction == Direction::kReverse) std::swap(pair.source, pair.target);
+  const AlignmentRow row = alignment_row(model.tokenizer, model.separator, model.end, pair);
+  MapLinks links = model_links(model.model, row, number, options, rows);
+  if (direction == Direction::kReverse)
+    for (auto& [key, pair_links] : links) pair_links = flipped(pair_links);
+  return links;
+}
+
 // ---- symmetrisation ----
 
 /// The maps to put together: name of the result, forward's and reverse's.
@@ -220,21 +258,24 @@ constexpr const char* kScoreHead =
 }  // namespace
 
 std::vector<MapLinks> align(const AlignmentModel& model, const AlignmentTask& task, Direction direction,
-                            const decomp::DecomposeOptions& options, AlignmentRows rows) {
+                            const decomp::DecomposeOptions& options, AlignmentRows rows,
+                            const std::filesystem::path& parts) {
+  std::optional<core::Progress> progress;
+  const auto align_part = [&](size_t begin, size_t end) {
+    if (!progress)
+      progress.emplace("align", static_cast<int64_t>(task.size()), "pair", static_cast<int64_t>(begin));
+    std::vector<std::string> lines;
+    for (size_t n = begin; n < end; ++n) {
+      core::stop_if_asked("aligning");
+      lines.push_back(
+          line_of(links_of_pair(model, task.pairs[n], static_cast<int64_t>(n), direction, options, rows)));
+      progress->update(static_cast<int64_t>(n) + 1, static_cast<double>(n + 1));
+    }
+    return lines;
+  };
   std::vector<MapLinks> result;
-  const auto total = static_cast<int64_t>(task.size());
-  core::Progress progress("align", total, "pair");
-  for (int64_t n = 0; n < total; ++n) {
-    core::stop_if_asked("aligning");
-    data::SentencePair pair = task.pairs[static_cast<size_t>(n)];
-    if (direction == Direction::kReverse) std::swap(pair.source, pair.target);
-    const AlignmentRow row = alignment_row(model.tokenizer, model.separator, model.end, pair);
-    MapLinks links = model_links(model.model, row, n, options, rows);
-    if (direction == Direction::kReverse)
-      for (auto& [key, pair_links] : links) pair_links = flipped(pair_links);
-    result.push_back(std::move(links));
-    progress.update(n + 1, static_cast<double>(n + 1));
-  }
+  for (const std::string& line : lines_by_parts(parts, task.size(), kPairsAtOnce, align_part))
+    result.push_back(links_from(line, parts.string()));
   return result;
 }
 

@@ -19,9 +19,11 @@ struct AlignmentModel {
   int64_t separator, end;
 };
 
-/// [pair], source–target of the task in either direction. @throws Interrupted between pairs; as model_links
+/// [pair], source–target of the task in either direction. `parts`: where parts are kept, as of
+/// lines_by_parts(). @throws Interrupted between pairs; as model_links
 std::vector<MapLinks> align(const AlignmentModel& model, const AlignmentTask& task, Direction direction,
-                            const decomp::DecomposeOptions& options, AlignmentRows rows);
+                            const decomp::DecomposeOptions& options, AlignmentRows rows,
+                            const std::filesystem::path& parts = {});
 
 /// What the maps of one model are worth:
 ///   {"METHOD · APPROXIMATION": {"layers": [score], "layer_mean": score, "whole_model": score, "best": score,

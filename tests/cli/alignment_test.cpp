@@ -51,6 +51,16 @@ class Alignment : public ::testing::Test, protected RecipeFolder {
     put_file(folder_ / "test.en", "a house\nthe boat is red\nyes\n");
     put_file(folder_ / "gold.talp", "1-1 2-2\n1-1 2p2 3-3 4-4\n1-1\n");
   }
+
+  /// Parts of translations that are not finished.
+  std::vector<fs::path> kept_parts() const {
+    std::vector<fs::path> parts;
+    for (const auto& entry : fs::directory_iterator(folder_ / "out/stages"))
+      if (const fs::path folder = entry.path() / "parts"; fs::exists(folder))
+        for (const auto& part : fs::directory_iterator(folder))
+          if (part.path().extension() == ".txt") parts.push_back(part.path());
+    return parts;
+  }
 };
 
 TEST_F(Alignment, ReportsWhatTheFilesOfLinksAreWorth) {
@@ -113,7 +123,8 @@ TEST_F(Alignment, AStoppedEvaluationGoesOnWithItsNextPart) {
   const testing::TemporaryFolder streams;
   const pid_t child =
       testing::start_program({"evaluate", "r.toml", "--set", sets[0]}, {.folder = folder_.path()}, streams);
-  wait_for(child, [this] { return stages("translate").size() == 2; });  // data.valid is translated
+  wait_for(child,
+           [this] { return stages("translate").size() == 2 && !kept_parts().empty(); });  // after data.valid
   ::kill(child, SIGINT);
   const ProgramOutcome stopped = testing::finish_program(child, streams);
   EXPECT_EQ(stopped.code, 130) << stopped.err;
@@ -124,8 +135,12 @@ TEST_F(Alignment, AStoppedEvaluationGoesOnWithItsNextPart) {
       finished[record] = fs::last_write_time(record);
   EXPECT_EQ(finished.size(), 3u);  // train, evaluate, one translate
   EXPECT_TRUE(stages("align").empty());
+  const std::vector<fs::path> kept = kept_parts();
+  ASSERT_EQ(kept.size(), 1u);
+  EXPECT_EQ(kept[0].filename(), "00000000.txt");
 
   EXPECT_EQ(json_of({"evaluate", "r.toml"}, sets), expected);
+  EXPECT_TRUE(kept_parts().empty());
   for (const auto& [record, time] : finished) EXPECT_EQ(fs::last_write_time(record), time) << record;
 }
 

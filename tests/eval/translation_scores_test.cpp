@@ -5,7 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include "core/error.h"
 #include "core/json.h"
+#include "eval/line_files.h"
 #include "eval/report.h"
 #include "eval/row_values.h"
 #include "eval/translation_comet.h"
@@ -88,6 +90,30 @@ TEST(TranslationScores, CometIsThatOfUnbabelComet) {
   EXPECT_TRUE(apart[1]["values"].contains("bleu_difference.x"));
   EXPECT_EQ(report_columns(rows)[0]["title"], "COMET, x");
   EXPECT_THROW(comet_scores(model, set, {"one"}), core::InputError);
+}
+
+TEST(LineFiles, PartsThatAreThereAreNotMadeAgain) {
+  const testing::TemporaryFolder folder;
+  std::vector<size_t> begun;
+  size_t stop_at = 7;
+  const auto work = [&](size_t begin, size_t end) {
+    core::require(begin < stop_at, "stopped at {}", begin);
+    begun.push_back(begin);
+    std::vector<std::string> lines;
+    for (size_t item = begin; item < end; ++item) lines.push_back(item == 4 ? "" : std::to_string(item));
+    return lines;
+  };
+  const auto made = [&] { return lines_by_parts(folder / "parts", 10, 3, work); };
+  EXPECT_THROW(made(), core::InputError);
+  EXPECT_EQ(begun, (std::vector<size_t>{0, 3, 6}));
+  testing::put_file(folder / "parts/00000003.txt", "3\n");  // not whole
+  begun.clear();
+  stop_at = 10;
+  EXPECT_EQ(made(), (std::vector<std::string>{"0", "1", "2", "3", "", "5", "6", "7", "8", "9"}));
+  EXPECT_EQ(begun, (std::vector<size_t>{3, 9}));
+  begun.clear();
+  EXPECT_EQ(lines_by_parts({}, 3, 2, work), (std::vector<std::string>{"0", "1", "2"}));
+  EXPECT_EQ(begun, (std::vector<size_t>{0, 2}));
 }
 
 TEST(TranslationScores, NoCometIsADash) {

@@ -95,10 +95,10 @@ class AlignmentTaskTest : public ::testing::Test {
   std::string refusal() const {
     return testing::error_of<core::InputError>([this] { read_alignment_task(options_); });
   }
-  std::vector<MapLinks> aligned(const models::MambaLM& model, const AlignmentTask& task,
-                                Direction direction) const {
+  std::vector<MapLinks> aligned(const models::MambaLM& model, const AlignmentTask& task, Direction direction,
+                                const std::filesystem::path& parts = {}) const {
     return align({model, bytes_, 256, 257}, task, direction,
-                 in_double({"l2", "alti_logit", "mamba_attention"}), AlignmentRows::kAwo);
+                 in_double({"l2", "alti_logit", "mamba_attention"}), AlignmentRows::kAwo, parts);
   }
 
   testing::TemporaryFolder folder_;
@@ -132,6 +132,18 @@ TEST_F(AlignmentTaskTest, TheDevelopmentPartMayBeAFileOfItsOwn) {
   EXPECT_EQ(task.pairs[0].target, "thus");
   const auto links = aligned(two_layers(models::Architecture::kMamba2), task, Direction::kForward);
   EXPECT_EQ(load_links(folder_.path(), task, save_links(folder_.path(), task, links)), links);
+}
+
+TEST_F(AlignmentTaskTest, KeepsItsParts) {
+  const AlignmentTask task = read_alignment_task(options_);
+  const std::filesystem::path parts = folder_ / "parts";
+  for (const Direction direction : {Direction::kForward, Direction::kReverse}) {
+    std::filesystem::remove_all(parts);
+    const auto links = aligned(two_layers(models::Architecture::kMamba2), task, direction, parts);
+    EXPECT_EQ(links, aligned(two_layers(models::Architecture::kMamba2), task, direction));
+    const auto kept = aligned(two_layers(models::Architecture::kMamba1), task, direction, parts);
+    EXPECT_EQ(kept, links);  // another model had nothing to do
+  }
 }
 
 TEST_F(AlignmentTaskTest, RefusesGoldThatDoesNotFit) {
