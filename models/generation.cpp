@@ -32,9 +32,10 @@ class Sequences {
             at::ScalarType state_dtype, const GenerationOptions& options)
       : model_(model), state_dtype_(state_dtype) {
     if (options.sampling) sampler_.emplace(*options.sampling, prompts.size());
+    if (uses_graph() && options.max_new_tokens > 1) make_graph(static_cast<int64_t>(prompts.size()));
     tokens_ = choose(prefill_prompts(model, prompts, state_));
     // The GPU has the prompts to do meanwhile.
-    if (uses_graph() && options.max_new_tokens > 1) make_graph();
+    if (graph_) begin();
     tokens_ = tokens_.cpu();
   }
 
@@ -47,7 +48,10 @@ class Sequences {
       tokens_ = choose(step_rows(model_, tokens_, state_)).cpu();
       return tokens_.unsqueeze(0);
     }
-    if (!graph_) make_graph();
+    if (!graph_) {
+      make_graph(tokens_.size(0));
+      begin();
+    }
     const at::Tensor steps = graph_->run(most);
     tokens_ = steps[-1];
     return steps;
@@ -66,7 +70,11 @@ class Sequences {
 
  private:
   bool uses_graph() const { return !sampler_ && TokenGraph::supports(model_); }
-  void make_graph() { graph_.emplace(model_, std::move(state_), tokens_, state_dtype_); }
+  void make_graph(int64_t rows) { graph_.emplace(model_, rows, state_dtype_); }
+  void begin() {
+    graph_->begin(state_, tokens_);
+    state_ = {};
+  }
 
   at::Tensor choose(const at::Tensor& logits) {
     return sampler_ ? sampler_->draw(logits) : most_likely(logits);

@@ -306,7 +306,9 @@ State MambaLM::initial_state(int64_t batch) const {
 }
 
 at::Tensor MambaLM::prefill(const at::Tensor& input_ids, State& state, const at::Tensor& cu_seqlens) const {
-  const at::Tensor boundaries = boundaries_of(input_ids, cu_seqlens, placement());
+  // Copied first: behind the blocks the copy would wait for them, and what follows for the host.
+  const at::Tensor boundaries = boundaries_of(input_ids, cu_seqlens, placement()),
+                   last = last_positions(input_ids, cu_seqlens).to(placement().device);
   Stream stream = embed(input_ids);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     LayerState layer{state.conv[i], state.ssm[i]};
@@ -314,7 +316,6 @@ at::Tensor MambaLM::prefill(const at::Tensor& input_ids, State& state, const at:
     state.conv[i] = layer.conv;
     state.ssm[i] = layer.ssm;
   }
-  const at::Tensor last = last_positions(input_ids, cu_seqlens).to(placement().device);
   return head(as_rows(final_norm(stream)).index_select(0, last));
 }
 

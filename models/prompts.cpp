@@ -12,16 +12,23 @@ at::Tensor prefill_prompts(const MambaLM& model, const std::vector<std::vector<i
                            State& state) {
   std::vector<int64_t> ids;
   std::vector<int32_t> boundaries = {0};
+  bool equally_long = true;
   for (size_t i = 0; i < prompts.size(); ++i) {
     core::require(!prompts[i].empty(), "generation: prompt {} is empty; give at least one token", i);
     ids.insert(ids.end(), prompts[i].begin(), prompts[i].end());
     boundaries.push_back(static_cast<int32_t>(ids.size()));
+    equally_long = equally_long && prompts[i].size() == prompts[0].size();
   }
   const auto layers = static_cast<size_t>(model.config().n_layer);
   // Undefined: nothing was seen, which needs no zeros.
   state = {std::vector<at::Tensor>(layers), std::vector<at::Tensor>(layers)};
-  return model.prefill(at::tensor(ids, at::kLong).unsqueeze(0), state, at::tensor(boundaries, at::kInt))
-      .narrow(1, 0, model.config().vocab_size);
+  // Rows of one sequence each are scanned side by side; packed ones are cut into pieces and joined.
+  const at::Tensor packed = at::tensor(ids, at::kLong),
+                   logits =
+                       equally_long
+                           ? model.prefill(packed.view({static_cast<int64_t>(prompts.size()), -1}), state)
+                           : model.prefill(packed.unsqueeze(0), state, at::tensor(boundaries, at::kInt));
+  return logits.narrow(1, 0, model.config().vocab_size);
 }
 
 at::Tensor step_rows(const MambaLM& model, const at::Tensor& tokens, State& state) {

@@ -18,10 +18,14 @@ class TokenGraph {
   /// whose gated value may overflow before it is normed); MambaLM::step knows all.
   static bool supports(const MambaLM& model);
 
-  /// Continues from `state`, which it takes over, with `tokens` (B). The scan's states are kept in
-  /// `state_dtype`, kFloat or kBFloat16. The model must not change in the meantime.
-  TokenGraph(const MambaLM& model, State state, const at::Tensor& tokens, at::ScalarType state_dtype);
+  /// For `batch` sequences; the scan's states are kept in `state_dtype`, kFloat or kBFloat16. The graph is
+  /// made beside the caller, who has prompts to launch meanwhile. The model must not change as long as it is
+  /// there.
+  TokenGraph(const MambaLM& model, int64_t batch, at::ScalarType state_dtype);
   ~TokenGraph();
+
+  /// Continues from a copy of `state` with `tokens` (B). Comes before the following.
+  void begin(const State& state, const at::Tensor& tokens);
 
   /// The next `steps` tokens (steps, B) on the CPU, steps ≤ kMostSteps; −1 where a logit was not finite.
   at::Tensor run(int64_t steps);

@@ -1,8 +1,10 @@
+#include <future>
 #include <string>
-#include <utility>
+#include <vector>
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/stack.h>
+#include <c10/core/DeviceGuard.h>
 
 #include "models/ops/cuda/tensors.h"
 #include "models/ops/token_step/token_step_cuda_params.h"
@@ -37,6 +39,7 @@ class CudaGraph {
     launch(stream);
     check_launch(kOp, cudaStreamEndCapture(stream, &captured));
     check_launch(kOp, cudaGraphInstantiate(&graph_, captured, 0));
+    check_launch(kOp, cudaGraphUpload(graph_, stream));
     check_launch(kOp, cudaGraphDestroy(captured));
     check_launch(kOp, cudaStreamDestroy(stream));
   }
@@ -301,16 +304,29 @@ bool has_pieces(const MambaLM& model, int64_t size) {
 
 class TokenGraph::Implementation {
  public:
-  Implementation(const MambaLM& model, State state, const at::Tensor& tokens, at::ScalarType state_dtype)
-      : model_(model), state_(std::move(state)) {
-    state_.conv = at::stack(state_.conv).transpose(2, 3).contiguous().unbind();
-    for (at::Tensor& ssm : state_.ssm) ssm = ssm.to(state_dtype).contiguous();
+  Implementation(const MambaLM& model, int64_t batch, at::ScalarType state_dtype) : model_(model) {
+    const ModelConfig& c = model.config();
     const at::Tensor like = model.parameters().compute("backbone.embeddings.weight");
-    ops::dispatch_cuda(like.scalar_type(),
-                       [&]<class T>() { work_ = make_workspace<T>(model.config(), like, tokens.size(0)); });
-    const at::Tensor first = tokens.to(like.device());
+    ops::dispatch_cuda(like.scalar_type(), [&]<class T>() { work_ = make_workspace<T>(c, like, batch); });
+    std::vector<int64_t> ssm_shape = {c.n_layer * batch, c.d_inner(), c.d_state};
+    if (c.architecture == Architecture::kMamba2)
+      ssm_shape = {c.n_layer * batch, c.heads(), c.headdim, c.d_state};
+    conv_ = at::empty({c.n_layer * batch, c.d_conv - 1, c.conv_channels()}, like.options().dtype(at::kFloat));
+    ssm_ = at::empty(ssm_shape, like.options().dtype(state_dtype));
+    state_ = {conv_.split(batch), ssm_.split(batch)};
+    captured_ = std::async(std::launch::async, [this, device = like.device()] {
+      const c10::DeviceGuard guard(device);
+      graph_.capture(
+          [&](cudaStream_t stream) { with_step(stream, [](const auto& step) { step.launch(); }); });
+    });
+  }
+
+  void begin(const State& state, const at::Tensor& tokens) {
+    conv_.copy_(at::cat(state.conv).transpose(1, 2));
+    at::cat_out(ssm_, state.ssm);
+    const at::Tensor first = tokens.to(ssm_.device());
     with_step(ops::stream_of(first), [&](const auto& step) { step.launch_first(first); });
-    graph_.capture([&](cudaStream_t stream) { with_step(stream, [](const auto& step) { step.launch(); }); });
+    captured_.get();
   }
 
   at::Tensor run(int64_t steps) {
@@ -340,9 +356,11 @@ class TokenGraph::Implementation {
   }
 
   const MambaLM& model_;
-  State state_;  // the convolution's lies as the kernels want it: (B, W-1, C)
+  at::Tensor conv_, ssm_;  // of all layers, one behind the other; the convolution's as (B, W-1, C)
+  State state_;            // the layers' parts of them
   Workspace work_;
   CudaGraph graph_;
+  std::future<void> captured_;  // ends before what it captures
 };
 
 bool TokenGraph::supports(const MambaLM& model) {
@@ -357,10 +375,12 @@ bool TokenGraph::supports(const MambaLM& model) {
          c.headdim % ops::kStepHeadRows == 0 && c.d_state % 8 == 0 && c.d_state <= ops::kStepMostStates;
 }
 
-TokenGraph::TokenGraph(const MambaLM& model, State state, const at::Tensor& tokens,
-                       at::ScalarType state_dtype)
-    : implementation_(std::make_unique<Implementation>(model, std::move(state), tokens, state_dtype)) {}
+TokenGraph::TokenGraph(const MambaLM& model, int64_t batch, at::ScalarType state_dtype)
+    : implementation_(std::make_unique<Implementation>(model, batch, state_dtype)) {}
 TokenGraph::~TokenGraph() = default;
+void TokenGraph::begin(const State& state, const at::Tensor& tokens) {
+  implementation_->begin(state, tokens);
+}
 at::Tensor TokenGraph::run(int64_t steps) { return implementation_->run(steps); }
 State TokenGraph::state() const { return implementation_->state(); }
 

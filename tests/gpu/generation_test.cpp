@@ -74,6 +74,9 @@ TEST(GpuGeneration, InFloatTokensAreThoseOfTheCpu) {
     EXPECT_EQ(generate(there, prompts, {kNew, -1}), expected);
     for (size_t i = 0; i < 3; ++i)
       EXPECT_EQ(generate(there, {prompts[i]}, {kNew, -1}).at(0), expected[i]) << "alone " << i;
+    std::vector<Tokens> equally_long = prompts;
+    for (Tokens& prompt : equally_long) prompt.resize(5, 3);
+    EXPECT_EQ(generate(there, equally_long, {kNew, -1}), generate(model, equally_long, {kNew, -1}));
   }
 }
 
@@ -154,7 +157,8 @@ TEST(GpuGeneration, StatesAreThoseOfSteps) {
       if (!models::TokenGraph::supports(there)) continue;
       for (const int64_t batch : {1, 5, 19}) {
         const at::Tensor first = at::arange(batch, at::kLong).mul(7).remainder(61);
-        models::TokenGraph graph(there, there.initial_state(batch), first, at::kFloat);
+        models::TokenGraph graph(there, batch, at::kFloat);
+        graph.begin(there.initial_state(batch), first);
         const at::Tensor made = graph.run(kSteps);
         models::State exact = reference.initial_state(batch), stepped = there.initial_state(batch);
         for (int64_t step = 0; step < kSteps; ++step) {

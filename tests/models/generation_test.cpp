@@ -44,6 +44,17 @@ TEST_P(GoldenGeneration, PromptsOfUnequalLengthTogether) {
   }
 }
 
+TEST_P(GoldenGeneration, PromptsOfOneLengthTogether) {
+  const MambaLM model = load(at::kDouble);
+  std::vector<Tokens> prompts, alone;
+  for (Tokens prompt : golden_.prompts) {
+    prompt.resize(3, 7);
+    prompts.push_back(prompt);
+    alone.push_back(generate(model, {prompt}, {20, -1}).at(0));
+  }
+  EXPECT_EQ(generate(model, prompts, {20, -1}), alone);
+}
+
 TEST_P(GoldenGeneration, StopTokenEndsASequenceAndIsPartOfIt) {
   const int64_t stop = golden_.expected[0][3];
   const std::vector<Tokens> made = generate(load(at::kDouble), golden_.prompts, {20, stop});
