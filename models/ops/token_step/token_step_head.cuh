@@ -69,14 +69,14 @@ __global__ void __launch_bounds__(wide_threads(kHeadThreads), 1)
     if (++asked_tile == tiles) asked_tile = 0, asked_row_tile += gridDim.x;
   };
   for (int i = 0; i < kHeadSlots - 1; ++i) ask();
+  StepFactors<kWideSequences, kHeadThreads> norm(p.product.norm, first_b, static_cast<int>(p.product.batch));
   allow_dependent_launch();
   wait_for_previous_launch();
 
   const WideOperand<T, kHeadThreads> x(p.product.x, first_b, p.product.batch, p.product.inner);
   for (int t = 0; t < tiles; ++t) x.copy(inputs + t * kWideTileBytes, t * kWideColumns);
   close_copies();
-  StepFactors<kWideSequences, kHeadThreads> norm(
-      p.product.norm, first_b, p.product.norm.squares ? static_cast<int>(p.product.batch) : 0);
+  norm.load();
   norm.store(all_factors);
   wait_for_copies<0>();
   __syncthreads();

@@ -21,29 +21,29 @@ struct FinishIn {
   StepIn<T> to;
   ActivationForm form;
 
-  /// Of the convolution, by lag: taps[0] is that of the token itself.
+  /// Of the convolution, by lag: taps[0] is that of the token itself. Channel −1: the row is not convolved.
   struct Row {
     float taps[kStepMostConvWidth], bias;
+    int channel;
   };
   struct Needs {
     float before[kStepMostConvWidth - 1];
   };
 
-  /// −1: the row is not convolved.
   __device__ int channel(int row) const {
     const int channel = row - static_cast<int>(to.conv_begin);
-    return channel < to.conv_channels ? max(channel, -1) : -1;
+    return channel < static_cast<int>(to.conv_channels) ? max(channel, -1) : -1;
   }
-  /// The oldest input comes first, kStepMostConvWidth - 1 at most, conv_channels apart.
-  __device__ float* oldest(int b, int channel) const {
-    return to.conv_state + int64_t(b) * ((to.conv_width - 1) * to.conv_channels) + channel;
+  __device__ int last() const { return static_cast<int>(to.conv_width) - 1; }
+  /// The input `age` tokens after the oldest, of which there are last().
+  __device__ float* state(int b, int channel, int age) const {
+    return to.conv_state + ((b * last() + age) * static_cast<int>(to.conv_channels) + channel);
   }
   __device__ void prefetch(int b, int row) const {
-    for (int age = 0; age < to.conv_width - 1 && channel(row) >= 0; ++age)
-      ops::prefetch(oldest(b, channel(row)) + age * to.conv_channels);
+    for (int age = 0; age < last() && channel(row) >= 0; ++age) ops::prefetch(state(b, channel(row), age));
   }
   __device__ void load_row(Row& of_row, int row) const {
-    const int c = channel(row), width = static_cast<int>(to.conv_width);
+    const int c = of_row.channel = channel(row), width = static_cast<int>(to.conv_width);
     if (c < 0) return;
     of_row.bias = to.conv_bias ? to.conv_bias[c] : 0.0f;
 #pragma unroll
@@ -51,14 +51,11 @@ struct FinishIn {
       of_row.taps[lag] = lag < width ? to.conv_weight[c * width + width - 1 - lag] : 0.0f;
   }
   __device__ void load_constants(Needs& needs, int b, int row) const {
-    const int c = channel(row), last = static_cast<int>(to.conv_width) - 1;
+    const int c = channel(row);
     if (c < 0) return;
-    const float* state = oldest(b, c) + last * to.conv_channels;
 #pragma unroll
-    for (int lag = 1; lag < kStepMostConvWidth; ++lag) {
-      state -= to.conv_channels;
-      needs.before[lag - 1] = lag <= last ? ops::load_fresh(state) : 0.0f;
-    }
+    for (int lag = 1; lag < kStepMostConvWidth; ++lag)
+      needs.before[lag - 1] = lag <= last() ? ops::load_fresh(state(b, c, last() - lag)) : 0.0f;
   }
   __device__ void load_fresh(Needs&, int, int) const {}
 
@@ -66,19 +63,18 @@ struct FinishIn {
   __device__ void operator()(const Row& of_row, const Needs& needs, int b, int row, float value,
                              bool valid) const {
     if (!valid) return;
-    const int c = channel(row), last = static_cast<int>(to.conv_width) - 1;
+    const int c = of_row.channel;
     if (c < 0) {
-      to.projected[b * to.product.rows + row] = from_float<T>(value);
+      to.projected[b * static_cast<int>(to.product.rows) + row] = from_float<T>(value);
       return;
     }
-    float sum = fmaf(of_row.taps[0], value, of_row.bias), *state = oldest(b, c) + last * to.conv_channels;
+    float sum = fmaf(of_row.taps[0], value, of_row.bias);
 #pragma unroll
     for (int lag = 1; lag < kStepMostConvWidth; ++lag) {
       sum = fmaf(of_row.taps[lag], needs.before[lag - 1], sum);
-      state -= to.conv_channels;
-      if (lag <= last) *state = lag == 1 ? value : needs.before[max(lag - 2, 0)];
+      if (lag <= last()) *state(b, c, last() - lag) = lag == 1 ? value : needs.before[max(lag - 2, 0)];
     }
-    to.convolved[b * to.conv_channels + c] = from_float<T>(form.value<true>(kLog2E * sum));
+    to.convolved[b * static_cast<int>(to.conv_channels) + c] = from_float<T>(form.value<true>(kLog2E * sum));
   }
 };
 
@@ -98,7 +94,7 @@ struct FinishRows : FinishAlone {
 
   template <int kRows>
   __device__ void operator()(const Row&, const Needs&, int b, int row, float value, bool valid) const {
-    if (valid) out[b * rows + row] = value;
+    if (valid) out[b * static_cast<int>(rows) + row] = value;
   }
 };
 
@@ -112,13 +108,14 @@ struct FinishOut {
   struct Needs {
     float residual, factor;
   };
+  __device__ int place(int b, int row) const { return b * static_cast<int>(to.product.rows) + row; }
   __device__ void prefetch(int, int) const {}
   __device__ void load_row(Row& of_row, int row) const {
     of_row.weight = usable_weight<T>(to.next_weight[row]);
   }
   __device__ void load_constants(Needs&, int, int) const {}
   __device__ void load_fresh(Needs& needs, int b, int row) const {
-    needs.residual = ops::load_fresh(to.residual + b * to.product.rows + row);
+    needs.residual = ops::load_fresh(to.residual + place(b, row));
     needs.factor = ops::load_fresh(to.factor + b);
   }
   template <int kRows>
@@ -127,14 +124,14 @@ struct FinishOut {
     float square = 0;
     if (valid) {
       const float sum = needs.residual + value;
-      to.residual[b * to.product.rows + row] = sum;
-      to.normed[b * to.product.rows + row] = from_float<T>(sum * needs.factor * of_row.weight);
+      to.residual[place(b, row)] = sum;
+      to.normed[place(b, row)] = from_float<T>(sum * needs.factor * of_row.weight);
       square = sum * sum;
     }
 #pragma unroll
     for (int mask = 1; mask < kRows; mask *= 2) square += __shfl_xor_sync(~0u, square, mask);
     if (valid && threadIdx.x % kRows == 0)
-      to.squares[b * ceil_divide<int64_t>(to.product.rows, kRows) + row / kRows] = square;
+      to.squares[b * ceil_divide(static_cast<int>(to.product.rows), kRows) + row / kRows] = square;
   }
 };
 
@@ -249,19 +246,29 @@ template <class T>
 __global__ void __launch_bounds__(kStepThreads) step_next_kernel(const __grid_constant__ StepNext<T> p) {
   const StepEmbedding<T> embedding(p.embed);
   wait_for_previous_launch();
+  constexpr int kAtOnce = 8;
   const int64_t b = blockIdx.x;
-  const int position = load_fresh(p.position + b);
+  const int position = load_fresh(p.position + b), parts = static_cast<int>(p.parts);
+  const float* values = p.best_value + b * parts;
+  const int32_t* tokens = p.best_token + b * parts;
   Candidate best = Candidate::none();
-#pragma unroll 8
-  for (int64_t part = threadIdx.x; part < p.parts; part += kStepThreads)
-    best.take_better(
-        {load_fresh(p.best_value + b * p.parts + part), load_fresh(p.best_token + b * p.parts + part)});
+  for (int first = threadIdx.x; first < parts; first += kAtOnce * kStepThreads) {
+    Candidate some[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int part = first + i * kStepThreads;
+      some[i] = Candidate::none();
+      if (part < parts) some[i] = {load_fresh(values + part), load_fresh(tokens + part)};
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) best.take_better(some[i]);
+  }
   best.take_best_of_lanes<32>();
   __shared__ Candidate warps[kStepWarps];
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = best;
   __syncthreads();
-#pragma unroll
-  for (int w = 0; w < kStepWarps; ++w) best.take_better(warps[w]);
+  best = warps[threadIdx.x % kStepWarps];
+  best.take_best_of_lanes<kStepWarps>();
   if (threadIdx.x == 0) {
     p.history[position * p.embed.batch + b] = best.token;
     p.position[b] = position + 1;

@@ -47,6 +47,13 @@ __device__ __forceinline__ void prefetch(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
+/// Keeps the compiler from computing an address only where it is used.
+template <class V>
+__device__ __forceinline__ V* made_early(V* address) {
+  asm volatile("" : "+l"(address));
+  return address;
+}
+
 /// The grid's blocks share what is asked for; one warp of each asks.
 __device__ __forceinline__ void prefetch_ahead(const StepAhead& ahead) {
 #if __CUDA_ARCH__ >= 900
@@ -99,22 +106,34 @@ struct StepSums {
   static constexpr int kInstructions = (kEights + 1) / 2;
   float sums[kInstructions][kTiles][4] = {};
 
-  /// Sequences beyond the last are the last again: nobody asks for their sums.
-  static __device__ __forceinline__ Inputs load(const StepProduct<T>& p, int first_b, int column) {
-    const int inner = static_cast<int>(p.inner), last = static_cast<int>(p.batch) - 1;
-    Inputs inputs;
-#pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-      const int at = column + (4 * s + threadIdx.x % 4) * kStepPiece<T>;
+  /// The lane's sequences. Those beyond the last are the last again: nobody asks for their sums.
+  struct Rows {
+    const T* of[kEights];
+    int columns;  // from the lane's first on
+
+    __device__ __forceinline__ Rows(const StepProduct<T>& p, int first_b)
+        : columns(static_cast<int>(p.inner) - threadIdx.x % 4 * kStepPiece<T>) {
+      const int last = static_cast<int>(p.batch) - 1;
 #pragma unroll
       for (int e = 0; e < kEights; ++e) {
         const int b = min(first_b + 8 * e + static_cast<int>(threadIdx.x % 32 / 4), last);
-        inputs.pieces[s][e] =
-            at < inner ? load_fresh(reinterpret_cast<const uint4*>(p.x + b * inner + at)) : uint4{0, 0, 0, 0};
+        of[e] = p.x + (b * static_cast<int>(p.inner) + threadIdx.x % 4 * kStepPiece<T>);
+        if (kEights == 1) of[e] = made_early(of[e]);
       }
     }
-    return inputs;
-  }
+    __device__ __forceinline__ Inputs load(int column) const {
+      Inputs inputs;
+#pragma unroll
+      for (int s = 0; s < kSteps; ++s)
+#pragma unroll
+        for (int e = 0; e < kEights; ++e) {
+          const int at = column + 4 * s * kStepPiece<T>;
+          inputs.pieces[s][e] =
+              at < columns ? load_fresh(reinterpret_cast<const uint4*>(of[e] + at)) : uint4{0, 0, 0, 0};
+        }
+      return inputs;
+    }
+  };
 
   __device__ __forceinline__ void add(const Turn& turn, const Inputs& inputs) {
 #pragma unroll
@@ -154,21 +173,29 @@ struct StepSums<float, kEights, kTiles, kSteps> {
   };
   float sums[8 * kEights][kTiles] = {};
 
-  static __device__ __forceinline__ Inputs load(const StepProduct<float>& p, int first_b, int column) {
-    const int inner = static_cast<int>(p.inner), batch = static_cast<int>(p.batch);
-    Inputs inputs;
+  struct Rows {
+    const float* first;
+    int inner, sequences, columns;  // sequences from the first on, columns from the lane's first on
+
+    __device__ __forceinline__ Rows(const StepProduct<float>& p, int first_b)
+        : first(p.x + (first_b * static_cast<int>(p.inner) + threadIdx.x % 4 * kStepPiece<float>)),
+          inner(static_cast<int>(p.inner)),
+          sequences(static_cast<int>(p.batch) - first_b),
+          columns(inner - threadIdx.x % 4 * kStepPiece<float>) {}
+    __device__ __forceinline__ Inputs load(int column) const {
+      Inputs inputs;
 #pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-      const int at = column + (4 * s + threadIdx.x % 4) * kStepPiece<float>;
+      for (int s = 0; s < kSteps; ++s) {
+        const int at = column + 4 * s * kStepPiece<float>;
 #pragma unroll
-      for (int b = 0; b < 8 * kEights; ++b)
-        inputs.pieces[s][b] =
-            first_b + b < batch && at < inner
-                ? load_fresh(reinterpret_cast<const float4*>(p.x + (first_b + b) * inner + at))
-                : float4{0, 0, 0, 0};
+        for (int b = 0; b < 8 * kEights; ++b)
+          inputs.pieces[s][b] = b < sequences && at < columns
+                                    ? load_fresh(reinterpret_cast<const float4*>(first + b * inner + at))
+                                    : float4{0, 0, 0, 0};
+      }
+      return inputs;
     }
-    return inputs;
-  }
+  };
 
   __device__ __forceinline__ void add(const Turn& turn, const Inputs& inputs) {
 #pragma unroll
@@ -200,27 +227,33 @@ struct StepSums<float, kEights, kTiles, kSteps> {
 };
 
 /// What the products of a block's sequences are multiplied with: as many neighbouring threads a sequence as
-/// there are, each adds up some parts. The first ones are loaded early.
+/// there are, each adds up some parts. Made before the wait for the previous kernel; load() comes behind it.
 template <int kSequences, int kThreads = kStepThreads>
 class StepFactors {
  public:
   __device__ __forceinline__ StepFactors(const StepNorm& norm, int first_b, int batch)
-      : norm_(norm), b_(first_b + static_cast<int>(threadIdx.x) / kLanes), valid_(b_ < batch) {
-    if (valid_ && norm_.carried) carried_ = load_fresh(norm_.carried + b_);
-    load(threadIdx.x % kLanes);
+      : norm_(norm), b_(first_b + static_cast<int>(threadIdx.x) / kLanes) {
+    const int lane = threadIdx.x % kLanes, parts = static_cast<int>(norm.parts);
+    valid_ = norm.squares && b_ < batch;
+    left_ = valid_ ? parts - lane : 0;
+    inverse_size_ = 1.0f / static_cast<float>(static_cast<int>(norm.size));
+    squares_ = made_early(norm.squares + (b_ * parts + lane));
   }
-
+  __device__ __forceinline__ void load() {
+    load(0);
+    if (valid_ && norm_.carried) carried_ = load_fresh(norm_.carried + b_);
+  }
   __device__ __forceinline__ void store(float* factors) {
     float total = sum();
     for (int first = kBatch * kLanes; first < norm_.parts; first += kBatch * kLanes) {
-      load(first + threadIdx.x % kLanes);
+      load(first);
       total += sum();
     }
 #pragma unroll
     for (int mask = 1; mask < kLanes; mask *= 2) total += __shfl_xor_sync(~0u, total, mask);
     if (!valid_ || threadIdx.x % kLanes != 0) return;
-    const float rstd = rsqrtf(total / static_cast<float>(norm_.size) + norm_.eps);
-    factors[threadIdx.x / kLanes] = rstd / carried_;
+    const float rstd = rsqrtf(fmaf(total, inverse_size_, norm_.eps));
+    factors[threadIdx.x / kLanes] = __fdividef(rstd, carried_);
     if (norm_.rstd && blockIdx.y == 0) norm_.rstd[b_] = rstd;
   }
 
@@ -228,23 +261,32 @@ class StepFactors {
   static constexpr int kLanes = kThreads / kSequences < 32 ? kThreads / kSequences : 32,
                        kBatch = kLanes == 32 ? 4 : 8;
 
-  __device__ __forceinline__ void load(int part) {
+  __device__ __forceinline__ void load(int first) {
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i, part += kLanes)
-      parts_[i] = valid_ && part < norm_.parts ? load_fresh(norm_.squares + b_ * norm_.parts + part) : 0.0f;
+    for (int i = 0; i < kBatch; ++i)
+      parts_[i] = first + i * kLanes < left_ ? load_fresh(squares_ + first + i * kLanes) : 0.0f;
   }
   __device__ __forceinline__ float sum() const {
-    float total = 0;
+    float total = parts_[0];
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i) total += parts_[i];
+    for (int i = 1; i < kBatch; ++i) total += parts_[i];
     return total;
   }
 
   const StepNorm& norm_;
   const int b_;
-  const bool valid_;
-  float parts_[kBatch], carried_ = 1;
+  bool valid_;
+  int left_;  // parts of the sequence from the thread's first on
+  const float* squares_;
+  float inverse_size_, parts_[kBatch], carried_ = 1;
 };
+
+/// Steps of a turn. Few sequences leave registers enough to have 1024 columns under way before the first
+/// product.
+template <class T>
+constexpr int step_turn_steps(int eights, int tiles) {
+  return sizeof(T) == 4 ? 1 : eights == 1 && tiles == 3 ? 2 : 4 / tiles;
+}
 
 /// `finish` takes the outputs. Its Row is what it needs of a row beside the sum, its Needs what it needs of
 /// an output: load_constants() what no kernel of this step writes (prefetch() moves it nearer), load_fresh()
@@ -254,7 +296,7 @@ template <class T, int kEights, int kTiles, class Finish>
 __global__ void __launch_bounds__(kStepThreads, 2)
     step_product_kernel(const __grid_constant__ StepProduct<T> p, const __grid_constant__ Finish finish) {
   constexpr int kSequences = 8 * kEights, kRows = 8 * kTiles, kOutputs = kSequences * kRows,
-                kSums = kSequences * kStepStride<kRows>, kSteps = sizeof(T) == 4 ? 1 : 4 / kTiles,
+                kSums = kSequences * kStepStride<kRows>, kSteps = step_turn_steps<T>(kEights, kTiles),
                 kSpan = kSteps * 4 * kStepPiece<T>, kStride = kStepWarps * kSpan,
                 kTurns = (kOutputs + kStepThreads - 1) / kStepThreads, kAtOnce = kTurns < 4 ? kTurns : 4;
   constexpr bool kFew = kEights == 1;
@@ -276,6 +318,8 @@ __global__ void __launch_bounds__(kStepThreads, 2)
   const int own_row = threadIdx.x % kRows, row = first_row + own_row;  // of all outputs of a thread
   const auto sequence = [&](int i) { return first_b + i / kRows; };
   const auto is_output = [&](int i) { return i < kOutputs && sequence(i) < batch && own_row < rows; };
+  const typename Sums::Rows x(p, first_b);
+  StepFactors<kSequences> norm(p.norm, first_b, batch);
   typename Finish::Needs needs[kAtOnce];
   typename Finish::Row of_row = {};
   if (own_row < rows) finish.load_row(of_row, row);
@@ -296,9 +340,8 @@ __global__ void __launch_bounds__(kStepThreads, 2)
   wait_for_previous_launch();
 
   Sums sums;
-  typename Sums::Inputs inputs = Sums::load(p, first_b, column),
-                        next_inputs = Sums::load(p, first_b, column + kStride);
-  StepFactors<kSequences> norm(p.norm, first_b, p.norm.squares ? batch : 0);
+  typename Sums::Inputs inputs = x.load(column), next_inputs = x.load(column + kStride);
+  norm.load();
   if constexpr (kFew) load_needs(0, false, true);
 #pragma unroll 1
   for (; column < inner; column += 2 * kStride) {
@@ -306,12 +349,12 @@ __global__ void __launch_bounds__(kStepThreads, 2)
     sums.add(turn, inputs);
     if (goes_on) {
       turn.load(lane_weights, rows, inner, column + 2 * kStride);
-      inputs = Sums::load(p, first_b, column + 2 * kStride);
+      inputs = x.load(column + 2 * kStride);
     }
     sums.add(next, next_inputs);
     if (goes_on) {
       next.load(lane_weights, rows, inner, column + 3 * kStride);
-      next_inputs = Sums::load(p, first_b, column + 3 * kStride);
+      next_inputs = x.load(column + 3 * kStride);
     }
   }
   if constexpr (!kFew) load_needs(0, true, true);

@@ -50,31 +50,34 @@ __global__ void __launch_bounds__(32 * kRingWarps, 4)
   const int inner = heads * P, first_channel = head * P;
   const T *convolved = p.convolved + int64_t(b) * (inner + 2 * N),
           *projected = p.projected + int64_t(b) * (2 * inner + 2 * N + heads);
+  FreshFloats<T, kRingOwn> fresh_B, fresh_C;
+  if (has_states) {
+    fresh_B.load(convolved + inner + first_state);
+    fresh_C.load(convolved + inner + N + first_state);
+  }
   const float dt = load_fresh(projected + 2 * inner + 2 * N + head);
-  float B[kRingOwn] = {}, C[kRingOwn] = {};
-  if (has_states)
-#pragma unroll
-    for (int i = 0; i < kRingOwn; i += 4) {
-      load_fresh_four(convolved + inner + first_state + i, reinterpret_cast<float(&)[4]>(B[i]));
-      load_fresh_four(convolved + inner + N + first_state + i, reinterpret_cast<float(&)[4]>(C[i]));
-    }
-  float next_x = 0, next_z = 0, next_weight = 0;
+  T next_x = {}, next_z = {};
+  float next_weight = 0;
   const auto load_row = [&](int piece) {
     if (!is_owner || piece >= pieces) return;
     const int channel = first_channel + piece * kStepHeadRows + own_row;
-    next_x = load_fresh(convolved + channel);
-    next_z = load_fresh(projected + channel);
+    next_x = __ldcg(convolved + channel);
+    next_z = __ldcg(projected + channel);
     next_weight = p.norm_weight[channel];
   };
   load_row(0);
-  const float delta = fminf(fmaxf(step_softplus(dt + bias), p.dt_min), p.dt_max), decay = expf(-delta * rate);
+  float B[kRingOwn], C[kRingOwn];
+  fresh_B.unpack_to(B);
+  fresh_C.unpack_to(C);
+  const float delta = fminf(fmaxf(softplus<T>(dt + bias), p.dt_min), p.dt_max), decay = expf(-delta * rate);
 #pragma unroll
   for (int i = 0; i < kRingOwn; ++i) B[i] *= delta;
 #pragma unroll 1
   for (int piece = 0; piece < pieces; ++piece) {
     const int slot = piece % kRingSlots;
     auto* rows = reinterpret_cast<__nv_bfloat16*>(slots + slot * kRingSlotBytes);
-    const float x = next_x, z = next_z, weight = next_weight;
+    const T raw_x = next_x, raw_z = next_z;
+    const float x = to_float(raw_x), weight = next_weight;
     load_row(piece + 1);
     barriers[slot].wait(piece / kRingSlots & 1);
     float y[kRingTurns] = {};  // by turn, of the lane's states
@@ -112,7 +115,7 @@ __global__ void __launch_bounds__(32 * kRingWarps, 4)
     for (int mask = kRingTurns; mask < kRingLanes; mask *= 2) sum += __shfl_xor_sync(~0u, sum, mask);
     const int first = first_channel + piece * kStepHeadRows;
     if (is_owner) {
-      const float gated = fmaf(skip, x, sum) * silu(z);
+      const float gated = fmaf(skip, x, sum) * silu(to_float(raw_z));
       p.normed[int64_t(b) * inner + first + own_row] = from_float<T>(gated * weight);
       square = gated * gated;
     }

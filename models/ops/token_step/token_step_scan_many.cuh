@@ -23,23 +23,28 @@ class ManyDt {
         rank_(rank) {
     load(0);
   }
-  /// Into (kManyChannels, kManyRows). `dt`: of the first of `rows` sequences, `stride` apart.
-  __device__ __forceinline__ void store(float* to, const float* dt, int rows, int stride) {
+  /// Loads the lane's ranks of its sequence's `dt`, of the 64 from `first` on; null: there is none.
+  __device__ __forceinline__ void load_inputs(const float* dt, int first) {
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i)
+#pragma unroll
+      for (int k = 0; k < 2; ++k)
+        inputs_[i][k] = dt && column(first, i) < rank_
+                            ? load_fresh(reinterpret_cast<const float4*>(dt + column(first, i)) + k)
+                            : float4{0, 0, 0, 0};
+  }
+  /// Into (kManyChannels, kManyRows), from the first inputs on.
+  __device__ __forceinline__ void store(float* to, const float* dt) {
     float sums[4] = {};
 #pragma unroll 1
     for (int first = 0; first < rank_; first += 32 * kPieces) {
-      if (first > 0) load(first);
-      float inputs[kPieces][8] = {};
-#pragma unroll
-      for (int i = 0; i < kPieces; ++i)
-        if (quad_ < rows && column(first, i) < rank_)
-#pragma unroll
-          for (int k = 0; k < 8; k += 4)
-            load_fresh_four(dt + quad_ * stride + column(first, i) + k,
-                            reinterpret_cast<float(&)[4]>(inputs[i][k]));
+      if (first > 0) {
+        load(first);
+        load_inputs(dt, first);
+      }
 #pragma unroll
       for (int i = 0; i < kPieces; ++i) {
-        const auto pack = pack_floats<T>(inputs[i]);
+        const auto pack = pack_floats<T>(reinterpret_cast<const float(&)[8]>(inputs_[i]));
         const uint4 right = reinterpret_cast<const uint4&>(pack), upper = weights_[i][0],
                     lower = weights_[i][1];
         multiply_add<T>(sums, {upper.x, lower.x, upper.y, lower.y}, right.x, right.y);
@@ -73,6 +78,7 @@ class ManyDt {
   const int64_t channels_left_;
   const int rank_;
   uint4 weights_[kPieces][2];
+  float4 inputs_[kPieces][2];
 };
 
 /// Eight states of one sequence, as they lie in memory.
@@ -106,7 +112,7 @@ struct ManyStates {
     if (valid)
 #pragma unroll
       for (int i = 0; i < kManyOwn; i += kPack)
-        store_floats(to + i, reinterpret_cast<float(&)[kPack]>(states[i]));
+        store_at_once(to + i, reinterpret_cast<float(&)[kPack]>(states[i]));
     return y;
   }
 };
@@ -126,7 +132,7 @@ __global__ void __launch_bounds__(32 * kManyWarps)
   if (rows <= 0) return;
   const bool has_channel = channel < p.channels;
   State* state = p.state + (first_b * p.channels + channel) * kStepScanStates + half * kManyOwn;
-  const auto state_of = [&](int row) { return state + row * p.channels * kStepScanStates; };
+  const auto state_of = [&](int row) { return state + row * static_cast<int>(p.channels) * kStepScanStates; };
   ManyStates<State> states[kManyRows] = {};
 #pragma unroll
   for (int row = 0; row < kManyRows; ++row)
@@ -142,27 +148,34 @@ __global__ void __launch_bounds__(32 * kManyWarps)
     bias = p.dt_bias[channel];
     skip = p.skip[channel];
   }
+  // A lane's own sequences are the first or the last two. All that is fresh is asked for at once.
+  const int channels = static_cast<int>(p.channels), quad = lane / 4, of_B_C = lane / 8;
+  const int64_t own = first_b + 2 * half;
+  const T *u_at = made_early(p.convolved + own * channels + channel),
+          *z_at = made_early(p.projected + (2 * own + 1) * channels + channel);
+  const float* inputs = p.dt_B_C + first_b * stride;
+  const float *dt_at = made_early(quad < rows ? inputs + quad * stride : nullptr),
+              *B_C_at = made_early(inputs + of_B_C * stride + rank + lane % 8 * 4);
   allow_dependent_launch();
   wait_for_previous_launch();
 
-  // A lane's own sequences are the first or the last two.
-  float u[2] = {}, z[2] = {};
+  dt.load_inputs(dt_at, 0);
+  T fresh_u[2] = {}, fresh_z[2] = {};
+  float4 B_C = {};
   const auto is_own = [&](int i) { return has_channel && 2 * half + i < rows; };
-  const auto own = [&](int i) { return first_b + 2 * half + i; };
 #pragma unroll
   for (int i = 0; i < 2; ++i)
     if (is_own(i)) {
-      u[i] = load_fresh(p.convolved + own(i) * p.channels + channel);
-      z[i] = load_fresh(p.projected + (2 * own(i) + 1) * p.channels + channel);
+      fresh_u[i] = __ldcg(u_at + i * channels);
+      fresh_z[i] = __ldcg(z_at + 2 * i * channels);
     }
-  const float* inputs = p.dt_B_C + first_b * stride;
-  if (lane / 8 < rows)
-    all_B_C[warp][lane] =
-        load_fresh(reinterpret_cast<const float4*>(inputs + lane / 8 * stride + rank) + lane % 8);
-  dt.store(all_deltas[warp], inputs, rows, stride);
+  if (of_B_C < rows) B_C = load_fresh(reinterpret_cast<const float4*>(B_C_at));
+  dt.store(all_deltas[warp], dt_at);
+  all_B_C[warp][lane] = B_C;
   __syncwarp();
   const float2 raw = reinterpret_cast<const float2*>(all_deltas[warp])[lane];
-  const float delta[2] = {step_softplus(raw.x + bias), step_softplus(raw.y + bias)};
+  const float delta[2] = {softplus<T>(raw.x + bias), softplus<T>(raw.y + bias)},
+              u[2] = {to_float(fresh_u[0]), to_float(fresh_u[1])};
   float y[2] = {};
 #pragma unroll
   for (int row = 0; row < kManyRows; ++row) {
@@ -178,7 +191,8 @@ __global__ void __launch_bounds__(32 * kManyWarps)
 #pragma unroll
   for (int i = 0; i < 2; ++i)
     if (is_own(i))
-      p.inner[own(i) * p.channels + channel] = from_float<T>(fmaf(skip, u[i], y[i]) * silu(z[i]));
+      p.inner[(own + i) * channels + channel] =
+          from_float<T>(fmaf(skip, u[i], y[i]) * silu(to_float(fresh_z[i])));
 }
 
 template <class T, class State>

@@ -21,35 +21,37 @@ constexpr int kWarpgroup = 4, kWideSequences = 64, kWideRows = 64, kWideColumns 
 template <class T, int kThreads>
 class WideOperand {
  public:
-  __device__ __forceinline__ WideOperand(const T* matrix, int first_row, int64_t rows, int64_t inner)
-      : any_(matrix), inner_(static_cast<int>(inner)) {
+  __device__ __forceinline__ WideOperand(const T* matrix, int first_row, int64_t rows, int64_t inner) {
     const int row = threadIdx.x / kPieces, piece = threadIdx.x % kPieces;
-    from_ = matrix + (first_row + row) * inner + 8 * piece;
-    columns_ = inner_ - 8 * piece;
+    columns_ = static_cast<int>(inner) - 8 * piece;
     rows_ = static_cast<int>(rows) - first_row - row;
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass)
+      from_[pass] = made_early(matrix + (first_row + row + pass * kAtOnce) * inner + 8 * piece);
     place_ = tile_address<kWideColumns>(0, row, piece);
   }
+  /// Nothing is read where zeros are wanted.
   __device__ __forceinline__ void copy(uint32_t tile, int column) const {
 #pragma unroll
-    for (int row = 0; row < kWideRows; row += kAtOnce) {
-      const bool valid = row < rows_ && column < columns_;
-      copy_async_or_zero(tile + place_ + row * 128, valid ? from_ + row * inner_ + column : any_, valid);
-    }
+    for (int pass = 0; pass < kPasses; ++pass)
+      copy_async_or_zero(tile + place_ + pass * kAtOnce * 128, from_[pass] + column,
+                         pass * kAtOnce < rows_ && column < columns_);
   }
 
  private:
-  static constexpr int kPieces = kWideColumns / 8, kAtOnce = kThreads / kPieces;
+  static constexpr int kPieces = kWideColumns / 8, kAtOnce = kThreads / kPieces,
+                       kPasses = kWideRows / kAtOnce;
   static_assert(kAtOnce % 8 == 0 && kWideRows % kAtOnce == 0);
 
-  const T *from_, *any_;
-  int inner_, columns_, rows_;
+  const T* from_[kPasses];
+  int columns_, rows_;
   uint32_t place_;
 };
 
 /// A cluster of kSplit blocks, each of which takes kTiles tiles of columns at once.
-template <int kSplitOf, int kTilesOf, int kThreadsOf>
+template <int kSplitOf, int kTilesOf, int kThreadsOf, int kGroupsOf = 4>
 struct WideShape {
-  static constexpr int kSplit = kSplitOf, kTiles = kTilesOf, kThreads = kThreadsOf,
+  static constexpr int kSplit = kSplitOf, kTiles = kTilesOf, kThreads = kThreadsOf, kGroups = kGroupsOf,
                        kColumns = kTiles * kWideColumns, kMine = kWideSequences / kSplit,
                        kStride = kWideRows + 8, kOperandBytes = kTiles * kWideTileBytes,
                        kShared = 2 * kOperandBytes, kPer = kThreads / kWideRows, kPasses = kMine / kPer;
@@ -68,19 +70,19 @@ __device__ __forceinline__ void store_wide_sums(const float (&sums)[8][4], float
           make_float2(sums[n][2 * h], sums[n][2 * h + 1]);
 }
 
-/// Starts copies of kTiles tiles from a column on, each a group.
-template <int kTiles, class Operand>
+/// Starts copies of kTiles tiles from a column on, in kGroups groups.
+template <int kTiles, int kGroups, class Operand>
 __device__ __forceinline__ void copy_wide_tiles(const Operand& inputs, uint32_t tiles, int first) {
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
     inputs.copy(tiles + t * kWideTileBytes, first + t * kWideColumns);
-    close_copies();
+    if ((t + 1) % (kTiles / kGroups) == 0) close_copies();
   }
 }
 
 /// The first warpgroup's sums over the block's part of the inner dimension, from `begin` on and kColumns of
 /// every `stride`. The first part of both operands is under way.
-template <class T, int kTiles, int kThreads>
+template <class T, int kTiles, int kGroups, int kThreads>
 __device__ __forceinline__ void multiply_wide_part(float (&sums)[8][4],
                                                    const WideOperand<T, kThreads>& inputs,
                                                    const WideOperand<T, kThreads>& weights, uint32_t tiles,
@@ -89,19 +91,19 @@ __device__ __forceinline__ void multiply_wide_part(float (&sums)[8][4],
   const bool multiplies = warp_index() < kWarpgroup;
 #pragma unroll 1
   for (int first = begin;;) {
-    const auto multiply_tile = [&]<int t>() {
-      wait_for_copies<kTiles - 1 - t>();
+    const auto multiply_group = [&]<int group>() {
+      wait_for_copies<kGroups - 1 - group>();
       publish_copies();
       __syncthreads();
       if (!multiplies) return;
       begin_products();
-      const uint32_t left = wide_tile(tiles + t * kWideTileBytes);
-      multiply_wide_rows<T, kWideColumns, kWideSequences, kWideRows>(sums, left, left + wide_offset(kBytes),
-                                                                     true);
+      const uint32_t left = wide_tile(tiles + group * (kBytes / kGroups));
+      multiply_wide_rows<T, kTiles / kGroups * kWideColumns, kWideSequences, kWideRows>(
+          sums, left, left + wide_offset(kBytes), true);
       commit_products();
     };
-    [&]<int... t>(std::integer_sequence<int, t...>) { (multiply_tile.template operator()<t>(), ...); }
-    (std::make_integer_sequence<int, kTiles>{});
+    [&]<int... g>(std::integer_sequence<int, g...>) { (multiply_group.template operator()<g>(), ...); }
+    (std::make_integer_sequence<int, kGroups>{});
     if (multiplies) {
       wait_products<0>();
       take_sums(sums);
@@ -112,7 +114,7 @@ __device__ __forceinline__ void multiply_wide_part(float (&sums)[8][4],
 #pragma unroll
     for (int t = 0; t < kTiles; ++t)
       weights.copy(tiles + kBytes + t * kWideTileBytes, first + t * kWideColumns);
-    copy_wide_tiles<kTiles>(inputs, tiles, first);
+    copy_wide_tiles<kTiles, kGroups>(inputs, tiles, first);
   }
 }
 
@@ -142,6 +144,7 @@ __global__ void __launch_bounds__(wide_threads(Shape::kThreads), Shape::kThreads
   const auto is_output = [&](int pass) { return row < p.rows && sequence(pass) < batch; };
   typename Finish::Needs needs[kPasses];
   typename Finish::Row of_row = {};
+  StepFactors<kMine, Shape::kThreads> norm(p.norm, first_mine, min(batch, first_mine + kMine));
   if (row < p.rows) finish.load_row(of_row, row);
 #pragma unroll
   for (int k = 0; k < kPasses; ++k)
@@ -150,16 +153,15 @@ __global__ void __launch_bounds__(wide_threads(Shape::kThreads), Shape::kThreads
   allow_dependent_launch();
   wait_for_previous_launch();
 
-  copy_wide_tiles<Shape::kTiles>(inputs, tiles, begin);
-  StepFactors<kMine, Shape::kThreads> norm(p.norm, first_mine,
-                                           p.norm.squares ? min(batch, first_mine + kMine) : 0);
+  copy_wide_tiles<Shape::kTiles, Shape::kGroups>(inputs, tiles, begin);
+  norm.load();
 #pragma unroll
   for (int k = 0; k < kPasses; ++k)
     if (is_output(k)) finish.load_fresh(needs[k], sequence(k), row);
   norm.store(factors);
   float sums[8][4] = {};
-  multiply_wide_part<T, Shape::kTiles, Shape::kThreads>(sums, inputs, weights, tiles, begin,
-                                                        static_cast<int>(p.inner), kSplit * Shape::kColumns);
+  multiply_wide_part<T, Shape::kTiles, Shape::kGroups, Shape::kThreads>(
+      sums, inputs, weights, tiles, begin, static_cast<int>(p.inner), kSplit * Shape::kColumns);
   auto* block_sums = reinterpret_cast<float*>(wide_memory);
   if (warp_index() < kWarpgroup) store_wide_sums<Shape::kStride>(sums, block_sums);
   arrive_at_cluster();
