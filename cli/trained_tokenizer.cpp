@@ -13,7 +13,7 @@ namespace {
 using core::Json;
 
 /// To be raised when the same text gives another tokenizer.
-constexpr int kAlgorithm = 1;
+constexpr int kAlgorithm = 2;
 constexpr const char* kContent = "content";  // hash of the file
 
 std::filesystem::path file_of(const core::Stage& stage) { return stage.folder() / data::kTokenizerFile; }

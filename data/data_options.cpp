@@ -120,7 +120,9 @@ void bind_translation(core::Schema& schema, DataOptions& o) {
       .only_with(kTask, {"translation"})
       .help(
           "Files as data.train: training pairs of which the source or the target stands in them, on either "
-          "side, are left out, and the log says how many.");
+          "side, are left out, and the log says how many for each file. Only letters and digits are "
+          "compared, "
+          "in Unicode's NFKC without case: how a text is tokenised or punctuated makes no difference.");
   schema.option("data.on_long_pair", &o.on_long_pair)
       .choices(core::choices_of(kOnLongPairNames))
       .only_with(kTask, {"translation"})

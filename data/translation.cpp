@@ -1,13 +1,15 @@
 #include "data/translation.h"
 
 #include <algorithm>
-#include <unordered_set>
+#include <optional>
+#include <unordered_map>
 #include <utility>
 
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/log.h"
 #include "data/encode_batch.h"
+#include "data/sentence_key.h"
 #include "data/text_reader.h"
 
 namespace exactmamba::data {
@@ -15,18 +17,32 @@ namespace {
 
 constexpr size_t kBatch = size_t{1} << 20;  // bytes of text that the threads share
 
-using Sentences = std::unordered_set<std::string>;
+/// Sentences of files that pairs must not stand in, of either side, by their keys.
+class Excluded {
+ public:
+  explicit Excluded(const TranslationSource& source) {
+    for (size_t file = 0; file < source.exclude.size(); ++file)
+      read_pairs(source.exclude[file].string(), source.on_invalid,
+                 [&](const SentencePair& pair, const std::string&) {
+                   files_.emplace(sentence_key(pair.source), file);
+                   files_.emplace(sentence_key(pair.target), file);
+                 });
+  }
 
-/// Every sentence of either side.
-Sentences sentences_of(const TranslationSource& source) {
-  Sentences sentences;
-  for (const auto& file : source.exclude)
-    read_pairs(file.string(), source.on_invalid, [&](const SentencePair& pair, const std::string&) {
-      sentences.insert(pair.source);
-      sentences.insert(pair.target);
-    });
-  return sentences;
-}
+  /// The first file that has a side of `pair`.
+  std::optional<size_t> file_with(const SentencePair& pair) const {
+    if (files_.empty()) return std::nullopt;
+    const auto source = files_.find(sentence_key(pair.source)),
+               target = files_.find(sentence_key(pair.target));
+    if (source == files_.end() && target == files_.end()) return std::nullopt;
+    if (source == files_.end() || target == files_.end())
+      return source == files_.end() ? target->second : source->second;
+    return std::min(source->second, target->second);
+  }
+
+ private:
+  std::unordered_map<std::string, size_t> files_;  // the first that has the sentence
+};
 
 /// Whether one side has more than `most` times the tokens of the other, or none.
 bool is_uneven(int64_t source, int64_t target, double most) {
@@ -37,12 +53,13 @@ bool is_uneven(int64_t source, int64_t target, double most) {
 }  // namespace
 
 PairCounts read_wanted(const TranslationSource& source, const Tolerance& tolerance, const TakePair& take) {
-  const Sentences excluded = sentences_of(source);
+  const Excluded excluded(source);
   PairCounts counts;
+  counts.excluded.resize(source.exclude.size());
   const auto choose = [&](const SentencePair& pair, const std::string& where) {
     ++counts.pairs;
-    if (excluded.contains(pair.source) || excluded.contains(pair.target))
-      ++counts.excluded;
+    if (const auto file = excluded.file_with(pair))
+      ++counts.excluded[*file];
     else if (!source.lengths.allow(pair.source) || !source.lengths.allow(pair.target))
       ++counts.unfit;
     else
@@ -122,7 +139,10 @@ class TranslationRows::Maker {
         core::log_info(
             fmt::format("{}: {} of {} pairs left out: {}", rows_.name_, left_out, counts.pairs, why));
     };
-    log(counts.excluded, "a side of theirs stands in data.exclude");
+    for (size_t file = 0; file < counts.excluded.size(); ++file)
+      log(counts.excluded[file],
+          fmt::format("a side of theirs stands in {}{} (data.exclude)", source_.exclude[file].string(),
+                      file > 0 ? " and in none before it" : ""));
     log(counts.unfit, fmt::format("a side of other lengths than data.min_characters = {}, "
                                   "data.max_characters = {}",
                                   source_.lengths.min_characters, source_.lengths.max_characters));

@@ -17,8 +17,9 @@ enum class OnLongPair { kFail, kDrop };
 inline constexpr core::Names<2> kOnLongPairNames = {"fail", "drop"};
 
 struct TranslationSource {
-  std::vector<std::filesystem::path> files;    // as read_pairs()
-  std::vector<std::filesystem::path> exclude;  // too: pairs of which a side stands in them are left out
+  std::vector<std::filesystem::path> files;  // as read_pairs()
+  std::vector<std::filesystem::path>
+      exclude;  // too: pairs of which a side stands in them (sentence_key) are left out
   OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail;
   OnBadRecord on_bad_record = OnBadRecord::kFail;  // of `files`
   OnLongPair on_long = OnLongPair::kFail;
@@ -28,7 +29,8 @@ struct TranslationSource {
 
 /// Pairs that read_wanted() leaves out, of how many.
 struct PairCounts {
-  int64_t pairs = 0, excluded = 0, unfit = 0;
+  int64_t pairs = 0, unfit = 0;
+  std::vector<int64_t> excluded;  // [file of `exclude`] those that stand in none before it
 };
 
 /// Calls `take` with the pairs that stand in no file of `exclude` and have a wanted length.

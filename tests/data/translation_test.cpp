@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "data/sentence_key.h"
 #include "data/tokenizers/byte_characters.h"
 #include "tests/support/files.h"
 #include "tests/support/tensors.h"
@@ -155,16 +156,37 @@ TEST_F(TranslationRowsTest, UnevenAndOverlongPairsAreLeftOutAndCounted) {
   EXPECT_EQ(sources({}, 9), "ab,");  // two empty sides are no pair either
 }
 
+TEST(SentenceKey, KnowsNoWaysOfWriting) {
+  EXPECT_EQ(sentence_key("I don't know - \"yes\" & no."), "idontknowyesno");
+  EXPECT_EQ(sentence_key("I don &apos;t know @-@ &#91; &quot; YES &quot; &#93; &#124; &lt; &gt; no ."),
+            "idontknowyesno");
+  EXPECT_EQ(sentence_key("Stra\u00dfe"), sentence_key("STRASSE"));
+  EXPECT_EQ(sentence_key("\u00c4pfel \u00bd"), sentence_key("a\u0308pfel 1\u20442"));  // NFC, NFKC
+  EXPECT_NE(sentence_key("schon"), sentence_key("sch\u00f6n"));                        // marks count
+  EXPECT_EQ(sentence_key("\uff21\u0663"), "a\u0663");
+  EXPECT_EQ(sentence_key("... !"), "... !");
+  EXPECT_EQ(sentence_key(""), "");
+}
+
 TEST_F(TranslationRowsTest, PairsThatStandInATestSetAreLeftOut) {
-  put_file(folder_ / "test.tsv", "c\tsomething else\nanother\tD\nab \tnot the same: a space\n");
-  const TranslationRows data = rows(8, RowLayout::kOneExample, OnLongPair::kFail, {folder_ / "test.tsv"});
+  const std::filesystem::path first = folder_ / "test.tsv", second = folder_ / "dev.tsv";
+  put_file(first, "c\tsomething else\nanother\tD\nabc \tnot the same\n");
+  const TranslationRows data = rows(8, RowLayout::kOneExample, OnLongPair::kFail, {first});
   ASSERT_EQ(data.size(), 2);
   EXPECT_EQ(data.pairs().at(0).source, "ab");
   EXPECT_EQ(data.pairs().at(1).target, "X");
-  put_file(folder_ / "test.tsv", "c\tA\n\tD\n");
-  EXPECT_CONTAINS(error_of<core::InputError>(
-                      [&] { rows(8, RowLayout::kPacked, OnLongPair::kFail, {folder_ / "test.tsv"}); }),
-                  "but those that are left out");
+  put_file(first, "c\tA\n\tD\n");
+  EXPECT_CONTAINS(
+      error_of<core::InputError>([&] { rows(8, RowLayout::kPacked, OnLongPair::kFail, {first}); }),
+      "but those that are left out");
+  put_file(first, "A B &quot;\tC .\n");
+  put_file(second, "cc\tDEF\n");
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(rows(8, RowLayout::kOneExample, OnLongPair::kFail, {first, second}).pairs().size(), 1u);
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_CONTAINS(log, "2 of 4 pairs left out: a side of theirs stands in " + first.string() + " (data.excl");
+  EXPECT_CONTAINS(
+      log, "1 of 4 pairs left out: a side of theirs stands in " + second.string() + " and in none before it");
 }
 
 TEST_F(TranslationRowsTest, ProblemsAreToldWithTheirPlace) {
