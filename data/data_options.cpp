@@ -95,9 +95,9 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .cosmetic()
       .only_with(kTask, {"text"})
       .help(
-          "Folder for the token ids of texts: made once, found again by content, and mapped into memory; "
-          "empty: they are "
-          "made and held in memory.");
+          "Folder for the token ids of texts: made once, by one process of a machine, found again by "
+          "content, "
+          "and mapped into memory; empty: every process makes them and holds them in memory.");
   schema.option("data.vocab_size", &o.vocab_size)
       .range(0, INT32_MAX)
       .only_with(kTask, {"tokens", "text", "translation"})

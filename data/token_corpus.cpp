@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/file_lock.h"
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/log.h"
@@ -151,6 +152,14 @@ std::string cache_name(const TextSource& source, const Tokenizer& tokenizer) {
   return core::hash_hex(identity) + ".ids";
 }
 
+/// One process of the machine makes a file at a time.
+core::FileLock lock_to_make(const fs::path& file) {
+  const fs::path lock = file.string() + ".lock";
+  if (auto free = core::FileLock::try_lock(lock)) return std::move(*free);
+  core::log_info(fmt::format("waiting for the process that makes {}", file.string()));
+  return core::FileLock::lock(lock);
+}
+
 }  // namespace
 
 int64_t read_wanted(const TextSource& source, const Tolerance& tolerance, const TakeText& take) {
@@ -182,7 +191,9 @@ void TokenCorpus::find_or_make_in(const fs::path& cache, const TextSource& sourc
   fs::create_directories(cache, error);
   core::require<core::IoError>(!error, "{}: cannot make the folder: {}", cache.string(), error.message());
   const fs::path file = cache / cache_name(source, tokenizer);
-  const bool exists = fs::exists(file, error);
+  if (fs::exists(file, error) && open_file(file)) return;
+  const core::FileLock lock = lock_to_make(file);
+  const bool exists = fs::exists(file, error);  // another process may have made it just now
   if (exists && open_file(file)) return;
   if (exists) core::log_warning(fmt::format("{} is damaged and made anew", file.string()));
   core::AtomicFile out(file);

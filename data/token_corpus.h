@@ -33,7 +33,8 @@ class TokenCorpus {
  public:
   /// How many bad records, rows without a text and documents of other lengths are left out is said in the
   /// log. `cache`: a folder (made when it is not there) for a file named by the
-  /// content of the source and the tokenizer, which is written whole or not at all, and found again; empty:
+  /// content of the source and the tokenizer, which is written whole or not at all, and found again; of the
+  /// processes of a machine that want one at the same time the first makes it, and the others wait. Empty:
   /// memory, 2 bytes an id up to 65,536 of them, else 4. A damaged file is made anew, with a warning.
   /// @throws IoError, InputError ("file:line: …") as read_documents and Tokenizer::encode
   TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, const std::filesystem::path& cache = {});

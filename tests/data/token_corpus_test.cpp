@@ -1,5 +1,9 @@
 #include "data/token_corpus.h"
 
+#include <atomic>
+#include <latch>
+#include <thread>
+
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
@@ -23,9 +27,11 @@ using testing::put_file;
 using testing::TemporaryFolder;
 using Ids = std::vector<int64_t>;
 
+/// But for locks.
 std::vector<fs::path> files_in(const fs::path& folder) {
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(folder)) files.push_back(entry.path());
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.path().extension() != ".lock") files.push_back(entry.path());
   return files;
 }
 
@@ -101,6 +107,42 @@ TEST(TokenCorpus, IsFoundByContentOnly) {
   EXPECT_EQ(make("a.txt", "cd", byte), (Ids{'c', 'd', 256}));
   EXPECT_EQ(make("a.txt", "cd", CopyTokenizer()), (Ids{6, 7, 3}));
   EXPECT_EQ(files_in(cache).size(), 3u);
+}
+
+TEST(TokenCorpus, IsMadeByOneOfThoseThatWantIt) {
+  class Counting final : public Tokenizer {
+   public:
+    std::string name() const override { return "counting"; }
+    Ids encode(std::string_view text) const override {
+      ++encoded;
+      return Ids(text.size(), 1);
+    }
+    Encoding encode_with_offsets(std::string_view) const override { return {}; }
+    std::string decode(const Ids&, SpecialTokens) const override { return ""; }
+    std::string token_text(int64_t) const override { return ""; }
+    int64_t vocab_size() const override { return 2; }
+    int64_t eos_id() const override { return 0; }
+    mutable std::atomic<int> encoded = 0;
+  };
+  const TemporaryFolder folder;
+  constexpr int kLines = 20'000, kWanting = 4;
+  std::string lines;
+  for (int line = 0; line < kLines; ++line) lines += "{\"text\": \"abc\"}\n";
+  put_file(folder / "a.jsonl", lines);
+  const Counting tokenizer;
+  std::atomic<int> wrong = 0;
+  std::latch together(kWanting);
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < kWanting; ++i)
+    threads.emplace_back([&] {
+      together.arrive_and_wait();
+      const TokenCorpus corpus({{folder / "a.jsonl"}}, tokenizer, folder / "cache");
+      if (corpus.size() != 4 * kLines) ++wrong;
+    });
+  threads.clear();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(tokenizer.encoded, kLines);
+  EXPECT_EQ(files_in(folder / "cache").size(), 1u);
 }
 
 TEST(TokenCorpus, ADamagedFileIsMadeAnew) {
