@@ -21,7 +21,7 @@ void AddedTokens::add(std::string_view content, int64_t id) {
     }
     node = next;
   }
-  nodes_[node].id = id;
+  if (nodes_[node].id == kText) nodes_[node].id = id;
 }
 
 AddedTokens::Match AddedTokens::match_at(std::string_view text, size_t begin) const {

@@ -15,7 +15,9 @@ class AddedTokens {
  public:
   static constexpr int64_t kText = -1;
 
-  void add(std::string_view content, int64_t id);  // not empty
+  /// `content` is not empty. Of two with one content, which only the normalisation makes of different tokens,
+  /// the first counts (the tokenizers library takes either, another one in another process).
+  void add(std::string_view content, int64_t id);
 
   /// Calls `take(part, id)` for each part of `text`, in order and none of them empty; id is kText between the
   /// tokens.

@@ -112,6 +112,17 @@ TEST(BpeTokenizer, LlamaCppsTestVectorsAreEqual) {
   EXPECT_EQ(cases, 46);
 }
 
+TEST(BpeTokenizer, OfAddedTokensWithOneNormalFormTheFirstCounts) {
+  BpeSpec spec = read_bpe_spec(golden("tokenizers/tiny_nfc/tokenizer.json"));
+  const auto id = static_cast<int64_t>(spec.vocab.size());
+  for (const std::string content : {"u\u0308\u0304", "\u01d6"})
+    spec.added_tokens.push_back(
+        {id + (content.size() == 2), content, /*special=*/false, /*normalized=*/true});
+  const BpeTokenizer tokenizer(spec, "");
+  EXPECT_EQ(tokenizer.encode("\u01d6u\u0308\u0304"), (Ids{id, id}));
+  EXPECT_EQ(tokenizer.decode({id + 1}), "\u01d6");
+}
+
 TEST(BpeTokenizer, InvalidUtf8IsRefusedAtItsByte) {
   const auto tokenizer = tokenizer_of("tiny_nfc");
   const Json cases = core::read_json(golden("tokenizers/invalid_utf8.json"))["cases"];
