@@ -209,7 +209,8 @@ void read_all_texts(const std::string& name, const std::string& text_key, const 
       take(segment.text, fmt::format("{}:{}", name, segment.line));
     return;
   }
-  if (!is_tagged(name)) return read_texts(name, text_key, tolerance, take);
+  if (!is_tagged(name))
+    return (is_plain_text(name) ? read_documents : read_texts)(name, text_key, tolerance, take);
   Side side(name, tolerance.on_invalid_utf8);
   std::string text;
   while (side.next(text))

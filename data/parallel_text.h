@@ -34,7 +34,7 @@ void read_pairs(const std::string& name, const Tolerance& tolerance, const TakeP
 bool names_pairs(const std::string& name);
 
 /// Each text that stands alone, of whatever is read here: both sides of pairs; of a single file of IWSLT's
-/// (train.tags.*, .xml) its sentences; of others as read_texts(). @throws as these
+/// (train.tags.*, .xml) its sentences; a .txt or .text whole; of others as read_texts(). @throws as these
 void read_all_texts(const std::string& name, const std::string& text_key, const Tolerance& tolerance,
                     const TakeText& take);
 

@@ -75,14 +75,18 @@ void read_texts(const std::filesystem::path& file, const std::string& key, const
 
 void read_documents(const std::filesystem::path& file, const std::string& key, const Tolerance& tolerance,
                     const TakeText& take) {
-  const std::string ending = uncompressed_name(file).extension().string();
   if (is_json_lines(file)) return read_json_lines(file, key, tolerance, take);
   if (is_parquet(file)) return read_parquet(file, key, tolerance, take);
-  core::require(ending == ".txt" || ending == ".text",
+  core::require(is_plain_text(file),
                 "{}: files ending in '{}' are not read; give text as .jsonl or .txt, plain or as .gz, .xz or "
                 ".zst, or as .parquet",
-                file.string(), ending);
+                file.string(), uncompressed_name(file).extension().string());
   tolerance.attempt([&] { read_plain_text(file, tolerance.on_invalid_utf8, take); });
+}
+
+bool is_plain_text(const std::filesystem::path& file) {
+  const std::filesystem::path ending = uncompressed_name(file).extension();
+  return ending == ".txt" || ending == ".text";
 }
 
 std::string file_names(const std::vector<std::filesystem::path>& files) {

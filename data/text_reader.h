@@ -29,6 +29,9 @@ void read_documents(const std::filesystem::path& file, const std::string& key, c
 void read_texts(const std::filesystem::path& file, const std::string& key, const Tolerance& tolerance,
                 const TakeText& take);
 
+/// Whether a file is one document for read_documents(): .txt or .text, maybe compressed.
+bool is_plain_text(const std::filesystem::path& file);
+
 /// "a.txt", or "a.txt and 2 more": how a data set made of files is called in messages.
 std::string file_names(const std::vector<std::filesystem::path>& files);
 

@@ -9,6 +9,8 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "data/datasets.h"
+#include "data/parallel_text.h"
+#include "data/tokenizers/bpe_trainer.h"
 #include "data/tokenizers/open_tokenizer.h"
 #include "data/translation_tokenizer.h"
 #include "tests/support/files.h"
@@ -262,6 +264,20 @@ TEST(TrainedTokenizer, IsMadeOfTheTrainingTextOnly) {
   EXPECT_EQ(sets.train->row(0).input_ids.size(), 10u);  // cd cd cd _ab _ab, by bytes but for cd, and the end
   EXPECT_EQ(sets.train->row(0).input_ids.back(), 0);
   EXPECT_EQ(sets.tokenizer_files.size(), 1u);
+}
+
+/// Of the command train-tokenizer, too: a .txt is one text, whose line ends are part of its words.
+TEST(TrainedTokenizer, CountsTheWordsOfWholeDocuments) {
+  const TemporaryFolder folder;
+  core::write_file(folder / "a.txt", "u\n\n\nv\n\n\nw\n\n\nx\n\n\ny ab");
+  DataOptions options = load("[data]\ntask = 'text'\ntrain = ['x']\ntokenizer = 'bpe'\nvocab_size = 258\n");
+  options.train = {(folder / "a.txt").string()};
+  const auto merges = train_tokenizer(options).merges;
+  EXPECT_EQ(merges, (decltype(merges){{"\u010a", "\u010a"}}));
+  BpeTrainer trainer({.vocab_size = 257});
+  read_all_texts(options.train[0], "text", {},
+                 [&](const std::string& text, const std::string&) { trainer.add(text); });
+  EXPECT_EQ(trainer.train().merges, merges);
 }
 
 TEST(TrainedTokenizer, IsTheSameWhenItIsReadAgain) {

@@ -174,8 +174,10 @@ TEST(ParallelText, AllTextsAreReadOfAnyFile) {
   const TemporaryFolder other;
   put_file(other / "a.tsv", "a\tb\tnot read\nc\td\n");
   put_file(other / "a.txt", "a\tb\nc\n");
+  put_file(other / "a.de", "a\tb\nc\n");
   EXPECT_EQ(texts((other / "a.tsv").string()), (std::vector<std::string>{"a", "b", "c", "d"}));
-  EXPECT_EQ(texts((other / "a.txt").string()), (std::vector<std::string>{"a\tb", "c"}));
+  EXPECT_EQ(texts((other / "a.de").string()), (std::vector<std::string>{"a\tb", "c"}));
+  EXPECT_EQ(texts((other / "a.txt").string()), std::vector<std::string>{"a\tb\nc\n"});
 }
 
 TEST(ParallelText, NamesStandForFiles) {
