@@ -421,6 +421,10 @@ void add_texts(CLI::App& command, TextArguments& in) {
   command.add_option("--text-key", in.text_key,
                      "The key that holds the text in .jsonl files, the column of .parquet; default: text");
   add_on_invalid_utf8(command, in.on_invalid_utf8);
+  command
+      .add_option("--on-bad-record", in.on_bad_record,
+                  "Lines and rows that cannot be used: fail (default), or skip and count them")
+      ->check(CLI::IsMember(core::choices_of(data::kOnBadRecordNames)));
 }
 
 void add_tokenize(Declaration& program) {
@@ -442,7 +446,7 @@ void add_tokenize(Declaration& program) {
           .add_flag("--decode", arguments.decode,
                     "Read JSON lines with \"ids\", print their texts, a line each; ids beyond the "
                     "vocabulary of a tokenizer.json give nothing, as with Hugging Face")
-          ->excludes("--text-key", "--on-invalid-utf8");
+          ->excludes("--text-key", "--on-invalid-utf8", "--on-bad-record");
   command.add_flag("--skip-special", arguments.skip_special, "Leave special tokens out of decoded texts")
       ->needs(decode);
 }
@@ -456,8 +460,10 @@ void add_train_tokenizer(Declaration& program) {
   command
       .add_option(
           "files", arguments.in.files,
-          "Texts, as of tokenize, - for stdin; of 'name.{de,en}', .tsv and '.tsv{2,1}' both sides; of "
-          "IWSLT's train.tags.* and .xml the sentences")
+          "Texts, as of tokenize, but a .txt or .text is one text, with the ends of its lines, as in "
+          "recipes; "
+          "- for stdin; of 'name.{de,en}', .tsv and '.tsv{2,1}' both sides; of IWSLT's train.tags.* and .xml "
+          "the sentences; rows of .parquet without a text are left out and counted")
       ->required();
   add_texts(command, arguments.in);
   command.add_option("--vocab-size", arguments.vocab_size, "Tokens, with the special ones and the 256 bytes")

@@ -123,6 +123,7 @@ struct TextArguments {
   std::vector<std::string> files;
   std::string text_key = "text";         // of JSON lines
   std::string on_invalid_utf8 = "fail";  // data::kOnInvalidUtf8Names
+  std::string on_bad_record = "fail";    // data::kOnBadRecordNames
 };
 
 struct TokenizeArguments {

@@ -92,7 +92,7 @@ class RowGroup {
     });
   }
 
-  /// Calls take(text, row) for those that are not null, pass() for the others.
+  /// Calls take(text, row) for those that are not null, pass(row) for the others.
   template <class Take, class Pass>
   void read(const Take& take, const Pass& pass) {
     while (row_ < rows_) {
@@ -107,7 +107,7 @@ class RowGroup {
       const parquet::ByteArray* value = values_.data();
       for (int64_t i = 0; i < levels; ++i, ++row_) {
         if (nullable && definitions_[i] == 0) {
-          pass();
+          pass(row_);
           continue;
         }
         take(std::string(reinterpret_cast<const char*>(value->ptr), value->len), row_);
@@ -142,12 +142,13 @@ void read_parquet(const std::filesystem::path& file, const std::string& column, 
   const int index = find_column(*reader->metadata()->schema(), column, name);
   for (int group = 0; group < reader->metadata()->num_row_groups(); ++group) {
     const std::string group_name = fmt::format("{}: row group {}", name, group);
+    const auto place = [&group_name](int64_t row) { return fmt::format("{}, row {}", group_name, row); };
     const auto take_row = [&](const std::string& text, int64_t row) {
-      const std::string where = fmt::format("{}, row {}", group_name, row);
+      const std::string where = place(row);
       tolerance.attempt([&] { take(checked(text, tolerance.on_invalid_utf8, where), where); });
     };
-    const auto pass_null = [&] {
-      if (tolerance.null) tolerance.null();
+    const auto pass_null = [&](int64_t row) {
+      if (tolerance.null) tolerance.attempt([&] { tolerance.null(place(row)); });
     };
     tolerance.attempt([&] { RowGroup(*reader, group, index, group_name).read(take_row, pass_null); });
   }

@@ -20,15 +20,15 @@ namespace fs = std::filesystem;
 
 constexpr size_t kBatch = size_t{8} << 20;  // bytes of text that the threads share
 constexpr size_t kBlock = size_t{1} << 20;  // bytes hashed at once
-constexpr char kMagic[16] = "exactmamba ids3";
+constexpr char kMagic[16] = "exactmamba ids4";
 
 /// The last bytes of a corpus: before it are the ids, zeros up to a multiple of 8 bytes, and where documents
 /// begin.
 struct Footer {
   char magic[16];
   int64_t id_bytes, tokens, documents;
-  int64_t bad_records, nulls, unfit;  // left out
-  char hash[32];                      // of all bytes before it
+  int64_t bad_records, nulls, empty, unfit;  // left out
+  char hash[32];                             // of all bytes before it
 };
 
 std::string_view before_hash(const Footer& footer) {
@@ -81,13 +81,21 @@ class Writer {
 
   void take(const std::string& text, const std::string& where) { batch_.add({text, where, {}}, text.size()); }
 
-  void finish(const LeftOut& left_out, int64_t unfit) {
+  void finish(const LeftOut& left_out, const UnwantedTexts& unwanted) {
     batch_.flush();
     const int64_t id_bytes = narrow_ ? sizeof(uint16_t) : sizeof(int32_t);
     put(std::string(static_cast<size_t>(-tokens_ * id_bytes & 7), '\0'));
     put(bytes_of(std::span<const int64_t>(document_begins_)));
     const auto documents = static_cast<int64_t>(document_begins_.size());
-    Footer footer{{}, id_bytes, tokens_, documents, left_out.bad_records, left_out.nulls, unfit, {}};
+    Footer footer{{},
+                  id_bytes,
+                  tokens_,
+                  documents,
+                  left_out.bad_records,
+                  left_out.nulls,
+                  unwanted.empty,
+                  unwanted.unfit,
+                  {}};
     std::memcpy(footer.magic, kMagic, sizeof kMagic);
     hash_.add(before_hash(footer));
     std::memcpy(footer.hash, hash_.finish().data(), sizeof footer.hash);
@@ -136,15 +144,15 @@ void write_corpus(const TextSource& source, const Tokenizer& tokenizer, Write wr
   Writer writer(tokenizer, std::move(write));
   LeftOut left_out;
   const Tolerance tolerance = counting(left_out, source.on_invalid, source.on_bad_record);
-  const int64_t unfit =
+  const UnwantedTexts unwanted =
       read_wanted(source, tolerance,
                   [&](const std::string& text, const std::string& where) { writer.take(text, where); });
-  writer.finish(left_out, unfit);
+  writer.finish(left_out, unwanted);
 }
 
 std::string cache_name(const TextSource& source, const Tokenizer& tokenizer) {
   std::string identity = fmt::format(
-      "tokens 3; tokenizer {}; end {}; invalid {}; bad {}; characters {} {}; key {}", tokenizer.name(),
+      "tokens 4; tokenizer {}; end {}; invalid {}; bad {}; characters {} {}; key {}", tokenizer.name(),
       tokenizer.eos_id(), static_cast<int>(source.on_invalid), static_cast<int>(source.on_bad_record),
       source.lengths.min_characters, source.lengths.max_characters, source.text_key);
   for (const fs::path& file : source.files)
@@ -162,15 +170,20 @@ core::FileLock lock_to_make(const fs::path& file) {
 
 }  // namespace
 
-int64_t read_wanted(const TextSource& source, const Tolerance& tolerance, const TakeText& take) {
-  int64_t unfit = 0;
+UnwantedTexts read_wanted(const TextSource& source, const Tolerance& tolerance, const TakeText& take) {
+  UnwantedTexts unwanted;
   for (const fs::path& file : source.files) {
     read_documents(file, source.text_key, tolerance, [&](const std::string& text, const std::string& where) {
-      if (text.empty()) return;
-      source.lengths.allow(text) ? take(text, where) : static_cast<void>(++unfit);
+      if (text.empty()) {
+        ++unwanted.empty;
+      } else if (!source.lengths.allow(text)) {
+        ++unwanted.unfit;
+      } else {
+        take(text, where);
+      }
     });
   }
-  return unfit;
+  return unwanted;
 }
 
 TokenCorpus::TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, const fs::path& cache) {
@@ -205,11 +218,14 @@ void TokenCorpus::find_or_make_in(const fs::path& cache, const TextSource& sourc
 void TokenCorpus::log_left_out(const TextSource& source) const {
   const std::string name = file_names(source.files);
   data::log_left_out(left_out_, name);
-  if (unfit_ > 0)
-    core::log_info(fmt::format(
-        "{}: {} documents are left out, {} are kept (data.min_characters = {}, "
-        "data.max_characters = {})",
-        name, unfit_, document_begins_.size(), source.lengths.min_characters, source.lengths.max_characters));
+  if (unwanted_.empty > 0)
+    core::log_info(fmt::format("{}: {} empty documents are left out", name, unwanted_.empty));
+  if (unwanted_.unfit > 0)
+    core::log_info(
+        fmt::format("{}: {} documents are left out, {} are kept (data.min_characters = {}, "
+                    "data.max_characters = {})",
+                    name, unwanted_.unfit, document_begins_.size(), source.lengths.min_characters,
+                    source.lengths.max_characters));
 }
 
 bool TokenCorpus::open_file(const fs::path& file) {
@@ -237,7 +253,7 @@ bool TokenCorpus::open(std::string_view bytes) {
     ids_ = std::span(reinterpret_cast<const int32_t*>(content.data()), tokens);
   }
   left_out_ = {footer.bad_records, footer.nulls};
-  unfit_ = footer.unfit;
+  unwanted_ = {footer.empty, footer.unfit};
   const char* begins = content.data() + content.size() - documents * sizeof(int64_t);
   document_begins_ = {reinterpret_cast<const int64_t*>(begins), documents};
   return true;

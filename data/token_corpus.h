@@ -25,14 +25,18 @@ struct TextSource {
   LengthLimits lengths = {};  // of documents; others are left out
 };
 
-/// Calls `take` with the documents that are wanted. Empty ones are not.
-/// @return how many are left out by their length. @throws as read_documents
-int64_t read_wanted(const TextSource& source, const Tolerance& tolerance, const TakeText& take);
+/// Documents that read_wanted() leaves out.
+struct UnwantedTexts {
+  int64_t empty = 0, unfit = 0;  // unfit: by their length
+};
+
+/// Calls `take` with the documents that are wanted. Empty ones are not. @throws as read_documents
+UnwantedTexts read_wanted(const TextSource& source, const Tolerance& tolerance, const TakeText& take);
 
 class TokenCorpus {
  public:
-  /// How many bad records, rows without a text and documents of other lengths are left out is said in the
-  /// log. `cache`: a folder (made when it is not there) for a file named by the
+  /// How many bad records, rows without a text, empty documents and those of other lengths are left out is
+  /// said in the log. `cache`: a folder (made when it is not there) for a file named by the
   /// content of the source and the tokenizer, which is written whole or not at all, and found again; of the
   /// processes of a machine that want one at the same time the first makes it, and the others wait. Empty:
   /// memory, 2 bytes an id up to 65,536 of them, else 4. A damaged file is made anew, with a warning.
@@ -59,7 +63,7 @@ class TokenCorpus {
   std::span<const int64_t> document_begins_;
   std::string hash_;
   LeftOut left_out_;
-  int64_t unfit_ = 0;  // left out by their length
+  UnwantedTexts unwanted_;
 };
 
 }  // namespace exactmamba::data

@@ -15,19 +15,19 @@ OnBadRecord on_bad_record(const std::string& name) {
 
 Tolerance counting(LeftOut& left_out, OnInvalidUtf8 on_invalid, OnBadRecord on_bad_record) {
   Tolerance tolerance(on_invalid);
-  tolerance.null = [&left_out] { ++left_out.nulls; };
+  tolerance.null = [&left_out](const std::string&) { ++left_out.nulls; };
   if (on_bad_record == OnBadRecord::kSkip)
     tolerance.skip = [&left_out](const std::string& problem) {
       if (left_out.bad_records++ == 0)
-        core::log_warning(fmt::format("{} (left out: data.on_bad_record)", problem));
+        core::log_warning(fmt::format("{} (left out: data.on_bad_record, --on-bad-record)", problem));
     };
   return tolerance;
 }
 
 void log_left_out(const LeftOut& left_out, const std::string& name) {
   if (left_out.bad_records > 0)
-    core::log_warning(
-        fmt::format("{}: {} bad records are left out (data.on_bad_record)", name, left_out.bad_records));
+    core::log_warning(fmt::format("{}: {} bad records are left out (data.on_bad_record, --on-bad-record)",
+                                  name, left_out.bad_records));
   if (left_out.nulls > 0)
     core::log_info(fmt::format("{}: {} rows without a text (null) are left out", name, left_out.nulls));
 }

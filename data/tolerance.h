@@ -45,7 +45,8 @@ struct Tolerance {
 
   OnInvalidUtf8 on_invalid_utf8;
   Skip skip;  // told of every bad record, which is then left out; empty: the first one ends the reading
-  std::function<void()> null;  // told of every row of a table without a text, which is left out; or empty
+  /// Told of every row of a table without a text, which is left out. It may throw a BadRecord. [nullable]
+  std::function<void(const std::string& where)> null;
 };
 
 /// What reading leaves out.

@@ -28,6 +28,18 @@ std::vector<std::string> files_of(const TextArguments& in) {
   return in.files.empty() ? std::vector<std::string>{data::kStdin} : in.files;
 }
 
+/// A row without a text would have no line, so that lines were no rows any more.
+data::Tolerance tolerance_of(const TextArguments& in, data::LeftOut& left_out) {
+  const data::OnBadRecord on_bad_record = data::on_bad_record(in.on_bad_record);
+  data::Tolerance tolerance =
+      data::counting(left_out, data::on_invalid_utf8(in.on_invalid_utf8), on_bad_record);
+  if (on_bad_record == data::OnBadRecord::kFail)
+    tolerance.null = [](const std::string& where) {
+      throw data::BadRecord(where + ": there is no text (null); --on-bad-record skip leaves such rows out");
+    };
+  return tolerance;
+}
+
 void encode_files(const TokenizeArguments& arguments, const data::Tokenizer& tokenizer) {
   struct Text {
     std::string text, where;  // the text becomes its line
@@ -40,10 +52,12 @@ void encode_files(const TokenizeArguments& arguments, const data::Tokenizer& tok
         write_result(lines);
       });
   for (const std::string& file : files_of(arguments.in)) {
-    data::read_texts(file, arguments.in.text_key, data::on_invalid_utf8(arguments.in.on_invalid_utf8),
+    data::LeftOut left_out;
+    data::read_texts(file, arguments.in.text_key, tolerance_of(arguments.in, left_out),
                      [&](const std::string& text, const std::string& where) {
                        batch.add({text, where}, text.size());
                      });
+    data::log_left_out(left_out, file);
   }
   batch.flush();
 }

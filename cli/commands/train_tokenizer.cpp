@@ -29,14 +29,17 @@ void train_tokenizer(const TrainTokenizerArguments& arguments) {
   for (const std::string& file : arguments.in.files) refuse_to_replace(file, arguments.output);
   refuse_two_results(arguments.output, arguments.common.json);
   const auto on_invalid = data::on_invalid_utf8(arguments.in.on_invalid_utf8);
+  const auto on_bad_record = data::on_bad_record(arguments.in.on_bad_record);
   data::BpeTrainer trainer({arguments.vocab_size, arguments.min_frequency, arguments.special, arguments.nfc});
   bool any = false;
   for (const std::string& file : arguments.in.files) {
-    data::read_all_texts(file, arguments.in.text_key, on_invalid,
+    data::LeftOut left_out;
+    data::read_all_texts(file, arguments.in.text_key, data::counting(left_out, on_invalid, on_bad_record),
                          [&](const std::string& text, const std::string&) {
                            any = any || !text.empty();
                            trainer.add(text);
                          });
+    data::log_left_out(left_out, file);
   }
   core::require(any, "there is no text in {}",
                 data::file_names({arguments.in.files.begin(), arguments.in.files.end()}));

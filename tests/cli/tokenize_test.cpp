@@ -165,9 +165,20 @@ TEST(TrainTokenizer, SaysWhenTheTextIsTooSmall) {
 
 TEST(Tokenize, ReadsColumnsOfParquet) {
   const std::string file = golden("data/parquet/one-row-per-group.snappy.parquet").string();
-  const auto outcome = run_program({"tokenize", "byte", file});
+  const auto refused = run_program({"tokenize", "byte", file});  // of 7 rows one is null
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_CONTAINS(refused.err, file + ": row group 5, row 0: there is no text (null); --on-bad-record skip");
+  const auto outcome = run_program({"tokenize", "byte", file, "--on-bad-record", "skip"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 6);  // of 7 rows one is null
+  EXPECT_EQ(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 6);
+  EXPECT_CONTAINS(outcome.err, file + ": 1 rows without a text (null) are left out");
+  const auto trained = run_program({"train-tokenizer", file, "--vocab-size", "257", "--output", "-"});
+  EXPECT_EQ(trained.code, 0) << trained.err;
+  EXPECT_CONTAINS(trained.err, file + ": 1 rows without a text (null) are left out");
+  const auto skipped =
+      run_program({"tokenize", "byte", "--on-bad-record", "skip"}, {.input = "a\n\xFF\nb\n"});
+  EXPECT_EQ(std::count(skipped.out.begin(), skipped.out.end(), '\n'), 2);
+  EXPECT_CONTAINS(skipped.err, "-: 1 bad records are left out");
   EXPECT_CONTAINS(run_program({"tokenize", "byte", file, "--text-key", "body"}).err, "no column 'body'");
 }
 

@@ -155,7 +155,7 @@ TEST(TokenCorpus, ADamagedFileIsMadeAnew) {
   std::string flipped = whole;
   flipped[3] ^= 1;
   std::string counts = whole;
-  counts[counts.size() - 72] ^= 1;  // the number of tokens
+  counts[counts.size() - 80] ^= 1;  // the number of tokens
   for (const std::string& damaged :
        {flipped, counts, whole.substr(0, whole.size() - 1), whole.substr(0, 10), std::string()}) {
     put_file(file, damaged);
@@ -185,7 +185,7 @@ TEST(TokenCorpus, WhatIsLeftOutIsCountedAlsoWhenItIsFoundAgain) {
   const TemporaryFolder folder;
   put_file(folder / "a.jsonl",
            "{\"text\": \"ab\"}\n{\"text\": 1}\n{\"text\": \"\u00e4\u00f6\u00fc\"}\n{\"text\": "
-           "\"abcd\"}\n{\n{\"text\": \"c\"}\n");
+           "\"abcd\"}\n{\n{\"text\": \"c\"}\n{\"text\": \"\"}\n");
   const TextSource source{{folder / "a.jsonl"}, "text", OnInvalidUtf8::kFail, OnBadRecord::kSkip, {2, 3}};
   for (const std::string cache : {"", "cache", "cache"}) {
     ::testing::internal::CaptureStderr();
@@ -194,6 +194,7 @@ TEST(TokenCorpus, WhatIsLeftOutIsCountedAlsoWhenItIsFoundAgain) {
     EXPECT_EQ(all_of(corpus), (Ids{'a', 'b', 256, 0xC3, 0xA4, 0xC3, 0xB6, 0xC3, 0xBC, 256}));
     EXPECT_CONTAINS(log, "a.jsonl: 2 bad records are left out");
     EXPECT_CONTAINS(log, "a.jsonl: 2 documents are left out, 2 are kept");
+    EXPECT_CONTAINS(log, "a.jsonl: 1 empty documents are left out");
   }
   TextSource strict = source;
   strict.on_bad_record = OnBadRecord::kFail;
