@@ -19,11 +19,15 @@ class CopyBarrier {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(this)) : "memory");
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   }
+  /// The same, where other blocks of the cluster copy, behind the cluster's next barrier: `bytes` in all.
+  __device__ __forceinline__ void init_for_cluster(uint32_t bytes) {
+    init();
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    announce(bytes);
+  }
   /// Starts the one copy of a phase: a multiple of 16 bytes, aligned to 16 on both sides.
   __device__ __forceinline__ void copy(void* to, const void* from, uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)),
-                 "r"(bytes)
-                 : "memory");
+    announce(bytes);
     asm volatile(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
             shared_address(to)),
@@ -43,6 +47,12 @@ class CopyBarrier {
   }
 
  private:
+  __device__ __forceinline__ void announce(uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)),
+                 "r"(bytes)
+                 : "memory");
+  }
+
   uint64_t word_;
 };
 

@@ -17,9 +17,9 @@ bool is_built_for_clusters(void (*kernel)(Parameters...)) {
 }
 
 #if __CUDA_ARCH__ >= 900
-/// All threads of the cluster arrive, then wait; what they did before they arrived is seen behind the wait.
+/// All threads of the cluster arrive, then wait. This alone does not show what they wrote.
 __device__ __forceinline__ void arrive_at_cluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void wait_for_cluster() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -32,10 +32,15 @@ __device__ __forceinline__ uint32_t address_in_cluster(const void* place, unsign
                : "r"(shared_address(place)), "r"(rank));
   return address;
 }
-__device__ __forceinline__ float load_in_cluster(uint32_t address) {
-  float value;
-  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
-  return value;
+/// Starts a copy from this block's shared memory to another's, whose `barrier` announced the bytes: a
+/// multiple of 16, aligned to 16 on both sides.
+__device__ __forceinline__ void copy_in_cluster(const void* to, const void* from, uint32_t bytes,
+                                                const CopyBarrier& barrier, unsigned rank) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          address_in_cluster(to, rank)),
+      "r"(shared_address(from)), "r"(bytes), "r"(address_in_cluster(&barrier, rank))
+      : "memory");
 }
 #endif
 

@@ -258,8 +258,7 @@ class StepFactors {
   }
 
  private:
-  static constexpr int kLanes = kThreads / kSequences < 32 ? kThreads / kSequences : 32,
-                       kBatch = kLanes == 32 ? 4 : 8;
+  static constexpr int kLanes = kThreads / kSequences < 32 ? kThreads / kSequences : 32, kBatch = 4;
 
   __device__ __forceinline__ void load(int first) {
 #pragma unroll

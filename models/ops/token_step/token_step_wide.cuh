@@ -1,10 +1,8 @@
 // Products of many sequences on the warpgroups of sm_90a: a cluster of blocks has the outputs of 64 sequences
 // × 64 rows and splits the inner dimension, so that inputs and weights pass the second-level cache seldom.
 // Weights are under way into shared memory before the previous kernel has ended. A block finishes its part of
-// the sequences, whose sums it reads from the shared memory of all blocks of the cluster.
+// the sequences, whose sums all blocks of the cluster send to it.
 #pragma once
-
-#include <utility>
 
 #include "models/ops/cuda/cluster.cuh"
 #include "models/ops/cuda/warpgroup.cuh"
@@ -48,14 +46,16 @@ class WideOperand {
   uint32_t place_;
 };
 
-/// A cluster of kSplit blocks, each of which takes kTiles tiles of columns at once.
-template <int kSplitOf, int kTilesOf, int kThreadsOf, int kGroupsOf = 4>
+/// A cluster of kSplit blocks, each of which takes kTiles tiles of columns at once and finishes kMine
+/// sequences. Its sums take the place of the weights, those that the blocks send each other of the inputs.
+template <int kSplitOf, int kTilesOf, int kThreadsOf>
 struct WideShape {
-  static constexpr int kSplit = kSplitOf, kTiles = kTilesOf, kThreads = kThreadsOf, kGroups = kGroupsOf,
+  static constexpr int kSplit = kSplitOf, kTiles = kTilesOf, kThreads = kThreadsOf,
                        kColumns = kTiles * kWideColumns, kMine = kWideSequences / kSplit,
-                       kStride = kWideRows + 8, kOperandBytes = kTiles * kWideTileBytes,
-                       kShared = 2 * kOperandBytes, kPer = kThreads / kWideRows, kPasses = kMine / kPer;
-  static_assert(kWideSequences * kStride * 4 <= kShared);
+                       kStride = kWideRows + 8, kPart = kMine * kStride,
+                       kOperandBytes = kTiles * kWideTileBytes, kShared = 2 * kOperandBytes,
+                       kPer = kThreads / kWideRows, kPasses = kMine / kPer;
+  static_assert(4 * kSplit * kPart <= kOperandBytes);
 };
 
 /// Writes the warpgroup's sums as (sequences, kStride).
@@ -70,51 +70,40 @@ __device__ __forceinline__ void store_wide_sums(const float (&sums)[8][4], float
           make_float2(sums[n][2 * h], sums[n][2 * h + 1]);
 }
 
-/// Starts copies of kTiles tiles from a column on, in kGroups groups.
-template <int kTiles, int kGroups, class Operand>
-__device__ __forceinline__ void copy_wide_tiles(const Operand& inputs, uint32_t tiles, int first) {
+/// Starts copies of kTiles tiles from a column on.
+template <int kTiles, class Operand>
+__device__ __forceinline__ void copy_wide_tiles(const Operand& operand, uint32_t tiles, int first) {
 #pragma unroll
-  for (int t = 0; t < kTiles; ++t) {
-    inputs.copy(tiles + t * kWideTileBytes, first + t * kWideColumns);
-    if ((t + 1) % (kTiles / kGroups) == 0) close_copies();
-  }
+  for (int t = 0; t < kTiles; ++t) operand.copy(tiles + t * kWideTileBytes, first + t * kWideColumns);
 }
 
 /// The first warpgroup's sums over the block's part of the inner dimension, from `begin` on and kColumns of
-/// every `stride`. The first part of both operands is under way.
-template <class T, int kTiles, int kGroups, int kThreads>
+/// every `stride`. The first part of both operands is under way. At last no thread needs them any more.
+template <class T, int kTiles, int kThreads>
 __device__ __forceinline__ void multiply_wide_part(float (&sums)[8][4],
                                                    const WideOperand<T, kThreads>& inputs,
                                                    const WideOperand<T, kThreads>& weights, uint32_t tiles,
                                                    int begin, int inner, int stride) {
   constexpr int kBytes = kTiles * kWideTileBytes;
-  const bool multiplies = warp_index() < kWarpgroup;
 #pragma unroll 1
   for (int first = begin;;) {
-    const auto multiply_group = [&]<int group>() {
-      wait_for_copies<kGroups - 1 - group>();
-      publish_copies();
-      __syncthreads();
-      if (!multiplies) return;
+    close_copies();
+    wait_for_copies<0>();
+    publish_copies();
+    __syncthreads();
+    if (warp_index() < kWarpgroup) {
       begin_products();
-      const uint32_t left = wide_tile(tiles + group * (kBytes / kGroups));
-      multiply_wide_rows<T, kTiles / kGroups * kWideColumns, kWideSequences, kWideRows>(
+      const uint32_t left = wide_tile(tiles);
+      multiply_wide_rows<T, kTiles * kWideColumns, kWideSequences, kWideRows>(
           sums, left, left + wide_offset(kBytes), true);
-      commit_products();
-    };
-    [&]<int... g>(std::integer_sequence<int, g...>) { (multiply_group.template operator()<g>(), ...); }
-    (std::make_integer_sequence<int, kGroups>{});
-    if (multiplies) {
-      wait_products<0>();
+      end_products();
       take_sums(sums);
     }
     __syncthreads();
     first += stride;
     if (first >= inner) break;
-#pragma unroll
-    for (int t = 0; t < kTiles; ++t)
-      weights.copy(tiles + kBytes + t * kWideTileBytes, first + t * kWideColumns);
-    copy_wide_tiles<kTiles, kGroups>(inputs, tiles, first);
+    copy_wide_tiles<kTiles>(weights, tiles + kBytes, first);
+    copy_wide_tiles<kTiles>(inputs, tiles, first);
   }
 }
 
@@ -123,19 +112,17 @@ __global__ void __launch_bounds__(wide_threads(Shape::kThreads), Shape::kThreads
     step_wide_kernel(const __grid_constant__ StepProduct<T> p, const __grid_constant__ Finish finish) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   constexpr int kSplit = Shape::kSplit, kMine = Shape::kMine, kPer = Shape::kPer, kPasses = Shape::kPasses;
-  extern __shared__ __align__(1024) unsigned char wide_memory[];  // inputs, weights; then sums
+  extern __shared__ __align__(1024) unsigned char wide_memory[];  // inputs, weights
   __shared__ float factors[kMine];
+  __shared__ CopyBarrier parts_are_here;
   const int rank = blockIdx.x % kSplit, first_b = blockIdx.x / kSplit * kWideSequences,
             first_row = blockIdx.y * kWideRows, batch = static_cast<int>(p.batch),
             begin = rank * Shape::kColumns;
   const uint32_t tiles = shared_address(wide_memory);
   const WideOperand<T, Shape::kThreads> weights(p.weight, first_row, p.rows, p.inner),
       inputs(p.x, first_b, p.batch, p.inner);
-#pragma unroll
-  for (int t = 0; t < Shape::kTiles; ++t)
-    weights.copy(tiles + Shape::kOperandBytes + t * kWideTileBytes, begin + t * kWideColumns);
-  prefetch_ahead(p.ahead[0]);
-  prefetch_ahead(p.ahead[1]);
+  copy_wide_tiles<Shape::kTiles>(weights, tiles + Shape::kOperandBytes, begin);
+  if (threadIdx.x == 0) parts_are_here.init_for_cluster(4 * (kSplit - 1) * Shape::kPart);
 
   // Of the outputs a thread has one row, of every kPer-th of its block's sequences.
   const int own_row = threadIdx.x % kWideRows, row = first_row + own_row, own_b = threadIdx.x / kWideRows,
@@ -153,34 +140,40 @@ __global__ void __launch_bounds__(wide_threads(Shape::kThreads), Shape::kThreads
   allow_dependent_launch();
   wait_for_previous_launch();
 
-  copy_wide_tiles<Shape::kTiles, Shape::kGroups>(inputs, tiles, begin);
+  copy_wide_tiles<Shape::kTiles>(inputs, tiles, begin);
   norm.load();
 #pragma unroll
   for (int k = 0; k < kPasses; ++k)
     if (is_output(k)) finish.load_fresh(needs[k], sequence(k), row);
-  norm.store(factors);
   float sums[8][4] = {};
-  multiply_wide_part<T, Shape::kTiles, Shape::kGroups, Shape::kThreads>(
-      sums, inputs, weights, tiles, begin, static_cast<int>(p.inner), kSplit * Shape::kColumns);
-  auto* block_sums = reinterpret_cast<float*>(wide_memory);
-  if (warp_index() < kWarpgroup) store_wide_sums<Shape::kStride>(sums, block_sums);
+  multiply_wide_part<T, Shape::kTiles, Shape::kThreads>(sums, inputs, weights, tiles, begin,
+                                                        static_cast<int>(p.inner), kSplit * Shape::kColumns);
+  // Every block sends the others their sequences' sums as soon as these do not need their inputs any more.
   arrive_at_cluster();
+  auto *here = reinterpret_cast<float*>(wide_memory), *own = here + Shape::kOperandBytes / 4;
+  if (warp_index() < kWarpgroup) store_wide_sums<Shape::kStride>(sums, own);
+  norm.store(factors);
+  publish_to_copies();
+  __syncthreads();
   wait_for_cluster();
+  if (threadIdx.x < kSplit && threadIdx.x != rank)
+    copy_in_cluster(here + rank * Shape::kPart, own + threadIdx.x * Shape::kPart, 4 * Shape::kPart,
+                    parts_are_here, threadIdx.x);
+  parts_are_here.wait(0);
+  arrive_at_cluster();
   float values[kPasses] = {};
 #pragma unroll
   for (int r = 0; r < kSplit; ++r) {
-    const uint32_t part =
-        address_in_cluster(block_sums + (rank * kMine + own_b) * Shape::kStride + own_row, r);
+    const float* part = (r == rank ? own : here) + r * Shape::kPart + own_b * Shape::kStride + own_row;
 #pragma unroll
-    for (int k = 0; k < kPasses; ++k) values[k] += load_in_cluster(part + 4 * k * kPer * Shape::kStride);
+    for (int k = 0; k < kPasses; ++k) values[k] += part[k * kPer * Shape::kStride];
   }
-  arrive_at_cluster();  // the others' shared memory is read
 #pragma unroll
   for (int k = 0; k < kPasses; ++k) {
     if (p.norm.squares) values[k] *= factors[own_b + k * kPer];
     finish.template operator()<32>(of_row, needs[k], sequence(k), row, values[k] + bias, is_output(k));
   }
-  wait_for_cluster();
+  wait_for_cluster();  // nobody has to read this block's sums any more
 #endif
 }
 
