@@ -45,7 +45,7 @@ struct StepProduct {
   const T* weight = nullptr;
   const T* bias = nullptr;  // (rows) [nullable]
   StepNorm norm;
-  StepAhead ahead[2];
+  StepAhead ahead[2];  // up to kStepFew sequences
   cudaStream_t stream = nullptr;
 };
 

@@ -340,7 +340,7 @@ __global__ void __launch_bounds__(kStepThreads, 2)
 
   Sums sums;
   typename Sums::Inputs inputs = x.load(column), next_inputs = x.load(column + kStride);
-  norm.load();
+  if (p.norm.squares) norm.load();
   if constexpr (kFew) load_needs(0, false, true);
 #pragma unroll 1
   for (; column < inner; column += 2 * kStride) {
@@ -357,7 +357,7 @@ __global__ void __launch_bounds__(kStepThreads, 2)
     }
   }
   if constexpr (!kFew) load_needs(0, true, true);
-  norm.store(factors);
+  if (p.norm.squares) norm.store(factors);
   sums.store(shared + warp * kSums);
   __syncthreads();
 #pragma unroll

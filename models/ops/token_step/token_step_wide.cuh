@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(wide_threads(Shape::kThreads), Shape::kThreads
   wait_for_previous_launch();
 
   copy_wide_tiles<Shape::kTiles>(inputs, tiles, begin);
-  norm.load();
+  if (p.norm.squares) norm.load();
 #pragma unroll
   for (int k = 0; k < kPasses; ++k)
     if (is_output(k)) finish.load_fresh(needs[k], sequence(k), row);
@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(wide_threads(Shape::kThreads), Shape::kThreads
   arrive_at_cluster();
   auto *here = reinterpret_cast<float*>(wide_memory), *own = here + Shape::kOperandBytes / 4;
   if (warp_index() < kWarpgroup) store_wide_sums<Shape::kStride>(sums, own);
-  norm.store(factors);
+  if (p.norm.squares) norm.store(factors);
   publish_to_copies();
   __syncthreads();
   wait_for_cluster();
