@@ -218,7 +218,7 @@ void TokenCorpus::find_or_make_in(const fs::path& cache, const TextSource& sourc
 void TokenCorpus::log_left_out(const TextSource& source) const {
   const std::string name = file_names(source.files);
   data::log_left_out(left_out_, name);
-  if (unwanted_.empty > 0)
+  if (unwanted_.empty > 0 && !document_begins_.empty())  // else there is no text, which is an error
     core::log_info(fmt::format("{}: {} empty documents are left out", name, unwanted_.empty));
   if (unwanted_.unfit > 0)
     core::log_info(
