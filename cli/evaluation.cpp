@@ -15,6 +15,7 @@
 #include "data/translation.h"
 #include "eval/alignment/alignment_values.h"
 #include "eval/translation_comet.h"
+#include "train/annealing.h"
 
 namespace exactmamba::cli {
 namespace fs = std::filesystem;
@@ -23,7 +24,7 @@ using core::Json;
 namespace {
 
 // Versions of what the parts compute (stages.cpp).
-constexpr int kEvaluateAlgorithm = 2;
+constexpr int kEvaluateAlgorithm = 3;
 constexpr int kTranslateAlgorithm = 1;
 constexpr int kCometAlgorithm = 2;
 constexpr int kAlignAlgorithm = 1;
@@ -109,11 +110,25 @@ core::Stage RunStages::translate_stage(const eval::TestSet& set) const {
                      {{"pairs", fingerprint(set)}});
 }
 
+Json RunStages::measures_before() const {
+  if (!base_ && run_.recipe.model.from.empty()) return Json::object();
+  const train::TrainOptions& training = run_.recipe.train;
+  models::MambaLM model = starting_model();
+  models::ConvActivation activation = model.config().activation;
+  activation.alpha =
+      train::annealing_alpha(train::annealing_from_name(training.annealing), 0, training.steps);
+  model.set_activation(activation);
+  return {{"perplexity_before", eval::perplexity(model, *datasets_.valid, run_.recipe.evaluate)}};
+}
+
 std::vector<EvaluationPart> RunStages::evaluation_parts() const {
   std::vector<EvaluationPart> parts = {
       {later_stage("evaluate", kEvaluateAlgorithm, {"evaluate.max_rows", "evaluate.free_running"}),
        [this](const core::Stage&, const TrainedModel& model) {
-         return eval::model_measures(model(), *datasets_.valid, run_.recipe.evaluate);
+         const Json before = measures_before();  // one model in memory at a time
+         Json measures = eval::model_measures(model(), *datasets_.valid, run_.recipe.evaluate);
+         measures.update(before);
+         return measures;
        }}};
   for (const eval::TestSet& set : sets_) {
     parts.push_back({translate_stage(set), [this, &set](const core::Stage& stage, const TrainedModel& model) {

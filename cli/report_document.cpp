@@ -1,7 +1,6 @@
 #include "cli/report_document.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 
@@ -69,15 +68,6 @@ Json error_curves(const std::vector<Json>& lines, const std::string& measure) {
   return result;
 }
 
-/// Of a training that continued a checkpoint, by its evaluation before update 1.
-void add_perplexity_before(const Recipe& recipe, const std::vector<Json>& lines, Json& values) {
-  const Json losses = curve(lines, "evaluation", "validation_loss");
-  if ((recipe.model.from.empty() && recipe.run.continues.empty()) || losses["x"].empty() ||
-      losses["x"][0] != 0)
-    return;
-  values["perplexity_before"] = std::exp(losses["y"][0].get<double>());
-}
-
 /// Keys in which runs of the sweep differ.
 std::vector<std::string> swept_keys(const RecipeFile& file) {
   std::vector<std::string> keys;
@@ -113,7 +103,6 @@ Json row(const RunStages& stages, const std::vector<std::string>& keys) {
   const std::vector<Json> metrics =
       train.reading([&train] { return core::read_metrics(train.folder() / "metrics.jsonl"); });
   result["curves"] = curves(metrics);
-  add_perplexity_before(recipe, metrics, result["values"]);
   Json errors = error_curves(metrics, recipe.decompose.error);
   if (!errors.empty()) result["error_curves"] = std::move(errors);
   return result;

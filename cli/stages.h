@@ -116,6 +116,10 @@ class RunStages {
   void add_alignment_parts(const AlignmentData& data, std::vector<EvaluationPart>& parts) const;
   /// @throws InputError, IoError, saying what to delete, when its files are damaged
   models::MambaLM trained_model(at::ScalarType dtype) const;
+  /// What training starts with: a new model, or the result of run.continues or model.from.
+  models::MambaLM starting_model() const;
+  /// Of a training that continues a model.
+  core::Json measures_before() const;
   core::Json run_training(core::Communicator& communicator) const;
   core::Json run_decomposition(const core::Stage& stage) const;
   /// From `file` of an earlier attempt if it has this row, else by decomposing it into that file.

@@ -122,26 +122,14 @@ train::EvaluationHook evaluation_hook(const Recipe& recipe, const data::Dataset&
   };
 }
 
-/// A new model, or the one to continue from: run.continues or model.from.
-models::MambaLM starting_model(const Recipe& recipe, const data::Datasets& datasets, const RunStages* base) {
-  models::ModelOptions options = recipe.model;
-  if (base != nullptr) {
-    core::require<core::NumericalError>(base->train_stage().done(), "it continues '{}', which diverged",
-                                        recipe.run.continues);
-    options = continued_options(options, base->checkpoint().string());
-  }
-  return models::make_model(options, datasets.train->vocab_size(), static_cast<uint64_t>(recipe.run.seed),
-                            train::training_dtype(recipe.train), recipe.train.annealing != "none");
-}
-
-train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets, const RunStages* base,
-                           const core::Stage& stage, core::Communicator& communicator) {
+/// But for the start.
+train::TrainSetup setup_of(const Recipe& recipe, const data::Datasets& datasets, const core::Stage& stage,
+                           core::Communicator& communicator) {
   train::TrainSetup setup;
   setup.options = recipe.train;
   setup.options_hash = stage.name();
   setup.folder = stage.folder();
   setup.device = core::device_from_name(recipe.run.device);
-  setup.start = [&recipe, &datasets, base] { return starting_model(recipe, datasets, base); };
   setup.training = datasets.train;
   setup.validation = datasets.valid;
   setup.validation_rows = recipe.data.max_valid_rows;
@@ -174,9 +162,23 @@ Json data_names(const data::Datasets& datasets) {
 
 }  // namespace
 
+models::MambaLM RunStages::starting_model() const {
+  const Recipe& recipe = run_.recipe;
+  models::ModelOptions options = recipe.model;
+  if (base_) {
+    core::require<core::NumericalError>(base_->train_stage().done(), "it continues '{}', which diverged",
+                                        recipe.run.continues);
+    options = continued_options(options, base_->checkpoint().string());
+  }
+  return models::make_model(options, datasets_.train->vocab_size(), static_cast<uint64_t>(recipe.run.seed),
+                            train::training_dtype(recipe.train), recipe.train.annealing != "none");
+}
+
 Json RunStages::run_training(core::Communicator& communicator) const {
   const core::Stage stage = train_stage();
-  train::Trainer trainer(setup_of(run_.recipe, datasets_, base_.get(), stage, communicator), communicator);
+  train::TrainSetup setup = setup_of(run_.recipe, datasets_, stage, communicator);
+  setup.start = [this] { return starting_model(); };
+  train::Trainer trainer(std::move(setup), communicator);
   trainer.run();
   const int64_t step = resulting_step(run_.recipe.train, trainer.state());
   return {{"model_checksum", resulting_checksum(trainer, stage, step)},

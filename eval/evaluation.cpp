@@ -42,26 +42,40 @@ int64_t target_bytes(const data::Dataset& valid, const data::Batch& batch) {
   return bytes;
 }
 
-void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& valid,
-              const EvaluateOptions& options) {
+/// Sums over the rows that are evaluated.
+struct ValidationLoss {
   double nats = 0;
   int64_t targets = 0, bytes = 0;
+
+  double mean() const { return nats / static_cast<double>(targets); }
+};
+
+ValidationLoss validation_loss(const models::MambaLM& model, const data::Dataset& valid,
+                               const EvaluateOptions& options) {
+  ValidationLoss sums;
   const data::BatchesInOrder batches(valid, options.batch_size, options.max_rows);
   for (int64_t i = 0; i < batches.size(); ++i) {
     core::stop_if_asked("evaluating");
     const data::Batch batch = batches[i];
     const models::LossOutputs outputs = model.loss(batch);
-    nats += outputs.loss_sum.item<double>();
-    targets += batch.target_count;
-    bytes += target_bytes(valid, batch);
+    sums.nats += outputs.loss_sum.item<double>();
+    sums.targets += batch.target_count;
+    sums.bytes += target_bytes(valid, batch);
   }
-  core::require(targets > 0, "the validation data '{}' has no target tokens", valid.name());
-  const double loss = nats / static_cast<double>(targets);
-  core::require<core::NumericalError>(
-      std::isfinite(loss), "the validation loss is {}: the model's logits are not finite", core::shown(loss));
-  values["loss"] = loss;
-  values["perplexity"] = std::exp(loss);
-  if (bytes > 0) values["bits_per_byte"] = nats / std::numbers::ln2 / static_cast<double>(bytes);
+  core::require(sums.targets > 0, "the validation data '{}' has no target tokens", valid.name());
+  core::require<core::NumericalError>(std::isfinite(sums.mean()),
+                                      "the validation loss is {}: the model's logits are not finite",
+                                      core::shown(sums.mean()));
+  return sums;
+}
+
+void add_loss(Json& values, const models::MambaLM& model, const data::Dataset& valid,
+              const EvaluateOptions& options) {
+  const ValidationLoss loss = validation_loss(model, valid, options);
+  values["loss"] = loss.mean();
+  values["perplexity"] = std::exp(loss.mean());
+  if (loss.bytes > 0)
+    values["bits_per_byte"] = loss.nats / std::numbers::ln2 / static_cast<double>(loss.bytes);
 }
 
 void add_copying(Json& values, const models::MambaLM& model, const data::CopyTask& task,
@@ -211,6 +225,10 @@ Json model_measures(const models::MambaLM& model, const data::Dataset& valid,
   if (const data::CopyTask* task = as_copy_task(valid)) add_copying(values, model, *task, options);
   add_loss(values, model, valid, options);
   return values;
+}
+
+double perplexity(const models::MambaLM& model, const data::Dataset& valid, const EvaluateOptions& options) {
+  return std::exp(validation_loss(model, valid, options).mean());
 }
 
 Json report_row(const EvaluationParts& parts, const data::Dataset& valid, const std::string& error_measure,

@@ -1,8 +1,9 @@
 // What one trained and decomposed model is worth, as JSON: the parts `values`, `layers` and `maps` of a
 // report's row (report.h).
 //
-// values  loss [nats/target], perplexity, bits_per_byte (text, where the tokenizer knows what bytes a token
-//         stands for);
+// values  loss [nats/target], perplexity, perplexity_before (of the model that training started from, if
+// there
+//         was one), bits_per_byte (text, where the tokenizer knows what bytes a token stands for);
 //         character_accuracy, string_accuracy and the same with free_ (copy task) [fractions];
 //         error.APPROXIMATION.FIRST-LAST per layer range;
 //         attribution.METHOD.{auc, ap, r_at_k, layer}: the layer with the highest AP (copy task);
@@ -32,6 +33,9 @@ decomp::Row row_to_decompose(const data::Dataset& valid, int64_t index);
 /// (core/stop_signal.h)
 core::Json model_measures(const models::MambaLM& model, const data::Dataset& valid,
                           const EvaluateOptions& options);
+
+/// exp of the loss per target token, as model_measures() has it. @throws as that
+double perplexity(const models::MambaLM& model, const data::Dataset& valid, const EvaluateOptions& options);
 
 /// A report's row from its parts: the task's measures, the error table (error_json, shown under `measure`),
 /// and the interaction maps of each decomposed row, asked for one row at a time.

@@ -31,7 +31,7 @@ constexpr KnownColumn kKnownColumns[] = {
      "Copies that the model generates by itself without a mistake."},
     {"bits_per_byte", "Bits per byte", "", "lower", 3, "Validation loss in bits per byte of text."},
     {"perplexity_before", "Perplexity before", "", "lower", 3,
-     "Of the checkpoint that training continued from, on the training's validation rows."},
+     "Perplexity of the model that training started from, on the same rows."},
     {"perplexity", "Perplexity", "", "lower", 3, "exp of the validation loss per target token."},
 };
 

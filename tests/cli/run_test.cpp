@@ -376,7 +376,8 @@ TEST_F(RunTest, ARunContinuesAnotherOfItsRecipe) {
       "[[extra]]\nlabel = \"as it is\"\nrun.continues = \"silu\"\nrun.seed = 2\ntrain.lr = 0.0\n"
       "[[extra]]\nlabel = \"identity\"\nrun.continues = \"as it is\"\nmodel.conv_activation = \"identity\"\n"
       "train.annealing = \"power\"\n");
-  const Json runs = Json::parse(succeed({"train", "r.toml", "--json"}));
+  const Strings fewer = {"data.max_valid_rows=3"};  // while training; of 20
+  const Json runs = json_of({"train", "r.toml"}, fewer);
   const auto weights = [&](size_t run) {
     const fs::path folder = folder_ / runs[run]["result"]["checkpoint"].get<std::string>();
     return testing::content_of(folder / "model.safetensors");
@@ -385,8 +386,14 @@ TEST_F(RunTest, ARunContinuesAnotherOfItsRecipe) {
   EXPECT_NE(weights(1), weights(2));
   const std::set<std::string> trainings = stages("train");
   EXPECT_EQ(trainings.size(), 3u);
-  succeed({"run", "r.toml"});
+  succeed({"run", "r.toml"}, fewer);
   EXPECT_EQ(stages("train"), trainings);
+  // The perplexity before is of the same rows and dtype as the one after.
+  const Json reported = core::read_json(folder_ / "out/report.json")["rows"];
+  EXPECT_FALSE(reported[0]["values"].contains("perplexity_before"));
+  const auto value = [&](size_t run, const std::string& key) { return reported[run]["values"].at(key); };
+  EXPECT_EQ(value(1, "perplexity_before"), value(1, "perplexity"));
+  EXPECT_EQ(value(2, "perplexity_before"), value(0, "perplexity"));  // of the same seed: the same texts
   // A base that is not evaluated is trained: what continues it is finished.
   const fs::path checkpoint = runs[0]["result"]["checkpoint"].get<std::string>();
   for (const std::string& name : stages("evaluate")) {
@@ -395,7 +402,7 @@ TEST_F(RunTest, ARunContinuesAnotherOfItsRecipe) {
         checkpoint.parent_path().parent_path().filename().string())
       fs::remove(record);
   }
-  const Json rows = json_of({"report", "r.toml"})["rows"];
+  const Json rows = json_of({"report", "r.toml"}, fewer)["rows"];
   EXPECT_EQ(rows[0]["state"], "unfinished");
   EXPECT_FALSE(rows[1].contains("state") || rows[2].contains("state"));
   // Another base is another training of all that follow it.
