@@ -1,7 +1,7 @@
 #include "models/linear.h"
 
 #include <ATen/ops/addmm.h>
-#include <ATen/ops/mm.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
 
 #include "models/ops/products.h"
@@ -21,11 +21,17 @@ at::Tensor as_rows(const at::Tensor& x) { return x.view({-1, x.size(-1)}); }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const at::Tensor rows = as_rows(x);
-  return with_shape_of(bias.defined() ? at::addmm(bias, rows, weight.t()) : at::mm(rows, weight.t()), x);
+  if (bias.defined()) return with_shape_of(at::addmm(bias, rows, weight.t()), x);
+  at::Tensor y = at::empty({rows.size(0), weight.size(0)}, x.options());
+  ops::multiply(y, rows, weight.t());
+  return with_shape_of(y, x);
 }
 
 at::Tensor linear_input_gradient(const at::Tensor& grad_y, const at::Tensor& weight) {
-  return with_shape_of(at::mm(as_rows(grad_y), weight), grad_y);
+  const at::Tensor rows = as_rows(grad_y);
+  at::Tensor grad_x = at::empty({rows.size(0), weight.size(1)}, grad_y.options());
+  ops::multiply(grad_x, rows, weight);
+  return with_shape_of(grad_x, grad_y);
 }
 
 void add_linear_gradients(const at::Tensor& grad_y, const at::Tensor& x, at::Tensor grad_weight,

@@ -7,6 +7,7 @@
 #include <ATen/ops/abs.h>
 #include <ATen/ops/all.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/eq.h>
 #include <ATen/ops/equal.h>
@@ -32,6 +33,7 @@
 #include "models/ops/embedding_gradient/embedding_gradient.h"
 #include "models/ops/gated_rms_norm/gated_rms_norm.h"
 #include "models/ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "models/ops/products.h"
 #include "models/ops/rms_norm/rms_norm.h"
 #include "models/ops/selective_scan/selective_scan.h"
 #include "models/ops/ssd/ssd.h"
@@ -486,6 +488,27 @@ TEST(GpuOps, DropoutIsThatOfTheCpu) {
         const std::string what = text("dropout", dtype, fmt::format("L {} d {} rate {}", length, size, rate));
         EXPECT_TRUE(elsewhere.cpu().equal(on_cpu.to(dtype))) << what;
         EXPECT_TRUE(on_gpu.equal(elsewhere)) << what;
+      }
+}
+
+/// Large enough that the algorithm is ours to choose; slices of wider rows and odd sizes.
+TEST(GpuOps, ProductsOfManyRows) {
+  constexpr int64_t kRows = 8200;
+  for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf})
+    for (const auto& [inner, columns] : {std::pair{512, 520}, {768, 3352}, {1024, 4384}, {2048, 1001}})
+      for (const bool transposed : {false, true}) {
+        const at::Tensor a = random_exact({1, kRows, inner}, dtype),
+                         b = random_exact({inner, columns}, dtype);
+        check(
+            [&](const Place& p) {
+              const at::Tensor wide = sliced(p.activation(a), 128).select(0, 0), factor = p.activation(b),
+                               of_rows = transposed ? factor.t().contiguous().t() : factor;
+              at::Tensor product = at::empty({kRows, columns}, wide.options());
+              multiply(product, wide, of_rows);
+              return Results{{"product", product}};
+            },
+            dtype, bound(dtype, 1, static_cast<double>(inner)),
+            text("product", dtype, fmt::format("{} terms, {} columns, {}", inner, columns, transposed)));
       }
 }
 
