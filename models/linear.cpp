@@ -19,11 +19,14 @@ at::Tensor with_shape_of(const at::Tensor& rows, const at::Tensor& like) {
 
 at::Tensor as_rows(const at::Tensor& x) { return x.view({-1, x.size(-1)}); }
 
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                  const at::Tensor& to) {
   const at::Tensor rows = as_rows(x);
-  if (bias.defined()) return with_shape_of(at::addmm(bias, rows, weight.t()), x);
-  at::Tensor y = at::empty({rows.size(0), weight.size(0)}, x.options());
-  ops::multiply(y, rows, weight.t());
+  at::Tensor y = to.defined() ? as_rows(to) : at::empty({rows.size(0), weight.size(0)}, x.options());
+  if (bias.defined())
+    at::addmm_out(y, bias, rows, weight.t());
+  else
+    ops::multiply(y, rows, weight.t());
   return with_shape_of(y, x);
 }
 

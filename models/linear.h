@@ -6,8 +6,10 @@
 
 namespace exactmamba::models {
 
-/// weight (out, in), bias (out) [nullable]. x's last dimension is contiguous, tokens may be strided.
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+/// weight (out, in), bias (out) [nullable]. x's last dimension is contiguous, tokens may be strided. `to` (…,
+/// out) [nullable]: where y goes.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {},
+                  const at::Tensor& to = {});
 
 /// grad_x = grad_y W
 at::Tensor linear_input_gradient(const at::Tensor& grad_y, const at::Tensor& weight);

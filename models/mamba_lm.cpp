@@ -8,6 +8,7 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
+#include <fmt/format.h>
 
 #include "core/device.h"
 #include "core/error.h"
@@ -142,6 +143,7 @@ at::Tensor MambaLM::head(const at::Tensor& hidden) const { return linear(hidden,
 struct MambaLM::Kept {
   std::vector<BlockSaved> blocks;
   std::vector<Stream> groups;  // what enters each, with Keep::kBlockInput
+  bool fresh = false;          // gradients are still to be zeroed
   ops::DropoutMask dropout;    // of the first layer
 
   ops::DropoutMask dropout_of(size_t layer) const {
@@ -163,12 +165,45 @@ void MambaLM::run_block_back(size_t i, ops::RmsNormGradient& grad, Kept& kept) {
     const at::Tensor whole = std::exchange(grad.x, shared ? at::empty_like(grad.x) : grad.x);
     ops::dropout(whole, kept.dropout_of(i), grad.x);
   }
+  if (kept.fresh) gradients_of_block(i).zero_();
   grad = blocks_[i]->backward(grad, kept.blocks[i]);
   kept.blocks[i] = {};
 }
 
+int64_t MambaLM::gradients_begin(size_t layer) const {
+  if (layer < blocks_.size())
+    return store_->offset(fmt::format("backbone.layers.{}.mixer.in_proj.weight", layer));
+  return config_.tie_embeddings ? store_->flat(Decay::kYes).numel() : store_->offset(kHead);
+}
+
+at::Tensor MambaLM::gradients_of_block(size_t layer) {
+  const int64_t begin = gradients_begin(layer);
+  return store_->flat_gradient(Decay::kYes).narrow(0, begin, gradients_begin(layer + 1) - begin);
+}
+
+void MambaLM::zero_gradients_of_no_block() {
+  const at::Tensor gradient = store_->flat_gradient(Decay::kYes);
+  const int64_t begin = gradients_begin(0), end = gradients_begin(blocks_.size());
+  gradient.narrow(0, 0, begin).zero_();
+  gradient.narrow(0, end, gradient.numel() - end).zero_();
+  store_->flat_gradient(Decay::kNo).zero_();
+}
+
+/// Backward is done with a block before it comes to those below it.
+void MambaLM::lend_gradients(const at::Tensor& input_ids, Kept& kept) {
+  constexpr int64_t kAlignment = 256;
+  const at::Tensor gradient = store_->flat_gradient(Decay::kYes);
+  const at::ScalarType dtype = placement().compute_dtype;
+  const std::vector<int64_t> shape = {input_ids.size(0), input_ids.size(1), config_.in_proj_rows()};
+  const int64_t values = input_ids.numel() * shape.back(),
+                bytes = values * static_cast<int64_t>(at::elementSize(dtype)),
+                each = (bytes + kAlignment - 1) / kAlignment * kAlignment / gradient.element_size();
+  int64_t begin = gradients_begin(0);
+  for (size_t i = blocks_.size(); i-- > 0 && begin + each <= gradients_begin(i); begin += each)
+    kept.blocks[i].mixer.place = gradient.narrow(0, begin, each).view(dtype).narrow(0, 0, values).view(shape);
+}
+
 Stream MambaLM::run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, Kept& kept) const {
-  kept.blocks.resize(blocks_.size());
   Stream stream = embed(input_ids);
   int64_t bytes = 0;
   struct {
@@ -216,10 +251,15 @@ LossOutputs MambaLM::top_forward_backward(Stream stream, const at::Tensor& targe
   return loss_outputs(loss, targets);
 }
 
-LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale, const GradientVisitor& visit) {
+LossOutputs MambaLM::forward_backward(const data::Batch& batch, double scale, const GradientVisitor& visit,
+                                      bool fresh) {
   const at::Tensor ids = ids_on_device(batch.input_ids),
                    boundaries = boundaries_of(batch.input_ids, batch.cu_seqlens, placement());
   Kept kept;
+  kept.blocks.resize(blocks_.size());
+  kept.fresh = fresh;
+  if (fresh) zero_gradients_of_no_block();
+  if (fresh && kept_bytes_ != kNoLimit) lend_gradients(ids, kept);
   kept.dropout = {regularisation_.dropout, regularisation_.seed, 0, batch.first_row};
   ops::RmsNormGradient grad;
   const LossOutputs loss =

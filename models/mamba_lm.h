@@ -82,9 +82,10 @@ class MambaLM {
   /// the embedding. The final norm and the head come before the last block.
   using GradientVisitor = std::function<void(int64_t layer)>;
   /// Forward and backward of scale · Σ loss over the batch's targets, with regularisation; gradients are
-  /// added to the store's.
-  LossOutputs forward_backward(const data::Batch& batch, double scale,
-                               const GradientVisitor& visit = nullptr);
+  /// added to the store's. `fresh`: there are none yet, whatever the store holds. They are zeroed as backward
+  /// comes to them, and until then their memory keeps activations of the last blocks (set_keep_within()).
+  LossOutputs forward_backward(const data::Batch& batch, double scale, const GradientVisitor& visit = nullptr,
+                               bool fresh = false);
   /// Forward only, with predictions.
   LossOutputs loss(const data::Batch& batch) const;
 
@@ -121,6 +122,14 @@ class MambaLM {
   void run_block(size_t i, Stream& stream, const at::Tensor& cu_seqlens, const Kept& kept,
                  BlockSaved* saved = nullptr) const;
   void run_block_back(size_t i, ops::RmsNormGradient& grad, Kept& kept);
+  /// Where the gradients with weight decay of block `layer` begin in the store's; of n_layer: where those of
+  /// all blocks end.
+  int64_t gradients_begin(size_t layer) const;
+  at::Tensor gradients_of_block(size_t layer);
+  /// All others.
+  void zero_gradients_of_no_block();
+  /// Gradients of the first blocks become the place where the last ones keep in_proj's output.
+  void lend_gradients(const at::Tensor& input_ids, Kept& kept);
   Stream run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, Kept& kept) const;
   void run_group_again(size_t group, const at::Tensor& cu_seqlens, Kept& kept) const;
   /// norm_f, head and loss. `grad` becomes the gradient of the stream behind the last block.

@@ -38,7 +38,7 @@ int64_t MixerSaved::bytes() const {
   for (const at::Tensor* tensor :
        {&input, &projected, &convolved, &chunk_states, &inner, &dt_B_C, &delta, &scanned, &rstd})
     if (tensor->defined()) sum += static_cast<int64_t>(tensor->nbytes());
-  return sum;
+  return place.defined() && projected.defined() ? sum - static_cast<int64_t>(projected.nbytes()) : sum;
 }
 
 Mixer::Mixer(const ModelConfig& config, ParameterScope parameters, int64_t conv_begin)
@@ -80,10 +80,10 @@ at::Tensor Mixer::convolve(const MixerSaved& kept, LayerState* state) const {
 at::Tensor Mixer::forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
                           LayerState* state) const {
   MixerSaved kept;
-  if (saved != nullptr) kept.keep = saved->keep;
+  if (saved != nullptr) kept.keep = saved->keep, kept.place = saved->place;
   kept.cu_seqlens = cu_seqlens;
   kept.input = input;
-  kept.projected = linear(input, weights_.in, weights_.in_bias);
+  kept.projected = linear(input, weights_.in, weights_.in_bias, kept.place);
   kept.convolved = convolve(kept, state);
   kept.inner = scan(kept, saved != nullptr && kept.keep <= Keep::kCostly, state);
   at::Tensor output = linear(kept.inner, weights_.out, weights_.out_bias);

@@ -35,6 +35,7 @@ enum class Keep {
 /// What backward and the trace need of one forward pass. What is undefined backward computes again.
 struct MixerSaved {
   Keep keep = Keep::kAll;  // set before forward
+  at::Tensor place;        // where forward puts `projected`, memory that does not count [nullable]
   at::Tensor cu_seqlens;
   at::Tensor input;         // (B, L, d) û
   at::Tensor projected;     // (B, L, rows) in_proj's output

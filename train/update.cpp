@@ -1,6 +1,7 @@
 #include "train/update.h"
 
 #include <cmath>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
@@ -37,15 +38,16 @@ at::Tensor accumulate_gradients(models::MambaLM& model, const std::vector<data::
                                 double scale, core::Communicator& communicator) {
   at::Tensor loss_sum =
       at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(model.placement().device));
-  model.parameters().zero_gradients();
+  bool fresh = true;
   GradientReducer reducer(model.parameters(), communicator);
   const auto reduce = [&reducer](int64_t layer) { reducer.ready(layer); };
   for (const data::Batch& batch : micro_batches) {
     if (batch.target_count == 0) continue;
     const bool last = &batch == &micro_batches.back();
-    loss_sum +=
-        model.forward_backward(batch, scale, last ? reduce : models::MambaLM::GradientVisitor()).loss_sum;
+    const auto visit = last ? reduce : models::MambaLM::GradientVisitor();
+    loss_sum += model.forward_backward(batch, scale, visit, std::exchange(fresh, false)).loss_sum;
   }
+  if (fresh) model.parameters().zero_gradients();
   reducer.finish();
   communicator.all_reduce_sum(loss_sum);
   return loss_sum;

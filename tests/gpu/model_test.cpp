@@ -1,5 +1,6 @@
 // Whole models on the GPU: losses and gradients against double on the CPU, training runs against the CPU's,
 // steps against the forward pass.
+#include <cmath>
 #include <filesystem>
 
 #include <ATen/Context.h>
@@ -103,6 +104,21 @@ TEST(GpuModel, WhatIsKeptDoesNotChangeTheGradients) {
         EXPECT_LE(relative_distance(most, found), 1e-3);
       else
         expect_identical(most, found, "with less");
+  }
+}
+
+/// Few tokens, so that the first blocks' gradients have room for the last one's activations.
+TEST(GpuModel, FreshGradientsAreThoseAddedToNone) {
+  const data::Batch batch = testing::random_batch(1, 40, 61, {0, 7}, 5);
+  for (const Case& c : kCases) {
+    const MambaLM start = testing::random_model(config_of(c.architecture, c.activation), at::kFloat, 0.05, 3);
+    MambaLM model = start.to(on_gpu(at::kBFloat16)), fresh = start.to(on_gpu(at::kBFloat16));
+    model.forward_backward(batch, 0.025);
+    for (const models::Decay group : {models::Decay::kYes, models::Decay::kNo})
+      fresh.parameters().flat_gradient(group).fill_(std::nan(""));
+    fresh.forward_backward(batch, 0.025, nullptr, true);
+    for (const models::Decay group : {models::Decay::kYes, models::Decay::kNo})
+      EXPECT_TRUE(fresh.parameters().flat_gradient(group).equal(model.parameters().flat_gradient(group)));
   }
 }
 

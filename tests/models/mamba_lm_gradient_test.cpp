@@ -1,6 +1,8 @@
 // Gradients by central differences at odd sizes, with the activation half-way through annealing, biases
 // everywhere, a finite dt_limit that is met, packed rows and an untied head; and training steps that do not
 // depend on the number of threads.
+#include <cmath>
+
 #include <ATen/Parallel.h>
 #include <ATen/ops/max.h>
 #include <gtest/gtest.h>
@@ -134,6 +136,25 @@ TEST_P(Threads, DoNotChangeATrainingStep) {
     EXPECT_TRUE(gradients[2 * i].equal(gradients[0]));
     EXPECT_TRUE(gradients[2 * i + 1].equal(gradients[1]));
   }
+}
+
+/// Few tokens, so that the first block's gradients have room for the last one's activations.
+TEST_P(Threads, FreshGradientsAreThoseAddedToNone) {
+  const data::Batch batch = random_batch(1, 19, 131, {0, 7}, 7);
+  std::vector<at::Tensor> gradients;
+  ModelConfig config = larger_config(GetParam());
+  config.n_layer = 3;
+  for (const bool fresh : {false, true}) {
+    MambaLM model = random_model(config, at::kFloat, 0.05, 8);
+    model.set_keep_within(int64_t{1} << 30);
+    for (const Decay group : {Decay::kYes, Decay::kNo})
+      if (fresh) model.parameters().flat_gradient(group).fill_(std::nan(""));
+    model.forward_backward(batch, 1.0 / static_cast<double>(batch.target_count), nullptr, fresh);
+    for (const Decay group : {Decay::kYes, Decay::kNo})
+      gradients.push_back(model.parameters().flat_gradient(group));
+  }
+  EXPECT_TRUE(gradients[2].equal(gradients[0]));
+  EXPECT_TRUE(gradients[3].equal(gradients[1]));
 }
 
 TEST_P(Threads, WhatIsKeptDoesNotChangeATrainingStep) {
