@@ -397,8 +397,8 @@ void add_translate(Declaration& program) {
   command
       .add_option(
           "--window", arguments.window,
-          "Lines that are read before they are translated, by length, and written; default: 1000, from "
-          "a terminal 1")
+          "Most lines that are read before they are translated, by length, and written; where a pipe has no "
+          "more yet, so many as there are; default: 1000, from a terminal 1")
       ->check(CLI::PositiveNumber);
   add_on_invalid_utf8(command, arguments.on_invalid_utf8);
 }

@@ -107,7 +107,7 @@ void generate(const GenerateArguments& arguments);
 struct TranslateArguments {
   ModelArguments model;  // `model` may be the folder of a run
   eval::TranslateOptions options;
-  std::optional<int64_t> window;  // lines; unset: 1 from a terminal, else 1000
+  std::optional<int64_t> window;  // most lines; unset: 1 from a terminal, else 1000
   std::string on_invalid_utf8 = "fail";
 };
 void translate(const TranslateArguments& arguments);

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <poll.h>
 #include <unistd.h>
 #include <vector>
 #include <zstd.h>
@@ -30,6 +31,13 @@ class PlainSource final : public ByteSource {
     const ssize_t count = ::read(::fileno(file_.get()), to, size);  // a pipe's, as soon as they are there
     core::require<core::IoError>(count >= 0, "{}: {}", name_, std::strerror(errno));
     return static_cast<size_t>(count);
+  }
+  bool is_ready(int milliseconds) override {
+    pollfd input{.fd = ::fileno(file_.get()), .events = POLLIN, .revents = 0};
+    int ready = 0;
+    do ready = ::poll(&input, 1, milliseconds);
+    while (ready < 0 && errno == EINTR);
+    return ready != 0;  // an error is read()'s to report
   }
   const std::string& name() const { return name_; }
 

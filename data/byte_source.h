@@ -17,6 +17,8 @@ class ByteSource {
   /// Up to `size` bytes into `to`; 0 at the end.
   /// @throws IoError, InputError ("file: byte N of the compressed data: …": cut short, checksum, not gzip, …)
   virtual size_t read(char* to, size_t size) = 0;
+  /// Whether read() would return at once; of a pipe or terminal, after waiting for so long.
+  virtual bool is_ready(int /*milliseconds*/) { return true; }
 };
 
 /// @throws IoError when the file cannot be opened, InputError for .bz2 and other compressions that are not

@@ -1,6 +1,8 @@
 #include "data/line_reader.h"
 
 #include <algorithm>
+#include <string_view>
+#include <utility>
 
 #include "core/error.h"
 #include "core/utf8.h"
@@ -9,6 +11,7 @@ namespace exactmamba::data {
 namespace {
 
 constexpr size_t kChunk = size_t{1} << 16;
+constexpr int kPatience = 100;  // milliseconds: a writer that is only slow shall not decide what is a batch
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr int kMaxDepth = 64;
 constexpr std::string_view kWhiteSpace = " \t\r\n";  // of JSON
@@ -28,9 +31,24 @@ std::string LineReader::where() const { return fmt::format("{}:{}", name_, line_
 
 bool LineReader::refill() {
   if (begin_ < end_) return true;
+  if (at_end_) return false;
   begin_ = 0;
   end_ = source_->read(chunk_.data(), chunk_.size());
-  return end_ > 0;
+  at_end_ = end_ == 0;
+  return !at_end_;
+}
+
+/// Whether next() would not wait: a whole line is there, or the end, or a line that it refuses.
+bool LineReader::has_line() {
+  while (begin_ < end_ || source_->is_ready(kPatience)) {
+    if (!refill()) return true;
+    const std::string_view rest(chunk_.data() + begin_, end_ - begin_);
+    const bool too_long = started_.size() + rest.size() > longest_line_;
+    if (too_long || rest.find('\n') != std::string_view::npos) return true;
+    started_ += rest;
+    begin_ = end_;
+  }
+  return false;
 }
 
 void LineReader::append_until_line_feed(std::string& line) {
@@ -46,9 +64,9 @@ void LineReader::append_until_line_feed(std::string& line) {
 }
 
 bool LineReader::next(std::string& line) {
-  line.clear();
+  line = std::exchange(started_, "");
   line_ended_ = false;
-  if (!refill()) return false;
+  if (!refill() && line.empty()) return false;
   ++line_number_;
   while (!line_ended_ && refill()) append_until_line_feed(line);
   if (line_ended_ && line.ends_with('\r')) line.pop_back();
@@ -60,6 +78,13 @@ bool LineReader::next(std::string& line) {
     line = core::replace_invalid_utf8(line);
   }
   return true;
+}
+
+std::vector<std::string> LineReader::next_lines(size_t most) {
+  std::vector<std::string> lines;
+  std::string line;
+  while (lines.size() < most && (lines.empty() || has_line()) && next(line)) lines.push_back(line);
+  return lines;
 }
 
 void LineReader::refuse_invalid_utf8(const std::string& line) const {

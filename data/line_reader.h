@@ -28,6 +28,9 @@ class LineReader {
   /// @throws IoError, BadRecord ("file:line: …" for invalid UTF-8; `line` holds it), InputError (the same for
   /// a line that is too long; see ByteSource for compression)
   bool next(std::string& line);
+  /// The next lines, up to `most`: as many as there are without waiting for what writes a pipe, one at least;
+  /// none after the last. @throws as next()
+  std::vector<std::string> next_lines(size_t most);
 
   int64_t line_number() const { return line_number_; }  // of the line given last, from 1
   bool line_ended() const { return line_ended_; }       // whether that line had an end (the last one may not)
@@ -36,6 +39,7 @@ class LineReader {
 
  private:
   bool refill();
+  bool has_line();
   void append_until_line_feed(std::string& line);
   void refuse_invalid_utf8(const std::string& line) const;
 
@@ -43,6 +47,8 @@ class LineReader {
   std::unique_ptr<ByteSource> source_;
   std::vector<char> chunk_;
   size_t begin_ = 0, end_ = 0;  // unread part of chunk_
+  std::string started_;         // what of the next line stood before it
+  bool at_end_ = false;         // of the source
   OnInvalidUtf8 on_invalid_;
   size_t longest_line_;
   ByteOrderMark mark_;

@@ -25,14 +25,10 @@ class Translator {
 
   void run() {
     data::LineReader reader(data::kStdin, data::on_invalid_utf8(arguments_.on_invalid_utf8));
-    const int64_t window = arguments_.window.value_or(::isatty(STDIN_FILENO) == 1 ? 1 : kWindow);
-    std::vector<std::string> lines;
-    std::string line;
-    while (reader.next(line)) {
-      lines.push_back(line);
-      if (static_cast<int64_t>(lines.size()) == window) flush(lines);
-    }
-    flush(lines);
+    const auto window =
+        static_cast<size_t>(arguments_.window.value_or(::isatty(STDIN_FILENO) == 1 ? 1 : kWindow));
+    for (auto lines = reader.next_lines(window); !lines.empty(); lines = reader.next_lines(window))
+      flush(lines);
   }
 
  private:
@@ -44,12 +40,10 @@ class Translator {
   }
 
   /// A stop that is asked for meanwhile waits for the end of a batch; what is written is whole windows.
-  void flush(std::vector<std::string>& lines) {
-    if (lines.empty()) return;
+  void flush(const std::vector<std::string>& lines) {
     const core::StopHandler handler;
     write_result(output_of(lines));
     written_ += static_cast<int64_t>(lines.size());
-    lines.clear();
   }
 
   std::string output_of(const std::vector<std::string>& lines) {
