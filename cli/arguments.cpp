@@ -343,19 +343,52 @@ void add_choices_of_tokens(CLI::App& command, GenerateArguments& arguments) {
   limit_n_best(command, arguments.n_best, [&arguments] { return arguments.beam.value_or(arguments.n_best); });
 }
 
+/// Many prompts, of a text each, instead of one.
+void add_prompts(CLI::App& command, GenerateArguments& arguments) {
+  CLI::Option* text = command.get_option("--text");
+  CLI::Option* prompts =
+      command
+          .add_option(
+              "--prompts", arguments.prompts,
+              "File with texts to continue, one each line, plain or compressed; - reads stdin. Each has "
+              "a line of output, line feeds in it written as blanks; --json: a line of JSON; with "
+              "--n-best: NUMBER ||| TEXT, of a beam with ||| SCORE")
+          ->excludes("--ids")
+          ->excludes(text);
+  command
+      .add_option(
+          "--batch", arguments.batch,
+          "Most prompts that are continued together; where a pipe has no more yet, so many as there are; "
+          "default 32, from a terminal 1")
+      ->check(CLI::PositiveNumber)
+      ->needs(prompts);
+  add_on_invalid_utf8(command, arguments.on_invalid_utf8);
+  command.get_option("--on-invalid-utf8")->needs(prompts);
+  CLI::Option* tokenizer = command.get_option("--tokenizer");
+  tokenizer->remove_needs(text);
+  tokenizer->excludes("--ids");
+}
+
 void add_generate(Declaration& program) {
   const auto subcommand = add_command(
       program, "generate",
-      "Continue a prompt: with the most likely tokens, by beam search, or with tokens that are drawn",
+      "Continue a prompt, or many: with the most likely tokens, by beam search, or with tokens that are "
+      "drawn",
       "exactmamba generate MODEL --text 'Once upon a time' --max-new-tokens 50\n"
+      "  exactmamba generate MODEL --prompts beginnings.txt --json > continuations.jsonl\n"
       "  exactmamba generate MODEL --text 'Once upon a time' --temperature 0.8 --top-p 0.95 --seed 1",
       generate);
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_model(command, arguments.model);
   command.get_option("model")->description(kModelOrRun);
+  add_prompts(command, arguments);
   command.add_option("--max-new-tokens", arguments.max_new_tokens, "Most tokens to add; default 100")
       ->check(CLI::Range(1, 1 << 30));
+  command
+      .add_option("--max-ratio", arguments.max_ratio,
+                  "Also at most so many tokens for each token of the prompt; rounded up")
+      ->check(above_0_to(1e6));
   command.add_option("--stop", arguments.stop, "Token id that ends the text; -1: none")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
   command.add_flag(

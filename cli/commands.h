@@ -93,8 +93,12 @@ void convert(const ConvertArguments& arguments);
 
 struct GenerateArguments {
   ModelArguments model;  // `model` may be the folder of a run
+  std::string prompts;   // a file with one each line, "-": stdin; "": that of model.tokens
+  int64_t batch = 32;    // of these, continued together
+  std::string on_invalid_utf8 = "fail";
   int64_t max_new_tokens = 100;
-  std::optional<int64_t> stop;  // -1: none; unset: the tokenizer's end token, or the model's
+  std::optional<double> max_ratio;  // to the tokens of the prompt
+  std::optional<int64_t> stop;      // -1: none; unset: the tokenizer's end token, or the model's
   bool bfloat16_states = false;
   std::optional<int64_t> beam;               // beam search
   std::optional<double> length_penalty;      // of it

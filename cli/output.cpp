@@ -29,6 +29,10 @@ void write_json_result(const core::Json& document) {
   write_result(document.dump(2, ' ', false, core::Json::error_handler_t::replace) + "\n");
 }
 
+std::string json_line(const core::Json& document) {
+  return document.dump(-1, ' ', false, core::Json::error_handler_t::replace) + "\n";
+}
+
 std::string read_input(const std::string& file) {
   if (file != "-") return core::read_file(file);
   std::string text;

@@ -16,6 +16,9 @@ void write_result(const std::string& text);
 /// Indented; bytes that are no UTF-8 (names of files and of foreign tensors may hold them) become U+FFFD.
 void write_json_result(const core::Json& document);
 
+/// The same in one line.
+std::string json_line(const core::Json& document);
+
 /// The whole file, or stdin for "-". @throws IoError; InputError when stdin does not end within 256 MiB
 std::string read_input(const std::string& file);
 

@@ -59,6 +59,15 @@ std::vector<int64_t> read_boundaries(const std::string& text, int64_t length) {
   return boundaries;
 }
 
+/// Of --ids.
+std::vector<int64_t> given_ids(const std::string& text, const models::ModelConfig& config) {
+  std::vector<int64_t> ids = read_integers(text == "-" ? read_input("-") : text, "--ids");
+  check_ids(ids, config, "token");
+  return ids;
+}
+
+}  // namespace
+
 std::shared_ptr<const data::Tokenizer> tokenizer_of(const std::string& name,
                                                     const std::filesystem::path& model,
                                                     const models::ModelConfig& config) {
@@ -73,7 +82,16 @@ std::shared_ptr<const data::Tokenizer> tokenizer_of(const std::string& name,
   return bytes;
 }
 
-}  // namespace
+std::vector<int64_t> ids_of_text(const std::string& text, const data::Tokenizer& tokenizer,
+                                 const models::ModelConfig& config) {
+  std::vector<int64_t> ids = tokenizer.encode(text);
+  const bool bytes_for_others = tokenizer.name() == "byte" && config.vocab_size < tokenizer.vocab_size();
+  check_ids(ids, config, "token",
+            bytes_for_others ? "; bytes are not its tokens: give --tokenizer copy for a model of the copy "
+                               "task, its own tokenizer, or --ids"
+                             : "");
+  return ids;
+}
 
 Tokens read_tokens(const TokenArguments& arguments, const std::filesystem::path& model,
                    const models::ModelConfig& config) {
@@ -81,15 +99,8 @@ Tokens read_tokens(const TokenArguments& arguments, const std::filesystem::path&
                                   "give tokens with --ids or --text");
   Tokens tokens;
   if (arguments.ids.empty()) tokens.tokenizer = tokenizer_of(arguments.tokenizer, model, config);
-  const std::vector<int64_t> ids =
-      tokens.tokenizer ? tokens.tokenizer->encode(arguments.text)
-                       : read_integers(arguments.ids == "-" ? read_input("-") : arguments.ids, "--ids");
-  const bool bytes_for_others = tokens.tokenizer && tokens.tokenizer->name() == "byte" &&
-                                config.vocab_size < tokens.tokenizer->vocab_size();
-  check_ids(ids, config, "token",
-            bytes_for_others ? "; bytes are not its tokens: give --tokenizer copy for a model of the copy "
-                               "task, its own tokenizer, or --ids"
-                             : "");
+  const std::vector<int64_t> ids = tokens.tokenizer ? ids_of_text(arguments.text, *tokens.tokenizer, config)
+                                                    : given_ids(arguments.ids, config);
   const std::vector<int64_t> boundaries =
       read_boundaries(arguments.cu_seqlens, static_cast<int64_t>(ids.size()));
   tokens.input_ids = at::tensor(ids, at::kLong).unsqueeze(0);

@@ -16,7 +16,7 @@ constexpr size_t kBatch =
     size_t{1} << 20;  // bytes of text that the threads share, or of output written at once
 
 /// {"ids": […], "offsets": [[begin, end], …]}
-std::string json_line(const data::Encoding& encoding) {
+std::string encoded_line(const data::Encoding& encoding) {
   std::string line = fmt::format("{{\"ids\": [{}], \"offsets\": [", fmt::join(encoding.ids, ", "));
   for (size_t i = 0; i < encoding.offsets.size(); ++i)
     fmt::format_to(std::back_inserter(line), "{}[{}, {}]", i > 0 ? ", " : "", encoding.offsets[i].begin,
@@ -45,7 +45,7 @@ void encode_files(const TokenizeArguments& arguments, const data::Tokenizer& tok
     std::string text, where;  // the text becomes its line
   };
   data::EncodeBatch<Text> batch(
-      kBatch, [&](Text& text) { text.text = json_line(tokenizer.encode_with_offsets(text.text)); },
+      kBatch, [&](Text& text) { text.text = encoded_line(tokenizer.encode_with_offsets(text.text)); },
       [](std::span<const Text> texts) {
         std::string lines;
         for (const Text& text : texts) lines += text.text;
@@ -70,7 +70,7 @@ std::string decoded(const TokenizeArguments& arguments, const data::Tokenizer& t
   try {
     const std::string text = tokenizer.decode(ids, special);
     if (!arguments.common.json) return text + "\n";
-    return core::Json{{"text", text}}.dump(-1, ' ', false, core::Json::error_handler_t::replace) + "\n";
+    return json_line({{"text", text}});
   } catch (const core::InputError& error) {
     throw core::InputError(fmt::format("{}: {}", where, error.what()));
   }

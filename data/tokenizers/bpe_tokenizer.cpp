@@ -250,14 +250,4 @@ int64_t BpeTokenizer::eos_id() const {
   return *eos_id_;
 }
 
-std::string StreamDecoder::push(int64_t id) {
-  pending_ += tokenizer_.token_bytes(id, special_);
-  const size_t ready = pending_.size() - core::unfinished_bytes(pending_);
-  const std::string text = core::replace_invalid_utf8(std::string_view(pending_).substr(0, ready));
-  pending_.erase(0, ready);
-  return text;
-}
-
-std::string StreamDecoder::finish() { return core::replace_invalid_utf8(std::exchange(pending_, "")); }
-
 }  // namespace exactmamba::data

@@ -33,8 +33,6 @@ class BpeTokenizer final : public Tokenizer {
   /// become U+FFFD.
   /// @throws InputError for negative ids
   std::string decode(const std::vector<int64_t>& ids, SpecialTokens special) const override;
-  /// As they are, possibly part of a character. @throws as decode
-  std::string token_bytes(int64_t id, SpecialTokens special) const;
   std::string token_text(int64_t id) const override;
   int64_t text_bytes(int64_t id) const override {
     return static_cast<int64_t>(token_bytes(id, SpecialTokens::kSkip).size());
@@ -50,6 +48,8 @@ class BpeTokenizer final : public Tokenizer {
   };
   class Run;
   class Borrowed;
+  /// As they are, possibly part of a character. @throws as decode
+  std::string token_bytes(int64_t id, SpecialTokens special) const;
   void trim(Encoding& encoding) const;
 
   BpeSpec spec_;  // without vocabulary and merges
@@ -72,22 +72,5 @@ std::filesystem::path tokenizer_file(const std::filesystem::path& path);
 /// A special token by its role ("eos_token") in a tokenizer_config.json; "" when it has none or is not there.
 /// @throws InputError when it is no string
 std::string configured_token(const std::filesystem::path& tokenizer_config, const std::string& role);
-
-/// Text from ids that come one by one, never half a character.
-class StreamDecoder {
- public:
-  /// `tokenizer` must outlive it.
-  StreamDecoder(const BpeTokenizer& tokenizer, SpecialTokens special)
-      : tokenizer_(tokenizer), special_(special) {}
-  /// What is certain now. @throws as BpeTokenizer::decode
-  std::string push(int64_t id);
-  /// The rest: U+FFFD for an unfinished character, or nothing. All pieces together are what decode() gives.
-  std::string finish();
-
- private:
-  const BpeTokenizer& tokenizer_;
-  SpecialTokens special_;
-  std::string pending_;
-};
 
 }  // namespace exactmamba::data

@@ -1,6 +1,14 @@
 // Training on pairs of sentences, and `translate` and `generate` with what it leaves.
+#include <algorithm>
+#include <fcntl.h>
 #include <filesystem>
+#include <fstream>
+#include <poll.h>
+#include <pty.h>
 #include <sstream>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
@@ -152,6 +160,159 @@ TEST_F(TranslateTest, GenerateKnowsTheTokenizerToo) {
   EXPECT_EQ(lines_of(succeed(drawing)).size(), 4u);
 }
 
+TEST_F(TranslateTest, GenerateContinuesEachLine) {
+  const std::vector<std::string> prompts = {"zwei<SEP>", "Guten Tag<SEP>", "", "a", "fünf sechs<SEP>"};
+  std::string input;
+  for (const std::string& prompt : prompts) input += prompt + "\n";
+  put_file(*folder_ / "prompts", input);
+  using Words = std::vector<std::string>;
+  for (const Words& choice :
+       {Words{}, Words{"--beam", "3", "--n-best", "2"}, Words{"--temperature", "2", "--n-best", "2"}}) {
+    const auto found = [&](const Words& more) {
+      Words all = {"generate", "out", "--dtype", "float64", "--max-new-tokens", "12", "--stop", "-1"};
+      all.insert(all.end(), choice.begin(), choice.end());
+      all.insert(all.end(), more.begin(), more.end());
+      return succeed(all, input);
+    };
+    const std::string json = found({"--prompts", "-", "--json"});
+    for (const char* batch : {"1", "2"})
+      EXPECT_EQ(found({"--prompts", "prompts", "--batch", batch, "--json"}), json);
+    const Words lines = lines_of(json), texts = lines_of(found({"--prompts", "-"}));
+    ASSERT_EQ(lines.size(), prompts.size());
+    ASSERT_EQ(texts.size(), choice.empty() ? 5u : 9u);
+    EXPECT_EQ(Json::parse(lines[2])["prompt_ids"], Json::array());
+    EXPECT_EQ(texts[choice.empty() ? 2 : 4], choice.empty() ? "" : "2 ||| ");
+    for (const size_t i : {0, 1, 3, 4}) {
+      const Json alone = Json::parse(found({"--text", prompts[i], "--json"}));
+      // What is drawn depends on the number of the prompt.
+      const bool drawn = !choice.empty() && choice[0] == "--temperature";
+      if (i == 0 || !drawn) {
+        EXPECT_EQ(Json::parse(lines[i]), alone);
+      }
+      std::string text = Json::parse(lines[i]).value("text", "");
+      std::replace(text.begin(), text.end(), '\n', ' ');
+      std::replace(text.begin(), text.end(), '\r', ' ');
+      if (choice.empty()) {
+        EXPECT_EQ(texts[i], text);
+      }
+    }
+  }
+}
+
+TEST_F(TranslateTest, MaxRatioLimitsEachContinuation) {
+  for (const std::string choice : {"--quiet", "--temperature=2", "--beam=3"}) {
+    const std::vector<std::string> lines =
+        lines_of(succeed({"generate", "out", "--prompts", "-", "--json", "--stop", "-1", "--max-new-tokens",
+                          "4", choice, "--max-ratio=0.6"},
+                         "a\nabcde\nabcdefghijk\n"));
+    for (const auto& [line, tokens] : {std::pair{0, 1}, {1, 3}, {2, 4}})
+      EXPECT_EQ(Json::parse(lines.at(line))["ids"].size(), tokens) << choice;
+  }
+}
+
+/// A writer that waits for its answer before it goes on, as other programs use a filter.
+class Conversation {
+ public:
+  explicit Conversation(const std::vector<std::string>& arguments, const fs::path& folder) {
+    for (const char* pipe : {"in", "out"}) ::mkfifo((streams_ / pipe).c_str(), 0600);
+    child_ = testing::start_program(
+        arguments, {.folder = folder, .stdin_file = streams_ / "in", .stdout_file = streams_ / "out"},
+        folder_of_errors_);
+    to_.open(streams_ / "in");
+    from_ = ::open((streams_ / "out").c_str(), O_RDONLY);
+  }
+  ~Conversation() { ::close(from_); }
+  void say(const std::string& text) { to_ << text << std::flush; }
+  /// The next line; what there is of it when nothing more comes for a minute, or at the end.
+  std::string answer() {
+    std::string line;
+    pollfd there{.fd = from_, .events = POLLIN, .revents = 0};
+    char c = 0;
+    while (::poll(&there, 1, 60'000) == 1 && ::read(from_, &c, 1) == 1 && c != '\n') line += c;
+    return line;
+  }
+  int end() {
+    to_.close();
+    return testing::finish_program(child_, folder_of_errors_).code;
+  }
+
+ private:
+  TemporaryFolder streams_, folder_of_errors_;
+  pid_t child_ = 0;
+  std::ofstream to_;
+  int from_ = -1;
+};
+
+TEST_F(TranslateTest, AnswersBeforeTheEndOfAPipe) {
+  const std::vector<std::string> words = {"zwei", "", "Guten Tag", "drei"};
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"translate", "out", "--dtype", "float64"},
+        {"generate", "out", "--dtype", "float64", "--prompts", "-", "--max-new-tokens", "9"}}) {
+    std::string input;
+    for (const std::string& word : words) input += word + "\n";
+    const std::vector<std::string> expected = lines_of(succeed(command, input));
+    Conversation program(command, folder_->path());
+    for (size_t i = 0; i < words.size(); ++i) {
+      program.say(words[i] + "\n");
+      EXPECT_EQ(program.answer(), expected.at(i)) << command[0];
+    }
+    program.say(input);
+    for (const std::string& line : expected) EXPECT_EQ(program.answer(), line) << command[0];
+    EXPECT_EQ(program.end(), 0);
+  }
+}
+
+/// What comes to a terminal, which changes nothing.
+class Terminal {
+ public:
+  Terminal() {
+    termios raw{};
+    ::cfmakeraw(&raw);
+    char name[64] = "";
+    EXPECT_EQ(::openpty(&own_, &its_, name, &raw, nullptr), 0);
+    name_ = name;
+  }
+  ~Terminal() {
+    ::close(own_);
+    ::close(its_);
+  }
+  const std::string& name() const { return name_; }
+  /// So many bytes, or what comes without a pause of so long.
+  std::string read(size_t most, int milliseconds) {
+    std::string text;
+    pollfd there{.fd = own_, .events = POLLIN, .revents = 0};
+    char c = 0;
+    while (text.size() < most && ::poll(&there, 1, milliseconds) == 1 && ::read(own_, &c, 1) == 1) text += c;
+    return text;
+  }
+
+ private:
+  int own_ = -1, its_ = -1;
+  std::string name_;
+};
+
+TEST_F(TranslateTest, TextComesToATerminalAsItIsMade) {
+  const auto start = [&](Terminal& terminal, const std::vector<std::string>& more,
+                         const TemporaryFolder& rest) {
+    std::vector<std::string> all = {"generate", "out", "--text", "zwei<SEP>", "--stop", "-1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return testing::start_program(all, {.folder = folder_->path(), .stdout_file = terminal.name()}, rest);
+  };
+  const TemporaryFolder rest;
+  Terminal terminal;
+  for (const std::string choice : {"--top-k=1", "--temperature=3"}) {
+    const pid_t child = start(terminal, {choice, "--max-new-tokens", "80"}, rest);
+    EXPECT_EQ(testing::finish_program(child, rest).code, 0);
+    EXPECT_EQ(terminal.read(10'000, 100), succeed({"generate", "out", "--text", "zwei<SEP>", "--stop", "-1",
+                                                   choice, "--max-new-tokens", "80"}));
+  }
+  const pid_t child = start(terminal, {"--max-new-tokens", "1000000"}, rest);
+  EXPECT_EQ(terminal.read(50, 60'000).size(), 50u);
+  EXPECT_EQ(::waitpid(child, nullptr, WNOHANG), 0);  // it goes on
+  ::kill(child, SIGKILL);
+  testing::finish_program(child, rest);
+}
+
 TEST_F(TranslateTest, PublishedModelsCarryTheTokenizer) {
   succeed({"convert", checkpoint().string(), "--output", "published"});
   EXPECT_EQ(succeed({"translate", "published", "--dtype", "float64"}), translate({}));
@@ -266,6 +427,10 @@ TEST_F(TranslateTest, ContradictionsAreRefused) {
                   "--top-p: 1.5 is no number above 0 and at most 1");
   EXPECT_CONTAINS(refusal({"generate", model, "--text", ""}, 2),
                   "--text: is empty; give at least one character");
+  EXPECT_CONTAINS(refusal({"generate", model}, 2), "--prompts");
+  EXPECT_CONTAINS(refusal({"generate", model, "--prompts", "-", "--text", "a"}, 2), "--prompts");
+  EXPECT_CONTAINS(refusal({"generate", model, "--ids", "1", "--tokenizer", "byte"}, 2), "--tokenizer");
+  EXPECT_CONTAINS(refusal({"generate", model, "--prompts", "-", "--tokenizer", "copy"}, 1), "stdin:1: ");
   EXPECT_CONTAINS(refusal({"translate", "missing"}, 3), "missing");
   EXPECT_CONTAINS(refusal({"generate", model, "--ids", "1", "--beam", "2", "--top-k", "3"}, 2), "--beam");
   EXPECT_CONTAINS(refusal({"generate", model, "--ids", "1", "--length-penalty", "1"}, 2), "--beam");

@@ -10,7 +10,6 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
-#include "core/utf8.h"
 #include "tests/support/files.h"
 #include "tests/support/golden_json.h"
 #include "tests/support/tensors.h"
@@ -57,19 +56,6 @@ TEST_P(Golden, EncodingsOffsetsAndDecodedTextsAreEqual) {
 
 INSTANTIATE_TEST_SUITE_P(Tokenizers, Golden, ::testing::Values("neox", "tiny_nfc", "tiny_plain"));
 
-/// All pieces, and each of them valid UTF-8.
-std::string streamed(const BpeTokenizer& tokenizer, const Ids& ids, SpecialTokens special) {
-  StreamDecoder decoder(tokenizer, special);
-  std::string text;
-  const auto take = [&](const std::string& piece) {
-    EXPECT_EQ(core::find_invalid_utf8(piece), std::nullopt);
-    text += piece;
-  };
-  for (const int64_t id : ids) take(decoder.push(id));
-  take(decoder.finish());
-  return text;
-}
-
 TEST(BpeTokenizer, DecodesCharactersThatAreCutApart) {
   const auto tokenizer = tokenizer_of("neox");
   const Json cases = core::read_json(golden("tokenizers/neox/decode.json"))["cases"];
@@ -79,20 +65,7 @@ TEST(BpeTokenizer, DecodesCharactersThatAreCutApart) {
     const std::string decoded = row["decoded"], skipped = row["decoded_skip_special"];
     EXPECT_EQ(tokenizer->decode(ids, SpecialTokens::kKeep), decoded) << row.dump();
     EXPECT_EQ(tokenizer->decode(ids), skipped) << row.dump();
-    EXPECT_EQ(streamed(*tokenizer, ids, SpecialTokens::kKeep), decoded) << row.dump();
-    EXPECT_EQ(streamed(*tokenizer, ids, SpecialTokens::kSkip), skipped) << row.dump();
   }
-}
-
-TEST(StreamDecoder, GivesACharacterWhenItIsWhole) {
-  const auto tokenizer = tokenizer_of("neox");
-  StreamDecoder decoder(*tokenizer, SpecialTokens::kSkip);
-  const Ids ids = tokenizer->encode("a\U0001F468");  // more than one token
-  ASSERT_GT(ids.size(), 2u);
-  EXPECT_EQ(decoder.push(ids[0]), "a");
-  for (size_t i = 1; i + 1 < ids.size(); ++i) EXPECT_EQ(decoder.push(ids[i]), "");
-  EXPECT_EQ(decoder.push(ids.back()), "\U0001F468");
-  EXPECT_EQ(decoder.finish(), "");
 }
 
 TEST(BpeTokenizer, LlamaCppsTestVectorsAreEqual) {
