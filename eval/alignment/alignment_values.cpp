@@ -14,19 +14,32 @@ namespace {
 constexpr const char* kKind = "aer.";
 
 struct KnownValue {
-  const char *key, *title, *better, *help;
+  const char *key, *score, *measure;  // `score` is an AlignmentScore, of which it is `measure`, or a number
+  const char *title, *better, *help;
   int digits;
 };
 constexpr KnownValue kKnownValues[] = {
-    {"best", "AER, {}", "lower",
+    {"best", "best", "aer", "AER, {}", "lower",
      "Alignment error rate by {} of the best layer, chosen by the development part, of the other pairs; 0 is "
      "perfect.",
      3},
-    {"best_layer", "AER's layer, {}", "", "The layer by whose {} the development part has the lowest AER.",
-     0},
-    {"layer_mean", "AER, {}, mean of layers", "lower", "Alignment error rate by the mean of all layers' {}.",
-     3},
-    {"whole_model", "AER, {}, all layers", "lower", "Alignment error rate by {} of all layers together.", 3},
+    {"best_precision", "best", "precision", "AER's precision, {}", "higher",
+     "The share of that layer's links, by {}, that gold has as sure or possible.", 3},
+    {"best_recall", "best", "recall", "AER's recall, {}", "higher",
+     "The share of gold's sure links that this layer has, by {}.", 3},
+    {"best_links", "best", "links", "AER's links, {}", "", "How many links this layer gives, by {}.", 0},
+    {"best_layer", "best_layer", "", "AER's layer, {}", "",
+     "The layer by whose {} the development part has the lowest AER.", 0},
+    {"layer_mean", "layer_mean", "aer", "AER, {}, mean of layers", "lower",
+     "Alignment error rate by the mean of all layers' {}.", 3},
+    {"whole_model", "whole_model", "aer", "AER, {}, all layers", "lower",
+     "Alignment error rate by {} of all layers together.", 3},
+    {"whole_model_precision", "whole_model", "precision", "AER's precision, {}, all layers", "higher",
+     "The share of the links, by {} of all layers together, that gold has as sure or possible.", 3},
+    {"whole_model_recall", "whole_model", "recall", "AER's recall, {}, all layers", "higher",
+     "The share of gold's sure links that are found by {} of all layers together.", 3},
+    {"whole_model_links", "whole_model", "links", "AER's links, {}, all layers", "",
+     "How many links there are by {} of all layers together.", 0},
 };
 
 std::string value_key(const std::string& map, const std::string& value) {
@@ -39,11 +52,11 @@ Json aers_of(const Json& scores) {
   return aers;
 }
 
-/// Whether there is such a value of maps that are titled `map`.
-bool has_value(const std::string& map, const std::string& value, bool development) {
+/// Whether there is such a score of maps that are titled `map`.
+bool has_score(const std::string& map, const std::string& score, bool development) {
   const std::string method = map.substr(0, map.find(' '));
-  if (value == "layer_mean") return has_layer_mean(method);
-  return value == "whole_model" ? has_whole_model(method) : development;
+  if (score == "layer_mean") return has_layer_mean(method);
+  return score == "whole_model" ? has_whole_model(method) : development;
 }
 
 }  // namespace
@@ -58,7 +71,7 @@ std::vector<std::string> alignment_keys(const AlignmentOptions& options,
   std::vector<std::string> keys;
   for (const std::string& map : decomp::map_titles(maps)) {
     for (const KnownValue& value : kKnownValues)
-      if (has_value(map, value.key, development)) keys.push_back(value_key(map, value.key));
+      if (has_score(map, value.score, development)) keys.push_back(value_key(map, value.key));
   }
   return keys;
 }
@@ -74,9 +87,9 @@ void add_alignment(Json& row, const Json& alignment, int64_t map_pairs) {
       depth = scores["layers"].size();
     }
     for (const KnownValue& value : kKnownValues) {
-      if (!scores.contains(value.key)) continue;
-      const Json& score = scores[value.key];
-      row["values"][value_key(map, value.key)] = score.is_object() ? score["aer"] : score;
+      if (!scores.contains(value.score)) continue;
+      const Json& score = scores[value.score];
+      row["values"][value_key(map, value.key)] = score.is_object() ? score[value.measure] : score;
     }
   }
   for (const char* name : {"random", "scaled_diagonal"})

@@ -77,6 +77,10 @@ TEST_F(Alignment, ReportsWhatTheFilesOfLinksAreWorth) {
     EXPECT_EQ(score["alignments"][0]["aer"], expected) << map;
   }
   EXPECT_TRUE(row["values"].contains("aer.rollout · activation.whole_model"));
+  const Json whole = json_of({"score", "aer", (kept / "rollout.activation.whole_model.pharaoh").string(),
+                              "--base", "0", "--gold", "gold.talp", "--gold-base", "1"})["alignments"][0];
+  for (const std::string measure : {"precision", "recall", "links"})
+    EXPECT_EQ(row["values"]["aer.rollout · activation.whole_model_" + measure], whole[measure]);
   EXPECT_FALSE(row["values"].contains("aer.l2 · activation.best"));  // no development part
   EXPECT_CONTAINS(report["provenance"]["AER without a model"].get<std::string>(), "scaled_diagonal 0.0");
   EXPECT_CONTAINS(core::read_file(folder_ / stage("aer") / "alignment.md"),
@@ -106,6 +110,7 @@ TEST_F(Alignment, EveryColumnOfAReportCanBeChosen) {
   Json keys = Json::array();
   for (const Json& column : report["columns"]) keys.push_back(column["key"]);
   EXPECT_GT(keys.size(), 15u);
+  EXPECT_CONTAINS(core::read_file(folder_ / "out/report.md"), "AER's recall, l2 · activation");
   sets.push_back("report.columns=" + keys.dump());
   EXPECT_EQ(json_of({"report", "r.toml"}, sets)["shown"], keys);
 }
