@@ -4,16 +4,16 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "data/line_reader.h"
+#include "data/byte_source.h"
+#include "eval/line_files.h"
 #include "eval/text/characters.h"
 
 namespace exactmamba::cli {
 
 LineFile read_lines(const std::string& file) {
-  data::LineReader reader(file, data::OnInvalidUtf8::kFail, data::kLongestLine, data::ByteOrderMark::kKeep);
-  LineFile result{.name = reader.file(), .lines = {}};
-  for (std::string line; reader.next(line);)
-    result.lines.push_back(eval::utf8_of(eval::without_trailing_space(eval::code_points(line))));
+  LineFile result{.name = file == data::kStdin ? "stdin" : file, .lines = eval::read_lines(file)};
+  for (std::string& line : result.lines)
+    line = eval::utf8_of(eval::without_trailing_space(eval::code_points(line)));
   core::require(!result.lines.empty(), "{}: there is no line in it", result.name);
   if (result.lines.front().starts_with("\uFEFF"))
     core::log_warning(

@@ -26,8 +26,8 @@ using core::Json;
 namespace {
 
 constexpr const char *kTranslations = ".txt", *kReferences = ".reference.txt";  // endings of files
-constexpr size_t kSourcesAtOnce = 256;  // after so many, translations are kept
-constexpr const char *kBleuKey = "bleu.", *kCometKey = "comet.";
+constexpr size_t kSourcesAtOnce = 256;                              // after so many, translations are kept
+constexpr const char *kBleuKind = "bleu.", *kCometKind = "comet.";  // beginnings of keys
 
 References references_of(const TranslatedSet& set) {
   References references;
@@ -108,22 +108,22 @@ std::string signature_of_one_reference(const CorpusMetric& metric) {
 struct KnownColumn {
   std::string kind, title, better;
   int digits;
-  std::string help;
+  std::string help;  // {}: the set
 };
 
 /// `name`: what its keys begin with; `metric`: what people call it.
 std::vector<KnownColumn> resampled_columns(const std::string& name, const std::string& metric,
                                            const std::string& details) {
-  return {{name, metric, "higher", 2,
-           fmt::format("{} of the test set ± half of its 95 % interval; {}", metric, details)},
-          {name + "_difference", metric + " against the first row", "", 2,
-           fmt::format("Difference to the {} of the table's first row ± half of its 95 % interval, by paired "
-                       "bootstrap resampling (1,000 resamples, seed 12345)",
-                       metric)},
-          {name + "_p", name == "bleu" ? "p" : "p of " + metric, "", 4,
-           fmt::format("How likely a difference to the first row's {} as large as this one would be if it "
-                       "were due to chance, by the same resamples",
-                       metric)}};
+  return {
+      {name, metric, "higher", 2, fmt::format("{} of {{}} ± half of its 95 % interval; {}", metric, details)},
+      {name + "_difference", metric + " against the first row", "", 2,
+       fmt::format("Difference to the {} of the table's first row ± half of its 95 % interval, by paired "
+                   "bootstrap resampling (1,000 resamples, seed 12345)",
+                   metric)},
+      {name + "_p", name == "bleu" ? "p" : "p of " + metric, "", 4,
+       fmt::format("How likely a difference to the first row's {} as large as this one would be if it "
+                   "were due to chance, by the same resamples",
+                   metric)}};
 }
 
 std::vector<KnownColumn> known_columns() {
@@ -132,8 +132,8 @@ std::vector<KnownColumn> known_columns() {
   for (KnownColumn& column :
        resampled_columns("comet", "COMET", "× 100, by the model of evaluate.comet_model; – without one"))
     columns.push_back(std::move(column));
-  columns.push_back({"chrf", "chrF", "higher", 2,
-                     "chrF of the test set; sacreBLEU's " + signature_of_one_reference(Chrf())});
+  columns.push_back(
+      {"chrf", "chrF", "higher", 2, "chrF of {}; sacreBLEU's " + signature_of_one_reference(Chrf())});
   return columns;
 }
 
@@ -204,21 +204,21 @@ TranslatedSet load_translations(const std::filesystem::path& folder, const std::
 }
 
 Json translation_measures(const TranslatedSet& set) {
-  return {{kBleuKey + set.name, score_of(Bleu(), set)}, {"chrf." + set.name, score_of(Chrf(), set)}};
+  return {{kBleuKind + set.name, score_of(Bleu(), set)}, {"chrf." + set.name, score_of(Chrf(), set)}};
 }
 
 Json comet_measures(const TranslatedSet& set) {
   const double score = comet_score(set.comet);
   core::require<core::NumericalError>(std::isfinite(score), "COMET of {}: a score is not finite", set.name);
-  return {{kCometKey + set.name, score}};
+  return {{kCometKind + set.name, score}};
 }
 
 void mark_missing_comet(Json& values) {
   std::vector<std::string> missing;
   for (const auto& [key, value] : values.items()) {
-    if (!key.starts_with(kBleuKey)) continue;
-    const std::string name = key.substr(std::string_view(kBleuKey).size());
-    if (name != kValidationSet && !values.contains(kCometKey + name)) missing.push_back(kCometKey + name);
+    if (!key.starts_with(kBleuKind)) continue;
+    const std::string name = key.substr(std::string_view(kBleuKind).size());
+    if (name != kValidationSet && !values.contains(kCometKind + name)) missing.push_back(kCometKind + name);
   }
   for (const std::string& key : missing) values[key] = nullptr;
 }
@@ -264,12 +264,15 @@ Json translation_column(const std::string& key) {
   const size_t dot = key.find('.');
   for (const KnownColumn& known : known_columns()) {
     if (key.substr(0, dot) != known.kind || dot == std::string::npos) continue;
+    const std::string set = key.substr(dot + 1);
+    const char* set_text =
+        set == kValidationSet ? "data.valid (its first evaluate.max_rows rows; 0: all)" : "the test set";
     return {{"key", key},
-            {"title", fmt::format("{}, {}", known.title, key.substr(dot + 1))},
+            {"title", fmt::format("{}, {}", known.title, set)},
             {"unit", ""},
             {"better", known.better},
             {"digits", known.digits},
-            {"help", known.help + "."}};
+            {"help", fmt::format(fmt::runtime(known.help), set_text) + "."}};
   }
   return {};
 }

@@ -137,6 +137,13 @@ TEST(TranslationScores, CometHasNoColumnOfTheValidationSet) {
   EXPECT_FALSE(has("comet.validation"));
 }
 
+TEST(TranslationScores, HelpSaysOfWhichSet) {
+  EXPECT_CONTAINS(translation_column("bleu.validation")["help"].get<std::string>(),
+                  "BLEU of data.valid (its first evaluate.max_rows rows; 0: all) ± half");
+  EXPECT_CONTAINS(translation_column("bleu.a")["help"].get<std::string>(), "BLEU of the test set ± half");
+  EXPECT_CONTAINS(translation_column("chrf.validation")["help"].get<std::string>(), "chrF of data.valid (");
+}
+
 TEST(TranslationScores, OnlyTheSameSegmentsAreCompared) {
   const TranslatedSet a = {"x", {"a b c d e"}, {"a b c d e"}}, b = {"x", {"a b c d e"}, {"a b c d f"}};
   Json rows = {{{"values", Json::object()}}, {{"values", Json::object()}}};
