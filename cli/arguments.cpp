@@ -477,7 +477,9 @@ void add_tokenize(Declaration& program) {
   CLI::Option* decode =
       command
           .add_flag("--decode", arguments.decode,
-                    "Read JSON lines with \"ids\", print their texts, a line each; ids beyond the "
+                    "Read JSON lines with \"ids\", print their texts, a line feed behind each; with --json "
+                    "as lines "
+                    "of JSON, {\"text\": …}, since a text may have line feeds of its own; ids beyond the "
                     "vocabulary of a tokenizer.json give nothing, as with Hugging Face")
           ->excludes("--text-key", "--on-invalid-utf8", "--on-bad-record");
   command.add_flag("--skip-special", arguments.skip_special, "Leave special tokens out of decoded texts")

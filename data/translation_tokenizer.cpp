@@ -57,9 +57,9 @@ TranslationTokenizer TranslationTokenizer::open(const std::string& name, const s
   if (name == "byte") return {byte_spec(), separator, end};
   const fs::path file = tokenizer_file(core::expand_environment(name));
   core::require(!is_sentencepiece(file),
-                "{}: is a SentencePiece model; translation needs byte-level BPE, a tokenizer.json as "
-                "exactmamba train-tokenizer makes it",
-                file.string());
+                "{}: is a SentencePiece model, which takes no new tokens such as {}; translation needs "
+                "byte-level BPE, a tokenizer.json as exactmamba train-tokenizer makes it",
+                file.string(), core::printable(separator));
   return {read_bpe_spec(file), separator, end};
 }
 

@@ -30,7 +30,8 @@ struct Translation {
 using TranslateProgress = std::function<void(int64_t done)>;
 
 /// The best translation of each source, in the same order; of an empty one "". A source's translation does
-/// not depend on the others. The model may be on a GPU. @throws InputError when tokenizer and model do not
+/// not depend on the others, but for the rounding of its products, whose sums may be taken in another order
+/// in another batch. The model may be on a GPU. @throws InputError when tokenizer and model do not
 /// belong together, NumericalError
 std::vector<std::string> translate(const models::MambaLM& model, const data::TranslationTokenizer& tokenizer,
                                    const std::vector<std::string>& sources, const TranslateOptions& options,

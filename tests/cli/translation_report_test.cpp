@@ -144,8 +144,9 @@ TEST_F(TranslationReport, CometIsThatOfScoreComet) {
     scored.insert(100 * score["score"].get<double>());
   }
   ASSERT_EQ(scored.size(), 2u);
+  // Either may be computed on a GPU, and is × 100 of a score within 2e-6 of the exact one (comet_test).
   for (auto a = reported.begin(), b = scored.begin(); a != reported.end(); ++a, ++b)
-    EXPECT_NEAR(*a, *b, 5e-4);
+    EXPECT_NEAR(*a, *b, 100 * 2 * 2e-6);
 
   fs::copy(model, folder_ / "elsewhere", fs::copy_options::recursive);
   run_with("elsewhere");

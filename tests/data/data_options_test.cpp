@@ -232,7 +232,7 @@ TEST(TokenizerFiles, AreThoseOfTheFolder) {
   EXPECT_EQ(carried_tokenizer(model.path())->name(), open_tokenizer(options.tokenizer)->name());
   EXPECT_CONTAINS(
       error_of<core::InputError>([&] { TranslationTokenizer::open(options.tokenizer, "<SEP>", "<EOS>"); }),
-      "is a SentencePiece model; translation needs byte-level BPE");
+      "is a SentencePiece model, which takes no new tokens such as <SEP>; translation needs byte-level BPE");
   options.tokenizer = model.path().string();  // as another model's folder carries it
   EXPECT_EQ(make_datasets(options, 0).tokenizer_files, carried);
 }

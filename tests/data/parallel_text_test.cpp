@@ -192,8 +192,13 @@ TEST(ParallelText, ReadsPublicSets) {
   const auto count = [](const std::string& name) { return read((external_data() / name).string()).size(); };
   EXPECT_EQ(count("multi30k/train.{de,en}.gz"), 29'000u);
   EXPECT_EQ(count("tatoeba-anki/deu-eng.2018-05-13.tsv.xz{2,1}"), 169'813u);
-  for (const auto& [set, segments] : std::map<std::string, size_t>{
-           {"dev2010", 888}, {"tst2010", 1568}, {"tst2011", 1433}, {"tst2012", 1700}, {"tst2013", 993}}) {
+  for (const auto& [set, segments] : std::map<std::string, size_t>{{"dev2010", 888},
+                                                                   {"tst2010", 1568},
+                                                                   {"tst2011", 1433},
+                                                                   {"tst2012", 1700},
+                                                                   {"tst2013", 993},
+                                                                   {"tst2014", 1305},
+                                                                   {"tst2015", 1080}}) {
     const std::string folder = external_data() / "iwslt17-en-de";
     const Pairs xml = read(folder + "/IWSLT17.TED." + set + ".en-de.{de,en}.xml.gz");
     EXPECT_EQ(xml.size(), segments) << set;

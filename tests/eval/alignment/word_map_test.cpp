@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "data/byte_tokenizer.h"
 #include "data/tokenizers/bpe_tokenizer.h"
+#include "data/tokenizers/sentencepiece_tokenizer.h"
 #include "tests/eval/alignment/golden_links.h"
 #include "tests/support/files.h"
 
@@ -105,6 +106,24 @@ TEST(TokenWords, OfByteLevelBpe) {
       const std::string text = tokenizer->decode(ids[w]);  // with blanks around it
       EXPECT_EQ(words_of(text), std::vector<std::string_view>{words_of(decoded).at(w)});
     }
+  }
+}
+
+/// Its pieces, "▁" before a word's first one, spell each word; a no-break space is normalised to a blank, but
+/// separates no words.
+TEST(TokenWords, OfSentencePiece) {
+  const std::string sentence = " Hello  world , the cat's  tails 100\xC2\xA0km ";
+  for (const std::string model : {"sp_unigram_1000_en.model", "opus-mt-tc-big-fr-en.source.spm"}) {
+    SCOPED_TRACE(model);
+    const data::SentencePieceTokenizer tokenizer(testing::golden("tokenizers/sentencepiece/" + model));
+    const data::Encoding encoding = tokenizer.encode_with_offsets(sentence);
+    const std::vector<int64_t> words = words_of_tokens(sentence, encoding.offsets);
+    std::vector<std::string> spelt(7);
+    for (size_t t = 0; t < words.size(); ++t)
+      spelt.at(static_cast<size_t>(words[t])) += tokenizer.token_text(encoding.ids[t]);
+    for (std::string& word : spelt)
+      for (size_t at = 0; (at = word.find("▁")) != std::string::npos;) word.erase(at, 3);
+    EXPECT_EQ(spelt, (std::vector<std::string>{"Hello", "world", ",", "the", "cat's", "tails", "100km"}));
   }
 }
 
