@@ -7,14 +7,22 @@ endif()
 set(sentencepiece_root ${EXACTMAMBA_SENTENCEPIECE_SOURCE}/..)
 
 set(sentencepiece_sources bpe_model char_model error filesystem model_factory model_interface normalizer sentencepiece_processor
-  unigram_model util word_model)
+  util word_model)
 list(TRANSFORM sentencepiece_sources PREPEND ${EXACTMAMBA_SENTENCEPIECE_SOURCE}/)
 list(TRANSFORM sentencepiece_sources APPEND .cc)
+
+# 0.2.1 has one constant in double precision among scores in single: sums in double were compared with rounded ones, so that rounding
+# chose between cuts of equal probability. Without it the first of them wins, as in 0.2.3.
+set(sentencepiece_generated ${CMAKE_BINARY_DIR}/sentencepiece)
+file(READ ${EXACTMAMBA_SENTENCEPIECE_SOURCE}/unigram_model.cc unigram_model)
+string(REPLACE "max_score_ - 0.1)" "max_score_ - 0.1f)" unigram_model "${unigram_model}")
+file(CONFIGURE OUTPUT ${sentencepiece_generated}/unigram_model.cc CONTENT "${unigram_model}" @ONLY)
+list(APPEND sentencepiece_sources ${sentencepiece_generated}/unigram_model.cc)
+
 file(GLOB protobuf_sources ${sentencepiece_root}/third_party/protobuf-lite/*.cc ${EXACTMAMBA_SENTENCEPIECE_SOURCE}/builtin_pb/*.cc)
 add_library(exactmamba_sentencepiece STATIC ${sentencepiece_sources} ${protobuf_sources} ${sentencepiece_root}/third_party/absl/flags/flag.cc)
 set_target_properties(exactmamba_sentencepiece PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
 
-set(sentencepiece_generated ${CMAKE_BINARY_DIR}/sentencepiece)
 file(CONFIGURE OUTPUT ${sentencepiece_generated}/config.h
   CONTENT "#define VERSION \"0.2.1\"\n#define PACKAGE_STRING \"sentencepiece\"\n#define INSTALL_DATADIR \"\"\n")
 target_compile_definitions(exactmamba_sentencepiece PRIVATE HAVE_PTHREAD=1 _USE_INTERNAL_STRING_VIEW)

@@ -34,9 +34,10 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& file
     : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
   const std::string model = core::read_file(file);
   name_ = "sentencepiece-" + core::hash_hex(model);
-  const auto status = processor_->LoadFromSerializedProto(model);
-  core::require(status.ok() && processor_->GetPieceSize() > 0, "{}: is no SentencePiece model ({})",
-                file.string(), status.ok() ? "it has no pieces" : core::printable(status.error_message()));
+  // The library's own message names lines of its source.
+  const bool loaded = processor_->LoadFromSerializedProto(model).ok() && processor_->GetPieceSize() > 0;
+  core::require(loaded, "{}: is no SentencePiece model, or not a whole one ({} bytes); copy it again",
+                file.string(), model.size());
 }
 
 SentencePieceTokenizer::~SentencePieceTokenizer() = default;
