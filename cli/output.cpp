@@ -51,6 +51,9 @@ void refuse_existing(const std::string& output, bool overwrite, OutputKind kind)
   core::require<core::IoError>(!fs::is_regular_file(parent, ignored),
                                "{}: is a file, and not a folder to write {} into; choose another --output",
                                parent.string(), output);
+  core::require<core::IoError>(
+      kind == OutputKind::kFolder || output == "-" || parent.empty() || fs::is_directory(parent, ignored),
+      "--output {}: there is no folder {}; make it, or choose another name", output, parent.string());
   if (output == "-" || !fs::exists(output, ignored)) return;
   core::require<core::IoError>(
       fs::is_regular_file(output, ignored) || fs::is_directory(output, ignored),

@@ -24,8 +24,8 @@ std::string read_input(const std::string& file);
 
 enum class OutputKind { kFile, kFolder };
 
-/// @throws IoError when `output` exists and may not be replaced, or is a folder in the place of a file. For
-/// use before long work.
+/// @throws IoError when `output` exists and may not be replaced, is a folder in the place of a file, or a
+/// file in a folder that is not there. For use before long work.
 void refuse_existing(const std::string& output, bool overwrite, OutputKind kind = OutputKind::kFile);
 
 /// `place` and every folder that it lies in, from the inside out; links are followed.

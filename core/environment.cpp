@@ -24,7 +24,8 @@ std::filesystem::path expand_environment(const std::string& name) {
   const bool closed = !braces || name.substr(end).starts_with('}');
   require(!variable.empty() && closed, "'{}': expected $NAME or ${{NAME}} at its start", name);
   const char* value = std::getenv(variable.c_str());
-  require(value != nullptr && *value != '\0', "'{}': the environment variable {} is not set", name, variable);
+  require(value != nullptr && *value != '\0',
+          "'{}': the environment variable {} is not set; set it, or write the path", name, variable);
   return value + name.substr(end + (braces ? 1 : 0));
 }
 

@@ -175,6 +175,14 @@ bool is_empty_but_for_leftovers(const fs::path& folder) {
                      [](const fs::path& entry) { return is_leftover(entry.filename().string()); });
 }
 
+bool is_under_construction(const fs::path& file) {
+  const std::vector<fs::path> entries = entries_of(parent_of(file));
+  return std::any_of(entries.begin(), entries.end(), [&file](const fs::path& entry) {
+    const std::string name = entry.filename().string();
+    return name.starts_with(temporary_prefix(file)) && !is_leftover(name);
+  });
+}
+
 void sync_folder(const fs::path& folder) {
   const Descriptor descriptor(folder, O_RDONLY | O_DIRECTORY, "open");
   if (::syncfs(descriptor.get()) != 0) fail("write", folder, errno);  // one call for thousands of files

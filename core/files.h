@@ -25,6 +25,9 @@ void remove_leftovers(const std::filesystem::path& folder);
 /// Whether nothing is in `folder` but what remove_leftovers() would remove. @throws IoError
 bool is_empty_but_for_leftovers(const std::filesystem::path& folder);
 
+/// Whether a process, this one not counted, writes `file` at the moment. @throws IoError
+bool is_under_construction(const std::filesystem::path& file);
+
 /// kLater: the caller makes many files durable at once, by sync_folder(). Until then a power cut may leave a
 /// damaged file under the name, so its reader must notice damage.
 enum class Durable { kNow, kLater };

@@ -142,11 +142,19 @@ void Progress::update(int64_t steps_done, double units, const std::string& detai
       steps > 0 ? elapsed / static_cast<double>(steps) * static_cast<double>(total_ - steps_done) : INFINITY;
   const double percent =
       total_ > 0 ? 100.0 * static_cast<double>(steps_done) / static_cast<double>(total_) : 100.0;
-  parts_ = {{2, label_},
-            {4, fmt::format("{}/{}", steps_done, total_)},
-            {3, fmt::format("{:.0f} %", percent)},
-            {1, fmt::format("{} {}/s", human_count(std::round(elapsed > 0 ? units / elapsed : 0)), unit_)},
-            {0, fmt::format("{} < {}", human_duration(elapsed), human_duration(remaining))}};
+  const std::string rate =
+      fmt::format("{} {}/s", human_count(std::round(elapsed > 0 ? units / elapsed : 0)), unit_);
+  if (total_ == kUnknownTotal)
+    parts_ = {{2, label_},
+              {3, human_count(static_cast<double>(steps_done))},
+              {1, rate},
+              {0, human_duration(elapsed)}};
+  else
+    parts_ = {{2, label_},
+              {4, fmt::format("{}/{}", steps_done, total_)},
+              {3, fmt::format("{:.0f} %", percent)},
+              {1, rate},
+              {0, fmt::format("{} < {}", human_duration(elapsed), human_duration(remaining))}};
   constexpr std::string_view kGap = "  ";
   for (size_t begin = 0; begin < detail.size();) {
     const size_t end = std::min(detail.find(kGap, begin), detail.size());

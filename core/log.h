@@ -27,10 +27,12 @@ void log_from_signal(const char* message);
 /// Columns of the terminal behind a file descriptor; 0 when there is none.
 size_t terminal_columns(int descriptor);
 
-/// Progress of `total` units of work: "train  300/1000  30 %  12.3k tok/s  0m20s < 0m47s  loss 1.234". On a
-/// narrow terminal parts are left out, the details first, rate and remaining time last.
+/// Progress of `total` units of work: "train  300/1000  30 %  12.3k tok/s  0m20s < 0m47s  loss 1.234"; of
+/// kUnknownTotal: "reading  51.2 k  12.3 k line/s  0m04s". On a narrow terminal parts are left out, the
+/// details first, rate and remaining time last.
 class Progress {
  public:
+  static constexpr int64_t kUnknownTotal = -1;
   /// `unit`: what update() counts per second ("tok", "row").
   Progress(std::string label, int64_t total, std::string unit, int64_t done = 0);
   ~Progress();  // finishes the line

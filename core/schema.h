@@ -68,6 +68,12 @@ class Option {
     return *this;
   }
 
+  /// What the reference says in place of a list of the conditions, where that would read oddly.
+  Option& conditions_help(std::string text) {
+    conditions_help_ = std::move(text);
+    return *this;
+  }
+
   const std::string& key() const { return key_; }
   const Origin& origin() const { return origin_; }
   bool is_set() const { return origin_ != "default"; }
@@ -95,7 +101,7 @@ class Option {
   std::string check_number(double value) const;
   std::string check_choice(const std::string& value) const;
   friend class Schema;
-  std::string key_, help_, unit_;
+  std::string key_, help_, unit_, conditions_help_;
   Target target_;
   Json default_;
   std::optional<double> low_, high_;
@@ -169,7 +175,7 @@ class Schema {
                   Problems& problems);
   void read_assignment(const Assignment& assignment, Problems& problems);
   void check_required(const std::string& file_name, Problems& problems);
-  void check_rules(const std::string& file_name, Problems& problems) const;
+  void check_rules(const std::string& file_name, Problems& problems);
   std::string place_of(const std::vector<std::string>& keys, const std::string& file_name) const;
 
   std::deque<Option> options_;
@@ -188,6 +194,7 @@ Schema::Assignment command_line_assignment(const std::string& argument);
 struct SweepRun {
   std::string label;
   std::vector<Schema::Assignment> assignments;
+  bool extra = false;  // of [[extra]]
 };
 struct Sweep {
   std::vector<SweepRun> runs;  // at least one

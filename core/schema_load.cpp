@@ -91,7 +91,8 @@ void Schema::check_required(const std::string& file_name, Problems& problems) {
   }
 }
 
-void Schema::check_rules(const std::string& file_name, Problems& problems) const {
+void Schema::check_rules(const std::string& file_name, Problems& problems) {
+  std::vector<std::string> wrong;
   for (const auto& [keys, check] : rules_) {
     const auto undecided = [this](const std::string& key) { return at(key).undecided_; };
     const std::string message = std::any_of(keys.begin(), keys.end(), undecided) ? "" : check();
@@ -101,7 +102,9 @@ void Schema::check_rules(const std::string& file_name, Problems& problems) const
       values.push_back(fmt::format("{} = {} ({})", key, at(key).text(), at(key).origin_));
     problems.others.push_back(
         fmt::format("{}: {} [{}]", place_of(keys, file_name), message, fmt::join(values, ", ")));
+    wrong.push_back(keys.front());
   }
+  for (const std::string& key : wrong) find(key)->undecided_ = true;
 }
 
 /// Where options contradict each other: the command line had the last word, then the first key that is set.

@@ -135,8 +135,10 @@ class Expansion {
     }
     std::vector<SweepRun> runs;
     for (size_t i = 0; i < count; ++i) add(runs, product_run(i), "", file_name_);
-    for (const Extra& extra : extras_)
+    for (const Extra& extra : extras_) {
       add(runs, extra.assignments, extra.label, toml_place(file_name_, extra.position));
+      runs.back().extra = true;
+    }
     if (runs.size() == 1 && axes_.empty()) runs[0].label = "";
     return runs;
   }

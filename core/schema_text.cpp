@@ -62,6 +62,7 @@ std::string Schema::table_of(const std::string& key) const {
 
 /// " Only with a = "b" and without c."
 std::string Schema::all_conditions_text(const Option& option) const {
+  if (!option.conditions_help_.empty()) return " " + option.conditions_help_;
   std::vector<std::string> texts;
   for (const Option::Condition& condition : option.conditions_) texts.push_back(condition_text(condition));
   return texts.empty() ? "" : fmt::format(" Only {}.", fmt::join(texts, " and "));

@@ -1,8 +1,11 @@
 #include "data/data_options.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "core/error.h"
+#include "core/nearest.h"
+#include "data/tokenizers/bpe_trainer.h"
 #include "data/tolerance.h"
 #include "data/translation.h"
 
@@ -102,9 +105,14 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .range(0, INT32_MAX)
       .only_with(kTask, {"tokens", "text", "translation"})
       .only_with("data.tokenizer", {"bpe"})
+      .conditions_help(
+          "Only with data.task = \"tokens\", or with data.task = \"text\" or \"translation\" and "
+          "data.tokenizer = \"bpe\".")
       .help(
-          "Of the task tokens ids are below it; of data.tokenizer = \"bpe\" as many are made, the 256 bytes "
-          "and the special tokens included (<|endoftext|>, or data.separator and data.end).");
+          "Of the task tokens: the ids are below it. Of text and translation: so many tokens has the "
+          "tokenizer "
+          "that is made, the 256 bytes and the special ones included (<|endoftext|>, or data.separator and "
+          "data.end).");
 }
 
 void bind_translation(core::Schema& schema, DataOptions& o) {
@@ -160,6 +168,16 @@ void bind_copy(core::Schema& schema, DataOptions& o) {
       .help("Distinct strings that training never shows, to validate on.");
 }
 
+/// "bppe": no path, and nearly one of the two words.
+std::string mistyped_tokenizer(const std::string& name) {
+  const std::vector<std::string> words = {"byte", "bpe"};
+  const bool is_word = std::find(words.begin(), words.end(), name) != words.end();
+  if (is_word || name.find_first_of("/.$~") != std::string::npos || std::filesystem::exists(name)) return "";
+  const std::string near = core::nearest_word(name, words);
+  if (near.empty()) return "";  // a folder that is not there yet
+  return fmt::format("'{}' is neither byte nor bpe, and no file or folder; did you mean '{}'?", name, near);
+}
+
 std::string weights_problem(const DataOptions& o) {
   if (o.weights.empty()) return "";
   if (o.weights.size() != o.train.size())
@@ -202,6 +220,11 @@ void add_rules(core::Schema& schema, const DataOptions& o) {
     const bool missing = trains_tokenizer(o) && o.vocab_size == 0;
     return missing ? "data.tokenizer = \"bpe\" needs data.vocab_size, the number of tokens to make" : "";
   });
+  schema.rule({"data.vocab_size", "data.tokenizer"}, [&o]() -> std::string {
+    const bool given = trains_tokenizer(o) && o.vocab_size > 0;
+    return given ? vocab_size_problem(o.vocab_size, made_special_tokens(o)) : "";
+  });
+  schema.rule({"data.tokenizer"}, [&o] { return mistyped_tokenizer(o.tokenizer); });
 }
 
 }  // namespace
@@ -222,6 +245,13 @@ CopyOptions copy_options(const DataOptions& o) {
           .context = o.context,
           .held_out = o.held_out};
 }
+
+std::vector<std::string> made_special_tokens(const DataOptions& o) {
+  if (o.task == "translation") return {o.separator, o.end};
+  return {kEndOfDocument};
+}
+
+bool depends_on_seed(const DataOptions& o) { return o.task == "copy" || !o.weights.empty(); }
 
 bool trains_tokenizer(const DataOptions& o) {
   return o.tokenizer == "bpe" && (o.task == "text" || o.task == "translation");

@@ -42,6 +42,15 @@ void bind(core::Schema& schema, DataOptions& options);
 /// Of the task copy.
 CopyOptions copy_options(const DataOptions& options);
 
+/// The end of documents of a tokenizer that is made.
+inline constexpr const char* kEndOfDocument = "<|endoftext|>";
+
+/// Special tokens of a tokenizer that is made: that one, or of translation data.separator and data.end.
+std::vector<std::string> made_special_tokens(const DataOptions& options);
+
+/// Whether another seed makes other data sets: generated ones, and mixtures.
+bool depends_on_seed(const DataOptions& options);
+
 /// Whether the tokenizer is made from the training text: data.tokenizer = "bpe".
 bool trains_tokenizer(const DataOptions& options);
 

@@ -19,8 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kEndOfDocument = "<|endoftext|>";  // of a trained tokenizer
-
 bool translates(const DataOptions& o) { return o.task == "translation"; }
 
 RowLayout layout(const DataOptions& o) { return o.pack ? RowLayout::kPacked : RowLayout::kOneExample; }
@@ -105,25 +103,30 @@ DataOptions for_validation(DataOptions options) {
 BpeTrainer trainer_for(const DataOptions& o) {
   BpeTrainingOptions training;
   training.vocab_size = o.vocab_size;
-  training.special_tokens =
-      translates(o) ? std::vector<std::string>{o.separator, o.end} : std::vector<std::string>{kEndOfDocument};
+  training.special_tokens = made_special_tokens(o);
   return BpeTrainer(training);
 }
 
 /// What reading left out is said where the rows are made.
-void add_training_text(BpeTrainer& trainer, const DataOptions& o) {
+/// @return texts
+int64_t add_training_text(BpeTrainer& trainer, const DataOptions& o, const TokenizerProgress& told) {
   Tolerance tolerance(on_invalid_utf8(o.on_invalid_utf8));
   if (on_bad_record(o.on_bad_record) == OnBadRecord::kSkip) tolerance.skip = [](const std::string&) {};
+  int64_t texts = 0;
+  const auto add = [&](const std::string& text, const std::string&) {
+    trainer.add(text);
+    if (told) told(++texts, 0);
+  };
   if (translates(o)) {
     read_wanted(translation_source(o, o.train), tolerance,
-                [&trainer](const SentencePair& pair, const std::string&) {
-                  trainer.add(pair.source);
-                  trainer.add(pair.target);
+                [&add](const SentencePair& pair, const std::string& where) {
+                  add(pair.source, where);
+                  add(pair.target, where);
                 });
   } else {
-    read_wanted(text_source(o, o.train), tolerance,
-                [&trainer](const std::string& text, const std::string&) { trainer.add(text); });
+    read_wanted(text_source(o, o.train), tolerance, add);
   }
+  return texts;
 }
 
 /// Names without their folders count: they say how a file is read.
@@ -139,12 +142,12 @@ std::string hash_of_files(const DataOptions& o, const std::vector<std::string>& 
 
 }  // namespace
 
-BpeSpec train_tokenizer(const DataOptions& o) {
-  core::log_info(
-      fmt::format("making a tokenizer of {} tokens from {}", o.vocab_size, file_names(expand_all(o.train))));
+BpeSpec train_tokenizer(const DataOptions& o, const TokenizerProgress& told) {
   BpeTrainer trainer = trainer_for(o);
-  add_training_text(trainer, o);
-  BpeSpec spec = trainer.train();
+  const int64_t texts = add_training_text(trainer, o, told);
+  BpeSpec spec = trainer.train([&](int64_t tokens) {
+    if (told) told(texts, tokens);
+  });
   if (static_cast<int64_t>(spec.vocab.size()) < o.vocab_size)
     core::log_warning(fmt::format(
         "the tokenizer has {} tokens instead of data.vocab_size = {}: the training text has no further pairs",

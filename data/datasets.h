@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -27,13 +28,17 @@ struct Datasets {
 /// @throws InputError, IoError: unset variables, missing, malformed or empty files.
 Datasets make_datasets(const DataOptions& options, uint64_t seed, const BpeSpec* trained = nullptr);
 
+/// How many texts are read and, when all are, how many tokens there are.
+using TokenizerProgress = std::function<void(int64_t texts, int64_t tokens)>;
+
 /// Token ids are below it; with data.tokenizer = "bpe" there may be fewer. @throws as open_tokenizer
 int64_t vocabulary_of(const DataOptions& options);
 
 /// Byte-level BPE of data.vocab_size tokens, the special ones of the task included, made from what
 /// data.exclude, data.min_characters and data.max_characters leave of the files of data.train: documents,
-/// or both sides of pairs. @throws as the readers of these files
-BpeSpec train_tokenizer(const DataOptions& options);
+/// or both sides of pairs. `told`: of how far it is, again and again; what it throws ends the work.
+/// @throws as the readers of these files
+BpeSpec train_tokenizer(const DataOptions& options, const TokenizerProgress& told = {});
 
 /// What its result depends on beside options: (name, hash) of the content of the files of data.train and
 /// data.exclude. @throws IoError, InputError

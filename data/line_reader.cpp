@@ -72,7 +72,7 @@ bool LineReader::next(std::string& line) {
   if (line_ended_ && line.ends_with('\r')) line.pop_back();
   if (mark_ == ByteOrderMark::kSkip && line_number_ == 1 && line.starts_with(kByteOrderMark))
     line.erase(0, kByteOrderMark.size());
-  if (on_invalid_ == OnInvalidUtf8::kFail) {
+  if (on_invalid_ != OnInvalidUtf8::kReplace) {
     refuse_invalid_utf8(line);
   } else if (core::find_invalid_utf8(line)) {
     line = core::replace_invalid_utf8(line);
@@ -91,9 +91,10 @@ void LineReader::refuse_invalid_utf8(const std::string& line) const {
   const std::optional<size_t> wrong = core::find_invalid_utf8(line);
   if (!wrong) return;
   const bool utf16 = line_number_ == 1 && (line.starts_with("\xFF\xFE") || line.starts_with("\xFE\xFF"));
-  throw BadRecord(fmt::format("{}: this is not UTF-8: byte {} of the line is 0x{:02x}; convert the file{}",
-                              where(), *wrong, static_cast<unsigned char>(line[*wrong]),
-                              utf16 ? " (it looks like UTF-16)" : ""));
+  throw BadRecord(
+      fmt::format("{}: this is not UTF-8: byte {} of the line is 0x{:02x}; convert the file{}{}", where(),
+                  *wrong, static_cast<unsigned char>(line[*wrong]), utf16 ? " (it looks like UTF-16)" : "",
+                  on_invalid_ == OnInvalidUtf8::kFail ? fmt::format(", or {}", kHowToReplace) : ""));
 }
 
 bool is_json_lines(const std::filesystem::path& file) {

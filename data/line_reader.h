@@ -21,7 +21,7 @@ enum class ByteOrderMark { kSkip, kKeep };
 class LineReader {
  public:
   /// @throws as open_bytes
-  explicit LineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail,
+  explicit LineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid = OnInvalidUtf8::kRefuse,
                       size_t longest_line = kLongestLine, ByteOrderMark mark = ByteOrderMark::kSkip);
 
   /// The next line without its end; false after the last.
@@ -63,7 +63,8 @@ bool is_json_lines(const std::filesystem::path& file);
 class JsonLineReader {
  public:
   /// @throws as LineReader
-  explicit JsonLineReader(const std::filesystem::path& file, OnInvalidUtf8 on_invalid = OnInvalidUtf8::kFail)
+  explicit JsonLineReader(const std::filesystem::path& file,
+                          OnInvalidUtf8 on_invalid = OnInvalidUtf8::kRefuse)
       : lines_(file, on_invalid) {}
   /// @throws BadRecord ("file:line:column: …") when a line is no JSON object (NaN and Infinity are not JSON);
   /// as LineReader.

@@ -18,11 +18,21 @@ struct Braces {
   std::string before, first, second, after;
 };
 
+/// @throws InputError for others than one pair of braces around two different sides
 std::optional<Braces> find_braces(const std::string& name) {
-  const size_t open = name.find('{'), comma = name.find(',', open), close = name.find('}', comma);
-  if (close == std::string::npos) return std::nullopt;
-  return Braces{name.substr(0, open), name.substr(open + 1, comma - open - 1),
+  const size_t open = name.find_first_of("{}");
+  if (open == std::string::npos) return std::nullopt;
+  const size_t comma = name.find_first_of("{,}", open + 1), close = name.find_first_of("{,}", comma + 1);
+  const bool whole = name[open] == '{' && comma != std::string::npos && name[comma] == ',' &&
+                     close != std::string::npos && name[close] == '}' &&
+                     name.find_first_of("{}", close + 1) == std::string::npos;
+  core::require(whole, "'{}': sentence pairs have one pair of braces with two sides, as in name.{{de,en}}",
+                name);
+  Braces braces{name.substr(0, open), name.substr(open + 1, comma - open - 1),
                 name.substr(comma + 1, close - comma - 1), name.substr(close + 1)};
+  core::require(braces.first != braces.second, "'{}': both sides are {}; name the source and its translation",
+                name, braces.first);
+  return braces;
 }
 
 bool has_ending(const std::string& name, std::string_view ending) {

@@ -128,8 +128,8 @@ std::string checked(const std::string& text, OnInvalidUtf8 on_invalid, const std
   const std::optional<size_t> wrong = core::find_invalid_utf8(text);
   if (!wrong) return text;
   core::require<BadRecord>(on_invalid == OnInvalidUtf8::kReplace,
-                           "{}: this is not UTF-8: byte {} of the text is 0x{:02x}", where, *wrong,
-                           static_cast<unsigned char>(text[*wrong]));
+                           "{}: this is not UTF-8: byte {} of the text is 0x{:02x}; convert it, or {}", where,
+                           *wrong, static_cast<unsigned char>(text[*wrong]), kHowToReplace);
   return core::replace_invalid_utf8(text);
 }
 

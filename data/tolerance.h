@@ -12,10 +12,13 @@
 
 namespace exactmamba::data {
 
-/// kReplace: U+FFFD takes its place.
-enum class OnInvalidUtf8 { kFail, kReplace };
+/// kReplace: U+FFFD takes its place. kRefuse: as kFail where there is no option to choose, which a message
+/// would name.
+enum class OnInvalidUtf8 { kFail, kReplace, kRefuse };
 inline constexpr core::Names<2> kOnInvalidUtf8Names = {"fail", "replace"};
 OnInvalidUtf8 on_invalid_utf8(const std::string& name);  // @throws InputError for another name
+inline constexpr const char* kHowToReplace =
+    "have what is wrong replaced (data.on_invalid_utf8, --on-invalid-utf8)";
 
 enum class OnBadRecord { kFail, kSkip };
 inline constexpr core::Names<2> kOnBadRecordNames = {"fail", "skip"};

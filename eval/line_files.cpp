@@ -27,7 +27,7 @@ std::string lines_text(const std::vector<std::string>& lines) {
 
 std::vector<std::string> read_lines(const std::filesystem::path& file) {
   std::vector<std::string> lines;
-  data::LineReader reader(file, data::OnInvalidUtf8::kFail, data::kLongestLine, data::ByteOrderMark::kKeep);
+  data::LineReader reader(file, data::OnInvalidUtf8::kRefuse, data::kLongestLine, data::ByteOrderMark::kKeep);
   for (std::string line; reader.next(line);) lines.push_back(line);
   return lines;
 }

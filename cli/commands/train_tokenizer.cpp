@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "core/environment.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "data/parallel_text.h"
@@ -12,6 +13,20 @@
 
 namespace exactmamba::cli {
 namespace {
+
+/// Names as a recipe's: $NAME at the start is a variable, which the shell does not see in quotes.
+std::vector<std::string> expanded(std::vector<std::string> names) {
+  for (std::string& name : names) name = core::expand_environment(name).string();
+  return names;
+}
+
+/// Before any text is read, by the names of the options.
+void check_options(const TrainTokenizerArguments& arguments) {
+  const std::string special = data::special_tokens_problem(arguments.special);
+  core::require<core::UsageError>(special.empty(), "--special: {}", special);
+  const std::string size = data::vocab_size_problem(arguments.vocab_size, arguments.special);
+  core::require<core::UsageError>(size.empty(), "--vocab-size: {}", size);
+}
 
 void refuse_to_replace(const std::string& text, const std::string& output) {
   for (const std::string& file : data::names_pairs(text) ? data::pair_files(text) : std::vector{text}) {
@@ -26,13 +41,15 @@ void refuse_to_replace(const std::string& text, const std::string& output) {
 
 void train_tokenizer(const TrainTokenizerArguments& arguments) {
   refuse_existing(arguments.output, arguments.overwrite);
-  for (const std::string& file : arguments.in.files) refuse_to_replace(file, arguments.output);
+  const std::vector<std::string> files = expanded(arguments.in.files);
+  for (const std::string& file : files) refuse_to_replace(file, arguments.output);
   refuse_two_results(arguments.output, arguments.common.json);
+  check_options(arguments);
   const auto on_invalid = data::on_invalid_utf8(arguments.in.on_invalid_utf8);
   const auto on_bad_record = data::on_bad_record(arguments.in.on_bad_record);
   data::BpeTrainer trainer({arguments.vocab_size, arguments.min_frequency, arguments.special, arguments.nfc});
   bool any = false;
-  for (const std::string& file : arguments.in.files) {
+  for (const std::string& file : files) {
     data::LeftOut left_out;
     data::read_all_texts(file, arguments.in.text_key, data::counting(left_out, on_invalid, on_bad_record),
                          [&](const std::string& text, const std::string&) {
@@ -41,8 +58,7 @@ void train_tokenizer(const TrainTokenizerArguments& arguments) {
                          });
     data::log_left_out(left_out, file);
   }
-  core::require(any, "there is no text in {}",
-                data::file_names({arguments.in.files.begin(), arguments.in.files.end()}));
+  core::require(any, "there is no text in {}", data::file_names({files.begin(), files.end()}));
   const data::BpeSpec spec = trainer.train();
   const auto tokens = static_cast<int64_t>(spec.vocab.size());
   if (tokens < arguments.vocab_size)

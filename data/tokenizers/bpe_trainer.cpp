@@ -156,20 +156,35 @@ Corpus corpus_of(const WordMap<int64_t>& counts, Vocabulary& vocabulary) {
 
 }  // namespace
 
-BpeTrainer::BpeTrainer(BpeTrainingOptions options) : options_(std::move(options)), splitter_(pattern_) {
+std::string special_tokens_problem(const std::vector<std::string>& tokens) {
   std::set<std::string> seen;
-  for (const std::string& token : options_.special_tokens) {
-    core::require(!token.empty() && !core::find_invalid_utf8(token), "the special token '{}' must be text",
-                  core::printable(token));
-    core::require(std::ranges::find(byte_characters(), token) == byte_characters().end(),
-                  "the special token '{}' is the token of a byte already; write it with more characters",
-                  token);
-    core::require(seen.insert(token).second, "the special token '{}' is given twice", core::printable(token));
+  for (const std::string& token : tokens) {
+    const std::string shown = core::printable(token);
+    if (token.empty() || core::find_invalid_utf8(token))
+      return fmt::format("the special token '{}' must be text", shown);
+    if (!seen.insert(token).second)
+      return fmt::format("the special token '{}' is given twice; leave one out", shown);
   }
-  const auto smallest = static_cast<int64_t>(Vocabulary(options_.special_tokens).tokens().size());
-  core::require(options_.vocab_size >= smallest && options_.vocab_size <= kMostTokens,
-                "a vocabulary of {} tokens is not between {}, for the bytes and {} special tokens, and {}",
-                options_.vocab_size, smallest, options_.special_tokens.size(), kMostTokens);
+  for (const std::string& token : tokens) {
+    if (std::ranges::find(byte_characters(), token) != byte_characters().end())
+      return fmt::format(
+          "the special token '{}' is the token of a byte already; write it with more characters", token);
+  }
+  return "";
+}
+
+std::string vocab_size_problem(int64_t vocab_size, const std::vector<std::string>& special_tokens) {
+  const auto smallest = static_cast<int64_t>(Vocabulary(special_tokens).tokens().size());
+  if (vocab_size >= smallest && vocab_size <= kMostTokens) return "";
+  return fmt::format(
+      "a vocabulary of {} tokens is not between {}, for the bytes and {} special tokens, and {}", vocab_size,
+      smallest, special_tokens.size(), kMostTokens);
+}
+
+BpeTrainer::BpeTrainer(BpeTrainingOptions options) : options_(std::move(options)), splitter_(pattern_) {
+  std::string problem = special_tokens_problem(options_.special_tokens);
+  if (problem.empty()) problem = vocab_size_problem(options_.vocab_size, options_.special_tokens);
+  core::require(problem.empty(), "{}", problem);
 }
 
 void BpeTrainer::add(std::string_view text) {
@@ -181,7 +196,7 @@ void BpeTrainer::add(std::string_view text) {
   });
 }
 
-BpeSpec BpeTrainer::train() const {
+BpeSpec BpeTrainer::train(const std::function<void(int64_t tokens)>& told) const {
   Vocabulary vocabulary(options_.special_tokens);
   Corpus corpus = corpus_of(counts_, vocabulary);
   BpeSpec spec{.nfc = options_.nfc, .trim_offsets = true};
@@ -192,6 +207,7 @@ BpeSpec BpeTrainer::train() const {
     const std::string left = vocabulary.tokens()[pair.left], right = vocabulary.tokens()[pair.right];
     spec.merges.emplace_back(left, right);
     corpus.merge(pair, vocabulary.id_of(left + right));
+    if (told) told(static_cast<int64_t>(vocabulary.tokens().size()));
   }
   spec.vocab = vocabulary.tokens();
   for (size_t id = 0; id < options_.special_tokens.size(); ++id)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,18 +22,23 @@ struct BpeTrainingOptions {
   bool nfc = false;
 };
 
+/// Special tokens that are empty, given twice, no UTF-8 or the tokens of bytes, in a line; "" for none.
+std::string special_tokens_problem(const std::vector<std::string>& tokens);
+/// A vocabulary that does not hold these and the bytes, or is larger than kMostTokens; "" otherwise.
+std::string vocab_size_problem(int64_t vocab_size, const std::vector<std::string>& special_tokens);
+
 class BpeTrainer {
  public:
-  /// @throws InputError when the vocabulary does not hold the special tokens and the bytes; for special
-  /// tokens that are empty, given twice, no UTF-8 or the tokens of bytes
+  /// @throws InputError for the problems above
   explicit BpeTrainer(BpeTrainingOptions options);
 
   /// Counts the words of `text`. @throws InputError when it is not UTF-8
   void add(std::string_view text);
 
   /// Smaller than vocab_size when no pair is left that is frequent enough. Of pairs of one frequency the one
-  /// with the smaller ids comes first, the left id counting more.
-  BpeSpec train() const;
+  /// with the smaller ids comes first, the left id counting more. `told`: of how many tokens there are, again
+  /// and again; what it throws ends the training.
+  BpeSpec train(const std::function<void(int64_t tokens)>& told = {}) const;
 
  private:
   BpeTrainingOptions options_;

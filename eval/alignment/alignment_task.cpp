@@ -16,7 +16,7 @@ namespace {
 void add_pairs(AlignmentTask& task, const std::string& sentences, const std::string& gold,
                const AlignmentOptions& options) {
   AlignmentBounds bounds;
-  data::read_pairs(core::expand_environment(sentences).string(), data::OnInvalidUtf8::kFail,
+  data::read_pairs(core::expand_environment(sentences).string(), data::OnInvalidUtf8::kRefuse,
                    [&](const data::SentencePair& pair, const std::string&) {
                      task.pairs.push_back(pair);
                      bounds.lengths.push_back(lengths_of(pair));

@@ -46,7 +46,7 @@ SentenceLengths lengths_of(const data::SentencePair& pair) {
 
 std::vector<SentenceLengths> read_sentence_lengths(const std::string& pairs) {
   std::vector<SentenceLengths> lengths;
-  data::read_pairs(pairs, data::OnInvalidUtf8::kFail,
+  data::read_pairs(pairs, data::OnInvalidUtf8::kRefuse,
                    [&lengths](const data::SentencePair& pair, const std::string&) {
                      lengths.push_back(lengths_of(pair));
                    });

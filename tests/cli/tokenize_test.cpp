@@ -91,7 +91,9 @@ TEST(Tokenize, BytesThatAreNoText) {
   const auto refused = run_program({"tokenize", kTiny, file});
   EXPECT_EQ(refused.code, 1);
   EXPECT_EQ(refused.err, "exactmamba: error: " + file +
-                             ":2: this is not UTF-8: byte 1 of the line is 0xe4; convert the file\n");
+                             ":2: this is not UTF-8: byte 1 of the line is 0xe4; convert the file, or have "
+                             "what is wrong replaced "
+                             "(data.on_invalid_utf8, --on-invalid-utf8)\n");
   const auto replaced = run_program({"tokenize", kTiny, file, "--on-invalid-utf8", "replace"});
   EXPECT_EQ(replaced.code, 0) << replaced.err;
   EXPECT_EQ(run_program({"tokenize", kTiny, "--decode"}, {.input = replaced.out}).out, "good\nb\uFFFDd\n");
@@ -145,7 +147,14 @@ TEST(TrainTokenizer, MakesTheGoldenMerges) {
   EXPECT_CONTAINS(run_program({"train-tokenizer", "-", "--vocab-size", "600", "--output", "-"}).err,
                   "there is no text in -");
   EXPECT_CONTAINS(run_program({"train-tokenizer", corpus, "--vocab-size", "100", "--output", "-"}).err,
-                  "a vocabulary of 100 tokens is not between 256");
+                  "--vocab-size: a vocabulary of 100 tokens is not between 256");
+  EXPECT_CONTAINS(run_program({"train-tokenizer", "no.txt", "--vocab-size", "600", "--special", "a", "a",
+                               "--output", "-"})
+                      .err,
+                  "--special: the special token 'a' is given twice; leave one out");
+  EXPECT_CONTAINS(
+      run_program({"train-tokenizer", "no.txt", "--vocab-size", "600", "--output", "nowhere/t.json"}).err,
+      "--output nowhere/t.json: there is no folder nowhere; make it");  // and not that there is no text
   EXPECT_CONTAINS(run_program({"train-tokenizer", corpus, "--vocab-size", "600", "--output", folder.path(),
                                "--overwrite"})
                       .err,
@@ -180,6 +189,20 @@ TEST(Tokenize, ReadsColumnsOfParquet) {
   EXPECT_EQ(std::count(skipped.out.begin(), skipped.out.end(), '\n'), 2);
   EXPECT_CONTAINS(skipped.err, "-: 1 bad records are left out");
   EXPECT_CONTAINS(run_program({"tokenize", "byte", file, "--text-key", "body"}).err, "no column 'body'");
+}
+
+/// As recipes do: the shell does not look into quotes, which braces need.
+TEST(TrainTokenizer, ExpandsVariablesInNames) {
+  const TemporaryFolder folder;
+  put_file(folder / "a.de", "aab\n");
+  put_file(folder / "a.en", "aab\n");
+  const auto outcome =
+      run_program({"train-tokenizer", "$CORPUS/a.{de,en}", "--vocab-size", "258", "--output", "-"},
+                  {.environment = {{"CORPUS", folder.path().string()}}});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_CONTAINS(
+      run_program({"train-tokenizer", "$CORPUS/a.de", "--vocab-size", "258", "--output", "-"}).err,
+      "the environment variable CORPUS is not set; set it, or write the path");
 }
 
 TEST(TrainTokenizer, DoesNotReplaceItsText) {

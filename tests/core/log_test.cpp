@@ -101,6 +101,14 @@ TEST(Log, ProgressFitsTheTerminal) {
   EXPECT_NE(progress_line(80).find("100 %"), std::string::npos);
 }
 
+TEST(Log, ProgressOfAnUnknownTotalCounts) {
+  const std::string text =
+      on_terminal(80, [] { Progress("reading", Progress::kUnknownTotal, "line").update(51200, 51200); });
+  EXPECT_NE(text.find("reading  51.20 k  "), std::string::npos) << text;
+  EXPECT_NE(text.find("line/s  0m00s"), std::string::npos) << text;
+  EXPECT_EQ(text.find('%'), std::string::npos) << text;
+}
+
 TEST(Log, KnowsTheWidthOfATerminal) {
   EXPECT_EQ(on_terminal(93, [] { std::printf("%zu", terminal_columns(STDOUT_FILENO)), std::fflush(stdout); }),
             "93");

@@ -303,11 +303,37 @@ TEST(TrainedTokenizer, IsRefusedWithoutRoom) {
     });
   };
   EXPECT_CONTAINS(refusal(""), "needs data.vocab_size");
-  EXPECT_CONTAINS(refusal("vocab_size = 257"), "a vocabulary of 257 tokens is not between 258");
+  EXPECT_CONTAINS(
+      refusal("vocab_size = 257"),
+      "recipe.toml:5:14: a vocabulary of 257 tokens is not between 258, for the bytes and 2 special");
   EXPECT_CONTAINS(refusal("vocab_size = 300\nend = 'a'"), "'a' is the token of a byte already");
   EXPECT_CONTAINS(
       error_of<core::InputError>([] { load("[data]\ntask = 'text'\ntrain = ['x']\nvocab_size = 300\n"); }),
       "only with data.tokenizer = \"bpe\"");
+}
+
+TEST(TrainedTokenizer, TellsHowFarItIs) {
+  const TemporaryFolder folder;
+  core::write_file(folder / "a.tsv", "der Hund und die Katze\tthe dog and the cat\nund\tand\n");
+  DataOptions options =
+      load("[data]\ntask = 'translation'\ntrain = ['x']\ntokenizer = 'bpe'\nvocab_size = 261\n");
+  options.train = {(folder / "a.tsv").string()};
+  std::vector<std::pair<int64_t, int64_t>> told;
+  train_tokenizer(options, [&told](int64_t texts, int64_t tokens) { told.emplace_back(texts, tokens); });
+  EXPECT_EQ(told, (std::vector<std::pair<int64_t, int64_t>>{
+                      {1, 0}, {2, 0}, {3, 0}, {4, 0}, {4, 259}, {4, 260}, {4, 261}}));
+}
+
+TEST(TokenizerName, MistypedIsNotTakenForAPath) {
+  const auto refusal = [](const std::string& name) {
+    return error_of<core::InputError>([&name] {
+      load("[data]\ntask = 'translation'\ntrain = ['x.tsv']\nvocab_size = 300\ntokenizer = '" + name + "'\n");
+    });
+  };
+  EXPECT_CONTAINS(refusal("bppe"),
+                  "'bppe' is neither byte nor bpe, and no file or folder; did you mean 'bpe'?");
+  EXPECT_EQ(refusal("bppe").find('\n'), std::string::npos);  // vocab_size is not to blame
+  EXPECT_CONTAINS(refusal("a/bppe"), "'data.vocab_size' = 300 has a meaning only");
 }
 
 TEST(TrainedTokenizer, DependsOnContent) {

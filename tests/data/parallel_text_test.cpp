@@ -148,6 +148,10 @@ TEST(ParallelText, OtherNamesAndMissingFilesAreRefused) {
   put_file(folder / "a.de", "x\n");
   for (const std::string name : {"a.de", "a.{de}", "a.{de", "a.de}"})
     EXPECT_CONTAINS(refusal(folder / name), "name.{de,en}");
+  for (const std::string name : {"a.{de,en,fr}", "{a,b}.{de,en}", "a.}de,en{", "a.{{de,en}}", "a.tsv{1,2,3}"})
+    EXPECT_CONTAINS(refusal(folder / name), "one pair of braces with two sides, as in name.{de,en}");
+  for (const std::string name : {"a.{de,de}", "a.tsv{1,1}"})
+    EXPECT_CONTAINS(refusal(folder / name), name + "': both sides are ");
   EXPECT_CONTAINS(error_of<core::IoError>([&] { read(folder / "a.{de,en}"); }), "a.en: ");
 }
 

@@ -78,6 +78,7 @@ TEST(BpeTrainer, RefusesWhatCannotWork) {
                   "a vocabulary of 257 tokens is not between 258, for the bytes and 2 special tokens, and ");
   EXPECT_CONTAINS(message({.special_tokens = {"<a>", "<a>"}}), "'<a>' is given twice");
   EXPECT_CONTAINS(message({.special_tokens = {""}}), "must be text");
+  EXPECT_CONTAINS(message({.special_tokens = {"a", "a"}}), "'a' is given twice");
   EXPECT_CONTAINS(message({.special_tokens = {"a"}}), "'a' is the token of a byte already");
   BpeTrainer trainer({});
   EXPECT_THROW(trainer.add("\xFF"), core::InputError);
