@@ -71,7 +71,9 @@ void check_device(const TrainingArguments& arguments, const std::string& device)
 
 bool launched(const TrainingArguments& arguments) {
   if (arguments.processes == 0 && arguments.gpus.empty()) {
-    tell_failures_of(core::job_of_this_process(), /*alike=*/true);
+    const core::Job job = core::job_of_this_process();
+    tell_failures_of(job, /*alike=*/true);
+    if (job.rank > 0) core::set_verbosity(core::Verbosity::kQuiet);
     return false;
   }
   core::require<core::UsageError>(arguments.recipe.file != "-",
@@ -96,7 +98,6 @@ bool launched(const TrainingArguments& arguments) {
 
 std::unique_ptr<core::Communicator> join_job(const Recipe& recipe) {
   const core::Job job = core::job_of_this_process();
-  if (job.rank > 0) core::set_verbosity(core::Verbosity::kQuiet);
   return core::join(job, core::device_from_name(recipe.run.device),
                     std::chrono::seconds(recipe.run.peer_timeout));
 }

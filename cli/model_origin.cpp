@@ -106,22 +106,38 @@ fs::path resulting_checkpoint(const fs::path& training, const Json& result) {
 
 namespace {
 
+struct FoundModel {
+  fs::path folder;
+  std::string label;  // of the run; "" before the end of its training
+};
+
 /// The checkpoint that stands for a training: its result, or before its end the last.
-std::optional<fs::path> model_of_training(const fs::path& training) {
-  const std::optional<Json> record = stage_record(training, "train");
-  return record ? resulting_checkpoint(training, record->value("result", Json()))
-                : train::last_checkpoint(training);
+std::optional<FoundModel> model_of_training(const fs::path& training) {
+  if (const std::optional<Json> record = stage_record(training, "train")) {
+    const Json result = record->value("result", Json());
+    fs::path checkpoint = resulting_checkpoint(training, result);
+    return FoundModel{std::move(checkpoint), result.value(kRunLabel, "")};
+  }
+  const auto last = train::last_checkpoint(training);
+  return last ? std::optional(FoundModel{*last, ""}) : std::nullopt;
 }
 
 /// Those of the trainings in the folder of a run, or of one training.
-std::vector<fs::path> trained_models(const fs::path& folder) {
-  std::vector<fs::path> trainings = {folder}, found;
+std::vector<FoundModel> trained_models(const fs::path& folder) {
+  std::vector<fs::path> trainings = {folder};
   if (fs::is_directory(folder / "stages")) trainings = sorted_entries(folder / "stages");
+  std::vector<FoundModel> found;
   for (const fs::path& training : trainings) {
     if (!fs::is_directory(training)) continue;
-    if (const auto model = model_of_training(training)) found.push_back(*model);
+    if (auto model = model_of_training(training)) found.push_back(std::move(*model));
   }
   return found;
+}
+
+/// "'silu': FOLDER"
+std::string described(const FoundModel& model) {
+  return model.label.empty() ? model.folder.string()
+                             : fmt::format("'{}': {}", model.label, model.folder.string());
 }
 
 bool is_model(const fs::path& folder) {
@@ -132,23 +148,23 @@ bool is_model(const fs::path& folder) {
 
 void refuse_run_folder(const fs::path& folder) {
   if (is_model(folder)) return;
-  const std::vector<fs::path> found = trained_models(folder);
+  const std::vector<FoundModel> found = trained_models(folder);
   core::require<core::IoError>(found.empty(), "{}: is no model itself; its checkpoints are, e.g. {}",
-                               folder.string(), found.empty() ? "" : found.front().string());
+                               folder.string(), found.empty() ? "" : found.front().folder.string());
 }
 
 fs::path model_of(const fs::path& folder) {
   if (is_model(folder)) return folder;
-  const std::vector<fs::path> found = trained_models(folder);
-  std::string names;
-  for (const fs::path& model : found) names += (names.empty() ? "" : ", ") + model.string();
-  core::require<core::IoError>(
-      found.size() <= 1,
-      "{}: holds several trainings; give one of {} (exactmamba train RECIPE says which runs they are of)",
-      folder.string(), names);
-  if (found.empty()) return folder;
-  core::log_info(fmt::format("model: {}", found.front().string()));
-  return found.front();
+  const std::vector<FoundModel> found = trained_models(folder);
+  core::require<core::IoError>(!found.empty(),
+                               "{}: is no model, which has config.json, and no run with a training in it",
+                               folder.string());
+  std::vector<std::string> lines;
+  for (const FoundModel& model : found) lines.push_back(described(model));
+  core::require<core::IoError>(found.size() == 1, "{}: holds several trainings; give the folder of one:\n{}",
+                               folder.string(), fmt::join(lines, "\n"));
+  core::log_info(fmt::format("model: {}", found.front().folder.string()));
+  return found.front().folder;
 }
 
 std::string model_fingerprint(const fs::path& folder) {

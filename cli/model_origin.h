@@ -8,6 +8,9 @@
 
 namespace exactmamba::cli {
 
+/// In the result of a training's stage: the label of the run that it was made for.
+inline constexpr const char* kRunLabel = "label";
+
 /// Fills recipe, progress, data and, for the weights that training ended with, error table of `card` when
 /// `folder` is a checkpoint of a run of ours (STAGE/checkpoints/step-N), from the records of its stages.
 /// @throws InputError when a record is malformed
@@ -25,8 +28,8 @@ void refuse_run_folder(const std::filesystem::path& folder);
 std::filesystem::path resulting_checkpoint(const std::filesystem::path& training, const core::Json& result);
 
 /// A model folder as it is; of the folder of a run that has one training, or of a training, its result, or
-/// before its end its last checkpoint, and the log names it. @throws IoError when there are several, naming
-/// them
+/// before its end its last checkpoint, and the log names it. @throws IoError when there are several, a line
+/// each with the label of its run, and when there is none
 std::filesystem::path model_of(const std::filesystem::path& folder);
 
 }  // namespace exactmamba::cli

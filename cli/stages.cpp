@@ -117,7 +117,7 @@ bool RunStages::is_done(const core::Stage& stage) const {
 
 void RunStages::require_done(const core::Stage& stage) const {
   core::require(is_done(stage),
-                "{}: there is no finished stage {}; run exactmamba run with this recipe first", label(),
+                "'{}': there is no finished stage {}; run exactmamba run with this recipe first", label(),
                 stage.folder().string());
 }
 
@@ -202,7 +202,7 @@ void RunStages::train(core::Communicator& communicator) {
     if (agreed(false, communicator)) run_training(communicator);
     return core::stop_if_asked("between two stages");
   }
-  if (tokenizer_) tokenizer_->keep();
+  if (tokenizer_) core::log_info(fmt::format("{}: {} is done", label(), tokenizer_->stage.name()));
   bool told = false;
   complete(train_stage(), [&] {
     told = agreed(true, communicator);
@@ -228,7 +228,7 @@ Value read_once(std::map<std::string, Value>& known, const std::string& key, con
 
 }  // namespace
 
-std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file) {
+std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file, const MissingTokenizer& missing) {
   std::map<std::string, std::shared_ptr<const TrainedTokenizer>> tokenizers;
   std::map<std::string, data::Datasets> datasets;
   std::map<std::string, std::shared_ptr<const EvaluationData>> evaluations;
@@ -238,21 +238,29 @@ std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file) {
                                     [run](const auto& stages) { return &stages->run() == run; });
     return found == result.end() ? nullptr : *found;
   };
+  const auto key = [](const RecipeRun& run, const std::vector<std::string>& names) {
+    return run.schema.canonical(names).dump();
+  };
+  const auto evaluation_of = [&](const RecipeRun& run) {
+    return read_once(evaluations, key(run, {"evaluate", "data.on_invalid_utf8"}),
+                     [&] { return read_evaluation_data(run); });
+  };
+  for (const auto& run : file.runs) evaluation_of(*run);
   for (const auto& run : file.runs) {
-    const auto key = [&run](const std::vector<std::string>& names) {
-      return run->schema.canonical(names).dump();
-    };
-    const auto seed = static_cast<uint64_t>(run->recipe.run.seed);
-    const auto tokenizer =
-        read_once(tokenizers, key(tokenizer_options()), [&] { return trained_tokenizer(*run); });
+    const bool makes = data::trains_tokenizer(run->recipe.data);
+    const auto tokenizer = makes ? read_once(tokenizers, key(*run, tokenizer_options()),
+                                             [&] { return trained_tokenizer(*run, missing); })
+                                 : nullptr;
+    if (makes && !tokenizer) continue;
     const auto make_datasets = [&] {
-      return data::make_datasets(run->recipe.data, seed, tokenizer ? &tokenizer->spec() : nullptr);
+      return data::make_datasets(run->recipe.data, static_cast<uint64_t>(run->recipe.run.seed),
+                                 tokenizer ? &tokenizer->spec : nullptr);
     };
-    result.push_back(std::make_shared<RunStages>(
-        *run, tokenizer, read_once(datasets, key({"data", "run.seed"}), make_datasets),
-        read_once(evaluations, key({"evaluate", "data.on_invalid_utf8"}),
-                  [&] { return read_evaluation_data(*run); }),
-        stages_of_run(run->base)));
+    std::vector<std::string> decisive = {"data"};
+    if (data::depends_on_seed(run->recipe.data)) decisive.push_back("run.seed");
+    result.push_back(std::make_shared<RunStages>(*run, tokenizer,
+                                                 read_once(datasets, key(*run, decisive), make_datasets),
+                                                 evaluation_of(*run), stages_of_run(run->base)));
   }
   return result;
 }
@@ -266,7 +274,7 @@ std::string without_diverged(std::vector<std::shared_ptr<RunStages>>& stages,
       work(*run);
       finished.push_back(std::move(run));
     } catch (const core::NumericalError& error) {
-      diverged += fmt::format("{}: {}\n", run->label(), error.what());
+      diverged += fmt::format("'{}': {}\n", run->label(), error.what());
     }
   }
   stages = std::move(finished);

@@ -146,8 +146,11 @@ std::filesystem::path row_folder(const core::Stage& decompose);
 /// damaged
 decomp::DecomposedRow decomposed_row(const core::Stage& decompose, int64_t index);
 
-/// The stages of every run; runs with the same data share it. Reads the data. @throws IoError, InputError
-std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file);
+/// The stages of every run, but of those that are to make a tokenizer for which `missing` gives none; runs
+/// with the same data share it. Reads the data: what evaluations read before all tokenizers and what they
+/// encode. @throws IoError, InputError
+std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file,
+                                                  const MissingTokenizer& missing = refuse_to_make);
 
 /// Takes out of `stages` the runs for which `work` diverges, so that they do not keep the others from theirs;
 /// a line about each, for throw_if_diverged() when the others are done.

@@ -1,10 +1,17 @@
 #include "cli/trained_tokenizer.h"
 
+#include <functional>
+#include <optional>
+
+#include <fmt/format.h>
+
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "core/stop_signal.h"
 #include "data/datasets.h"
+#include "data/text_reader.h"
 #include "data/tokenizers/bpe_tokenizer.h"
 
 namespace exactmamba::cli {
@@ -32,6 +39,30 @@ core::Stage stage_of(const RecipeRun& run) {
           data::tokenizer_inputs(run.recipe.data)};
 }
 
+/// A line while texts are read, and one while tokens are made; looks whether a stop is asked for.
+class Teller {
+ public:
+  explicit Teller(int64_t tokens) : total_(tokens) {}
+
+  void operator()(int64_t texts, int64_t tokens) {
+    if (const int signal = core::stop_requested(); signal != 0)
+      throw core::Interrupted(
+          signal, "stopped while making the tokenizer, of which nothing is kept; run again to make it anew");
+    if (tokens > 0 && first_ == 0) {
+      first_ = tokens;
+      progress_.emplace("tokenizer", total_, "token", first_);
+    }
+    const int64_t done = tokens > 0 ? tokens : texts;
+    if (done % kEvery == 0 || done == total_) progress_->update(done, static_cast<double>(done - first_));
+  }
+
+ private:
+  static constexpr int64_t kEvery = 64;  // a line costs more than a text
+  int64_t total_, first_ = 0;            // tokens
+  std::optional<core::Progress> progress_{std::in_place, "reading for the tokenizer",
+                                          core::Progress::kUnknownTotal, "text"};
+};
+
 }  // namespace
 
 const std::vector<std::string>& tokenizer_options() {
@@ -50,20 +81,43 @@ const std::vector<std::string>& tokenizer_options() {
   return options;
 }
 
-TrainedTokenizer::TrainedTokenizer(const RecipeRun& run)
-    : stage_(stage_of(run)),
-      spec_(stage_.done() ? finished_spec(stage_) : data::train_tokenizer(run.recipe.data)) {}
-
-std::shared_ptr<const TrainedTokenizer> trained_tokenizer(const RecipeRun& run) {
-  return data::trains_tokenizer(run.recipe.data) ? std::make_shared<TrainedTokenizer>(run) : nullptr;
+std::optional<data::BpeSpec> make_in_memory(const RecipeRun& run, const core::Stage&) {
+  const core::StopHandler handler;
+  const data::DataOptions& options = run.recipe.data;
+  core::log_info(fmt::format("making a tokenizer of {} tokens from {}", options.vocab_size,
+                             data::file_names({options.train.begin(), options.train.end()})));
+  Teller teller(options.vocab_size);
+  return data::train_tokenizer(options, std::ref(teller));
 }
 
-void TrainedTokenizer::keep() const {
-  if (stage_.done()) return;
-  const core::FileLock lock = stage_.prepare();
-  const std::string content = core::json_text(json_of(spec_), 2) + "\n";
-  core::write_file(file_of(stage_), content);
-  stage_.finish({{"tokens", spec_.vocab.size()}, {kContent, core::hash_hex(content)}});
+std::optional<data::BpeSpec> make_and_keep(const RecipeRun& run, const core::Stage& stage) {
+  const core::FileLock lock = stage.prepare();
+  if (stage.done()) return finished_spec(stage);  // another process has just made it
+  const std::optional<data::BpeSpec> spec = make_in_memory(run, stage);
+  const std::string content = core::json_text(json_of(*spec), 2) + "\n";
+  core::write_file(file_of(stage), content);
+  stage.finish({{"tokens", spec->vocab.size()}, {kContent, core::hash_hex(content)}});
+  return spec;
+}
+
+std::string not_made(const RecipeRun& run, const core::Stage& stage) {
+  return fmt::format(
+      "'{}': its tokenizer is not made yet: there is no finished stage {}; run exactmamba run with this "
+      "recipe "
+      "first",
+      run.name(), stage.folder().string());
+}
+
+std::optional<data::BpeSpec> refuse_to_make(const RecipeRun& run, const core::Stage& stage) {
+  throw core::InputError(not_made(run, stage));
+}
+
+std::shared_ptr<const TrainedTokenizer> trained_tokenizer(const RecipeRun& run,
+                                                          const MissingTokenizer& missing) {
+  core::Stage stage = stage_of(run);
+  std::optional<data::BpeSpec> spec = stage.done() ? finished_spec(stage) : missing(run, stage);
+  if (!spec) return nullptr;
+  return std::make_shared<TrainedTokenizer>(TrainedTokenizer{std::move(stage), std::move(*spec)});
 }
 
 }  // namespace exactmamba::cli

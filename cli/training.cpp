@@ -6,6 +6,7 @@
 
 #include <ATen/ops/zeros.h>
 
+#include "cli/model_origin.h"
 #include "cli/stages.h"
 #include "core/device.h"
 #include "core/json.h"
@@ -183,6 +184,7 @@ Json RunStages::run_training(core::Communicator& communicator) const {
   const int64_t step = resulting_step(run_.recipe.train, trainer.state());
   return {{"model_checksum", resulting_checksum(trainer, stage, step)},
           {"step", step},
+          {kRunLabel, label()},
           {"data", data_names(datasets_)},
           {"training", train::to_json(trainer.state())}};
 }

@@ -32,9 +32,10 @@ constexpr const char* kNotRun = "not run";
 
 using Stages = std::vector<std::shared_ptr<RunStages>>;
 
-void require_validation_data(const Stages& stages) {
-  for (const auto& run : stages) {
-    core::require(run->datasets().valid != nullptr,
+void require_validation_data(const RecipeFile& file) {
+  for (const auto& run : file.runs) {
+    const data::DataOptions& options = run->recipe.data;
+    core::require(options.task == "copy" || !options.valid.empty(),
                   "data.valid is empty, but decomposition and evaluation need validation data");
   }
 }
@@ -119,8 +120,20 @@ void warn_of_memory(const Stages& stages) {
   for (const auto& run : stages) {
     const std::string problem =
         run->train_stage().done() ? "" : memory_problem(run->run().recipe, need_of(run->run()));
-    if (!problem.empty()) core::log_warning(fmt::format("{}: {}", run->label(), problem));
+    if (!problem.empty()) core::log_warning(fmt::format("'{}': {}", run->label(), problem));
   }
+}
+
+/// For runs that are trained now: the first process keeps a tokenizer as soon as it is made, in an output
+/// folder that is its own.
+MissingTokenizer tokenizer_maker(const RecipeFile& file, bool overwrite) {
+  if (core::job_of_this_process().rank > 0) return make_in_memory;
+  return [&file, overwrite](const RecipeRun& run, const core::Stage& stage) {
+    const std::string problem = device_problem(run.recipe);
+    core::require(problem.empty(), "{}", problem);
+    prepare_output(file, overwrite);
+    return make_and_keep(run, stage);
+  };
 }
 
 /// Trains all runs, together with the other processes of the job if there are any; a line about each run that
@@ -154,6 +167,14 @@ void note_unfinished(const RunStages& run, Unfinished& unfinished) {
   unfinished[&run.run()] = std::filesystem::exists(run.train_stage().folder()) ? "unfinished" : kNotRun;
 }
 
+/// Those whose tokenizer is not made.
+Unfinished without_stages(const RecipeFile& file, const Stages& stages) {
+  Unfinished result;
+  for (const auto& run : file.runs) result[run.get()] = kNotRun;
+  for (const auto& run : stages) result.erase(&run->run());
+  return result;
+}
+
 /// Nothing was begun: there is no stage, and the data may not be here.
 bool is_untouched(const RecipeFile& file) {
   return !std::filesystem::exists(std::filesystem::path(file.first().run.output) / core::kStagesFolder);
@@ -173,8 +194,8 @@ void run(const TrainingArguments& arguments) {
   if (launched(arguments)) return;
   const RecipeFile file = checked_recipe(arguments.recipe);
   eval::refuse_newer_report(file.first().run.output);
-  Stages stages = stages_of(file);
-  require_validation_data(stages);
+  require_validation_data(file);
+  Stages stages = stages_of(file, tokenizer_maker(file, arguments.recipe.overwrite));
   std::optional<std::string> diverged = train_runs(file, stages, arguments.recipe.overwrite);
   if (!diverged) return;
   *diverged += without_diverged(stages, [](RunStages& run) {
@@ -188,7 +209,7 @@ void run(const TrainingArguments& arguments) {
 void train(const TrainingArguments& arguments) {
   if (launched(arguments)) return;
   const RecipeFile file = checked_recipe(arguments.recipe);
-  Stages stages = stages_of(file);
+  Stages stages = stages_of(file, tokenizer_maker(file, arguments.recipe.overwrite));
   const std::optional<std::string> diverged = train_runs(file, stages, arguments.recipe.overwrite);
   if (!diverged) return;
   if (!stages.empty()) write_trained(stages, arguments.recipe.common.json);
@@ -201,12 +222,19 @@ void report(const RecipeArguments& arguments) {
   eval::refuse_newer_report(file.first().run.output);
   if (has_published && is_untouched(file)) return report_published(file, arguments);
   check_needs(file, arguments);
-  Stages stages = stages_of(file);
-  require_validation_data(stages);
-  Unfinished unfinished;
+  require_validation_data(file);
+  std::string no_tokenizer;
+  Stages stages = stages_of(file, [&no_tokenizer](const RecipeRun& run, const core::Stage& stage) {
+    no_tokenizer = not_made(run, stage);
+    return std::nullopt;
+  });
+  Unfinished unfinished = without_stages(file, stages);
   const std::string diverged =
       without_diverged(stages, [&unfinished](const RunStages& run) { note_unfinished(run, unfinished); });
-  if (unfinished.size() == file.runs.size() && !has_published) stages.front()->require_finished();
+  if (unfinished.size() == file.runs.size() && !has_published) {
+    core::require(!stages.empty(), "{}", no_tokenizer);
+    stages.front()->require_finished();
+  }
   std::erase_if(stages, [&](const auto& run) { return unfinished.contains(&run->run()); });
   if (!stages.empty() || has_published) write_report(file, stages, unfinished, arguments.common.json);
   throw_if_diverged(diverged);
@@ -214,8 +242,8 @@ void report(const RecipeArguments& arguments) {
 
 void evaluate(const EvaluateArguments& arguments) {
   const RecipeFile file = checked_recipe(arguments.recipe);
-  Stages stages = stages_of(file);
-  require_validation_data(stages);
+  require_validation_data(file);
+  Stages stages = stages_of(file, arguments.model.empty() ? refuse_to_make : make_in_memory);
   if (arguments.model.empty()) return evaluate_runs(std::move(stages), arguments.recipe.common.json);
   refuse_run_folder(arguments.model);
   require_one_measure(file, stages);

@@ -5,11 +5,13 @@
 #include <fstream>
 #include <poll.h>
 #include <pty.h>
+#include <signal.h>
 #include <sstream>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "core/files.h"
@@ -467,6 +469,11 @@ TEST(RecipeTokenizer, IsMadeOnceAndShared) {
     return run_program(all, {.folder = folder.path()});
   };
   EXPECT_CONTAINS(program("validate", {}).out, "270 token ids of a tokenizer that is made first");
+  const ProgramOutcome early = program("report", {});
+  EXPECT_EQ(early.code, 1);
+  EXPECT_CONTAINS(
+      early.err, "'seed=1': its tokenizer is not made yet: there is no finished stage out/stages/tokenizer-");
+  EXPECT_EQ(program("train", {"--set", "evaluate.test=[\"kept.{de,en}\", \"x/kept.{en,de}\"]"}).code, 3);
   EXPECT_FALSE(fs::exists(folder / "out"));
   const ProgramOutcome first = program("train", {"--processes", "2"});
   ASSERT_EQ(first.code, 0) << first.err;
@@ -484,10 +491,17 @@ TEST(RecipeTokenizer, IsMadeOnceAndShared) {
     ++trainings;
   }
   EXPECT_EQ(trainings, 2);
+  const ProgramOutcome which = run_program({"translate", "out"}, {.folder = folder.path()});
+  EXPECT_EQ(which.code, 3);
+  for (const char* label : {"'seed=1': out/stages/train-", "'seed=2': out/stages/train-"})
+    EXPECT_CONTAINS(which.err, std::string("exactmamba: error: ") + label);
 
   const ProgramOutcome again = program("train", {});
   EXPECT_EQ(again.code, 0) << again.err;
   EXPECT_CONTAINS(first.err, "making a tokenizer of 270 tokens");
+  EXPECT_EQ(first.err.find("making a tokenizer"), first.err.rfind("making a tokenizer")) << first.err;
+  EXPECT_EQ(first.err.find("pairs left out"), first.err.rfind("pairs left out")) << first.err;
+  EXPECT_CONTAINS(again.err, "seed=1: tokenizer-");
   EXPECT_EQ(again.err.find("making a tokenizer"), std::string::npos) << again.err;
   put_file(stages[0] / "tokenizer.json", "{}");
   const ProgramOutcome damaged = program("train", {});
@@ -498,6 +512,28 @@ TEST(RecipeTokenizer, IsMadeOnceAndShared) {
   EXPECT_EQ(anew.code, 0) << anew.err;
   EXPECT_CONTAINS(anew.err, " is done");
   EXPECT_EQ(core::read_file(tokenizer_stages(folder / "out").at(0) / "tokenizer.json"), made);
+}
+
+TEST(RecipeTokenizer, AStopIsSaidAndNothingIsKept) {
+  const TemporaryFolder folder, streams;
+  std::string pairs;
+  for (int i = 0; i < 300'000; ++i)
+    pairs += fmt::format("some words {} to learn from\tother words {}\n", i, i * 7);
+  put_file(folder / "train.tsv", pairs);
+  put_file(folder / "valid.tsv", "two\tthree\n");
+  put_file(folder / "r.toml", kTranslator);
+  const pid_t child = testing::start_program({"train", "r.toml", "--set", "data.tokenizer=bpe", "--set",
+                                              "data.vocab_size=8000", "--set", "data.train=[\"train.tsv\"]"},
+                                             {.folder = folder.path()}, streams);
+  wait_for(child, [&streams] {
+    return testing::content_of(streams / "err").find("making a tokenizer") != std::string::npos;
+  });
+  ::kill(child, SIGINT);
+  const ProgramOutcome outcome = testing::finish_program(child, streams);
+  EXPECT_EQ(outcome.code, 128 + SIGINT);
+  EXPECT_CONTAINS(outcome.err,
+                  "error: stopped while making the tokenizer, of which nothing is kept; run again");
+  EXPECT_FALSE(fs::exists(tokenizer_stages(folder / "out").at(0) / "tokenizer.json"));
 }
 
 }  // namespace
