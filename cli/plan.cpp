@@ -5,49 +5,19 @@
 #include <ATen/Parallel.h>
 
 #include "cli/model_origin.h"
+#include "cli/recipe_files.h"
 #include "cli/trained_tokenizer.h"
 #include "core/device.h"
-#include "core/environment.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "data/datasets.h"
-#include "data/parallel_text.h"
-#include "eval/comet/comet_model.h"
 #include "models/checkpoint.h"
 
 namespace exactmamba::cli {
 namespace fs = std::filesystem;
 
 namespace {
-
-void check_files(const std::string& key, const std::vector<std::string>& names) {
-  for (const std::string& name : names) {
-    const fs::path file = core::expand_environment(name);
-    core::require<core::IoError>(fs::is_regular_file(file), "{}: {}: no such file", key, file.string());
-  }
-}
-
-/// The same for names of sentence pairs, which may stand for two files.
-void check_pairs(const std::string& key, const std::vector<std::string>& names) {
-  for (const std::string& name : names)
-    check_files(key, data::pair_files(core::expand_environment(name).string()));
-}
-
-void check_evaluation_files(const eval::EvaluateOptions& options) {
-  const auto given = [](const std::string& name) {
-    return name.empty() ? std::vector<std::string>() : std::vector<std::string>{name};
-  };
-  const eval::AlignmentOptions& alignment = options.alignment;
-  check_pairs("evaluate.test", options.test);
-  check_pairs("evaluate.alignment.sentences", given(alignment.sentences));
-  check_pairs("evaluate.alignment.dev_sentences", given(alignment.dev_sentences));
-  check_files("evaluate.alignment.gold", given(alignment.gold));
-  check_files("evaluate.alignment.dev_gold", given(alignment.dev_gold));
-  if (!alignment.reverse_model.empty())
-    models::load_config(core::expand_environment(alignment.reverse_model));
-  if (!options.comet_model.empty()) eval::check_comet_files(core::expand_environment(options.comet_model));
-}
 
 /// run.output is a folder or may become one: neither it nor what it lies in is a file.
 void check_output(const RecipeRun& run) {
@@ -130,15 +100,10 @@ int64_t activations_per_token(const models::ModelConfig& config) {
 Need need_of(const RecipeRun& run) {
   const Recipe& recipe = run.recipe;
   check_output(run);
-  const auto check = recipe.data.task == "translation" ? check_pairs : check_files;
-  check("data.train", recipe.data.train);
-  check("data.valid", recipe.data.valid);
-  check("data.exclude", recipe.data.exclude);
   Need need;
   need.vocabulary = data::vocabulary_of(recipe.data);
   need.config = config_of(run, need.vocabulary);
   check_layers(recipe, need.config);
-  check_evaluation_files(recipe.evaluate);
   need.parameters = need.config.parameter_count();
   need.steps = recipe.train.steps;
   const train::TrainOptions& o = recipe.train;
@@ -175,6 +140,7 @@ std::string memory_problem(const Recipe& recipe, const Need& need) {
 }
 
 void check_needs(const RecipeFile& file, const RecipeArguments& arguments) {
+  check_files(file, ReadThrough::kEvaluation);
   for (const auto& run : file.runs) need_of(*run);
   const int64_t threads = file.first().run.threads;
   if (arguments.common.threads == 0 && threads > 0) at::set_num_threads(static_cast<int>(threads));

@@ -20,8 +20,8 @@ struct Need {
       0;  // estimate for training: weights, gradients, two moments, activations of one micro-batch
 };
 
-/// Checks that the output can be a folder, and that the data files, the starting checkpoint and the sizes are
-/// there and fit. Opens no data. @throws IoError, InputError
+/// Checks that the output can be a folder, and that the starting checkpoint and the sizes are there and fit.
+/// Opens no data. @throws IoError, InputError
 Need need_of(const RecipeRun& run);
 
 /// What keeps this machine from training the run: a device that is not there, or that does not compute in
@@ -31,8 +31,9 @@ std::string device_problem(const Recipe& recipe);
 /// the estimate fits.
 std::string memory_problem(const Recipe& recipe, const Need& need);
 
-/// Checks every run's need, so that nothing is refused after the first stage, and sets run.threads unless the
-/// command line has --threads. @throws IoError, InputError
+/// Checks every run's files (check_files(), all but the training text) and need, so that nothing is refused
+/// after the first stage, and sets run.threads unless the command line has --threads. @throws IoError,
+/// InputError
 void check_needs(const RecipeFile& file, const RecipeArguments& arguments);
 /// load_recipe() and check_needs(). @throws as they do
 RecipeFile checked_recipe(const RecipeArguments& arguments);

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
-#include <sstream>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "cli/output.h"
+#include "cli/problems.h"
 #include "core/device.h"
 #include "core/error.h"
 #include "core/nearest.h"
@@ -105,8 +105,7 @@ void bind_rules(Schema& schema, Recipe& r) {
 }
 
 /// What assignments of the sweep may not do.
-std::vector<std::string> sweep_problems(const core::SweepRun& run,
-                                        const std::vector<Schema::Assignment>& sets) {
+std::vector<std::string> sweep_problems(const core::SweepRun& run) {
   std::vector<std::string> problems;
   for (const Schema::Assignment& assignment : run.assignments) {
     for (const char* key : kNotSwept) {
@@ -114,31 +113,30 @@ std::vector<std::string> sweep_problems(const core::SweepRun& run,
       problems.push_back(fmt::format("{}: '{}' is the same for all runs and cannot be swept",
                                      assignment.origin, assignment.key));
     }
-    for (const Schema::Assignment& set : sets) {
-      if (set.key != assignment.key) continue;
-      problems.push_back(
-          fmt::format("{}: '{}' is swept at {}; change it there", set.origin, set.key, assignment.origin));
-    }
   }
   return problems;
 }
 
-/// Problems of all runs, each once.
-class Problems {
- public:
-  void add(const std::string& message) {
-    std::istringstream text(message);
-    for (std::string line; std::getline(text, line);) {
-      if (std::find(lines_.begin(), lines_.end(), line) == lines_.end()) lines_.push_back(line);
+/// That `set` would change what the runs have values of their own for; "" when it does not.
+std::string override_problem(const std::vector<core::SweepRun>& runs, const Schema::Assignment& set) {
+  std::vector<std::string> places;
+  bool swept = false, extra = false;
+  for (const core::SweepRun& run : runs) {
+    for (const Schema::Assignment& assignment : run.assignments) {
+      if (assignment.key != set.key) continue;
+      (run.extra ? extra : swept) = true;
+      if (std::find(places.begin(), places.end(), assignment.origin) == places.end())
+        places.push_back(assignment.origin);
     }
   }
-  void throw_if_any() const {
-    if (!lines_.empty()) throw core::InputError(fmt::format("{}", fmt::join(lines_, "\n")));
-  }
-
- private:
-  std::vector<std::string> lines_;
-};
+  if (places.empty()) return "";
+  return fmt::format("{}: '{}' is set for single runs by {}, at {}; change it there, or take it out there",
+                     set.origin, set.key,
+                     swept && extra ? "[sweep] and [[extra]]"
+                     : extra        ? "[[extra]]"
+                                    : "[sweep]",
+                     fmt::join(places, ", "));
+}
 
 void name_run(RunOptions& run, const std::string& file, Problems& problems) {
   if (run.name.empty()) {
@@ -231,12 +229,26 @@ std::vector<std::string> keys_beside(const std::string& key, const std::vector<s
   return beside;
 }
 
-std::string unknown_name(const core::Option& option, const std::string& kind, const std::string& name,
-                         const std::vector<std::string>& names, const std::vector<std::string>& shown) {
-  const std::string near = core::nearest_word(name, names);
-  return fmt::format("{}: {}: there is no {} '{}'{}; there are: {}", option.origin(), option.key(), kind,
-                     name, near.empty() ? "" : fmt::format("; did you mean '{}'?", near),
-                     fmt::join(shown, ", "));
+bool is_in(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+std::string quoted(const std::vector<std::string>& names) {
+  return fmt::format("'{}'", fmt::join(names, "', '"));
+}
+
+/// A line about all names in an option that are not among `names`; "" when they are.
+std::string unknown_names(const core::Option& option, const std::string& kind,
+                          const std::vector<std::string>& unknown, const std::vector<std::string>& names,
+                          const std::vector<std::string>& shown) {
+  if (unknown.empty()) return "";
+  const std::string near = unknown.size() == 1 ? core::nearest_word(unknown.front(), names) : "";
+  return fmt::format("{}: {}: there is no {} {}{}; there are: {}{}", option.origin(), option.key(), kind,
+                     quoted(unknown), near.empty() ? "" : fmt::format("; did you mean '{}'?", near),
+                     fmt::join(shown, ", "),
+                     option.origin().starts_with("--set")
+                         ? ""
+                         : fmt::format("; change it there, or by --set {}=…", option.key()));
 }
 
 /// Columns and runs that [report] and [published] speak of are there.
@@ -245,20 +257,25 @@ void check_report_names(const std::vector<std::unique_ptr<RecipeRun>>& runs, Pro
   const std::vector<std::string> keys = value_keys(runs);
   std::vector<std::string> labels;
   for (const auto& run : runs) labels.push_back(run->name());
-  for (const std::string& name : first.recipe.report.columns) {
-    if (eval::keys_of_name(name, keys).empty())
-      problems.add(
-          unknown_name(first.schema.at("report.columns"), "column", name, keys, keys_beside(name, keys)));
-  }
-  for (const std::string& key : first.recipe.published.columns) {
-    if (std::find(keys.begin(), keys.end(), key) == keys.end())
-      problems.add(
-          unknown_name(first.schema.at("published.columns"), "column", key, keys, keys_beside(key, keys)));
-  }
-  for (const std::string& label : first.recipe.published.runs) {
-    if (std::find(labels.begin(), labels.end(), label) == labels.end())
-      problems.add(unknown_name(first.schema.at("published.runs"), "run", label, labels, labels));
-  }
+  const auto check_columns = [&](const char* key, const std::vector<std::string>& given,
+                                 const auto& is_known) {
+    std::vector<std::string> unknown, shown;
+    for (const std::string& name : given) {
+      if (is_known(name)) continue;
+      unknown.push_back(name);
+      for (const std::string& beside : keys_beside(name, keys))
+        if (!is_in(shown, beside)) shown.push_back(beside);
+    }
+    problems.add(unknown_names(first.schema.at(key), "column", unknown, keys, shown));
+  };
+  check_columns("report.columns", first.recipe.report.columns,
+                [&keys](const std::string& name) { return !eval::keys_of_name(name, keys).empty(); });
+  check_columns("published.columns", first.recipe.published.columns,
+                [&keys](const std::string& name) { return is_in(keys, name); });
+  std::vector<std::string> unknown;
+  for (const std::string& label : first.recipe.published.runs)
+    if (!is_in(labels, label)) unknown.push_back(label);
+  problems.add(unknown_names(first.schema.at("published.runs"), "run", unknown, labels, {quoted(labels)}));
 }
 
 /// An empty recipe would train the defaults, which nobody means.
@@ -301,8 +318,9 @@ RecipeFile load_recipe(const std::string& file, const std::vector<std::string>& 
   Problems problems;
   const core::Sweep sweep = core::expand_sweep(result.text, name);
   for (const std::string& problem : sweep.problems) problems.add(problem);
+  for (const Schema::Assignment& set : assignments) problems.add(override_problem(sweep.runs, set));
   for (const core::SweepRun& run : sweep.runs) {
-    for (const std::string& problem : sweep_problems(run, assignments)) problems.add(problem);
+    for (const std::string& problem : sweep_problems(run)) problems.add(problem);
     result.runs.push_back(load_run(run, sweep.problems.empty(), result.text, name, assignments, problems));
     name_run(result.runs.back()->recipe.run, file, problems);
   }

@@ -170,7 +170,7 @@ std::string aer_without_model(const std::vector<std::shared_ptr<RunStages>>& sta
   }
   std::vector<std::string> texts;
   for (const auto& [text, runs] : labels)
-    texts.push_back(labels.size() == 1 ? text : fmt::format("{} ({})", text, fmt::join(runs, "; ")));
+    texts.push_back(labels.size() == 1 ? text : fmt::format("{} ('{}')", text, fmt::join(runs, "', '")));
   return fmt::format("{}", fmt::join(texts, "; "));
 }
 
@@ -227,7 +227,7 @@ Json report_document(const RecipeFile& file, const std::vector<std::shared_ptr<R
     const RunStages* done = find_stages(stages, *run);
     const auto open = unfinished.find(run.get());
     if (done == nullptr && open == unfinished.end()) {
-      diverged.push_back(run->label);
+      diverged.push_back("'" + run->label + "'");
       continue;
     }
     rows.push_back(done ? row(*done, keys) : row_without_values(*run, open->second, keys));

@@ -35,11 +35,19 @@ Json run_record(const fs::path& file) {
 void refuse_foreign(const fs::path& output, const std::string& recipe) {
   std::error_code ignored;
   if (!fs::exists(output, ignored)) return;
-  if (core::is_empty_but_for_leftovers(output)) return;
   const fs::path record_file = output / kRecord;
-  core::require<core::IoError>(fs::is_regular_file(record_file),
-                               "{}: holds other files; choose another run.output or give --overwrite",
-                               output.string());
+  if (!fs::is_regular_file(record_file)) {
+    if (core::is_empty_but_for_leftovers(output)) return;
+    // The record is what a run writes first, so that it may be there since, or be under way.
+    const bool begun = core::is_under_construction(record_file);
+    core::require<core::IoError>(
+        !begun,
+        "{}: another exactmamba has just begun to work there; wait for it, or choose another run.output",
+        output.string());
+    core::require<core::IoError>(fs::is_regular_file(record_file),
+                                 "{}: holds other files; choose another run.output or give --overwrite",
+                                 output.string());
+  }
   const Json record = run_record(record_file);
   const fs::path copy = output / kRecipeCopy;
   if (!fs::exists(copy)) return;

@@ -78,17 +78,19 @@ void bind_alignment(core::Schema& schema, AlignmentOptions& options) {
   });
 }
 
-bool is_number(const std::string& text) {
+/// NaN: it is none.
+double number_of(const std::string& text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && std::isfinite(value);
+  const bool whole = error == std::errc() && end == text.data() + text.size() && std::isfinite(value);
+  return whole ? value : std::nan("");
 }
 
 bool is_citation(const std::string& text) {
   const std::string dash = "–";
   const size_t middle = text.find(dash);
-  if (middle == std::string::npos) return text.empty() || is_number(text);
-  return is_number(text.substr(0, middle)) && is_number(text.substr(middle + dash.size()));
+  if (middle == std::string::npos) return text.empty() || !std::isnan(number_of(text));
+  return number_of(text.substr(0, middle)) < number_of(text.substr(middle + dash.size()));
 }
 
 std::string repeated(const std::vector<std::string>& names) {
@@ -104,7 +106,7 @@ std::string citation_problem(const PublishedOptions& options) {
                        options.values.size(), runs, columns);
   for (const std::string& value : options.values) {
     if (!is_citation(value))
-      return fmt::format("'{}' is no number, no range (0.44–0.52), and not empty", value);
+      return fmt::format("'{}' is no number, no range from less to more (0.44–0.52), and not empty", value);
   }
   const std::string problem = repeated(options.columns);
   return problem.empty() ? repeated(options.runs) : problem;

@@ -7,6 +7,7 @@
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/recipe.h"
+#include "cli/recipe_files.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
@@ -95,6 +96,7 @@ void validate(const ValidateArguments& arguments) {
   core::require<core::UsageError>(!arguments.recipe.file.empty(),
                                   "validate needs a recipe; see exactmamba validate --help");
   const RecipeFile file = load_recipe(arguments.recipe.file, arguments.recipe.sets);
+  check_files(file, ReadThrough::kAll);
   Json runs = Json::array();
   for (const auto& run : file.runs) runs.push_back(run_json(*run));
   if (!arguments.recipe.common.json) return write_result(as_text(file, runs));

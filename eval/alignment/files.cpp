@@ -129,8 +129,10 @@ void Reader::add_naacl_line() {
 }
 
 void Reader::check_pairs() const {
-  core::require(!bounds_.pairs || pairs_.size() == *bounds_.pairs, "{}: {} lines for {} sentence pairs in {}",
-                lines_.file(), pairs_.size(), bounds_.pairs.value_or(0), bounds_.of);
+  core::require(
+      !bounds_.pairs || pairs_.size() == *bounds_.pairs,
+      "{}: {} lines for {} sentence pairs in {}; a line for each pair is needed, an empty one for no link",
+      lines_.file(), pairs_.size(), bounds_.pairs.value_or(0), bounds_.of);
 }
 
 std::vector<GoldLinks> Reader::read() {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
@@ -504,9 +505,15 @@ INSTANTIATE_TEST_SUITE_P(
              recipe("[sweep]\nrun.output = [\"a\"]")},
         Case{"set_of_swept_key",
              kInput,
-             "'run.seed' is swept at r.toml:4:13",
+             "--set run.seed=3: 'run.seed' is set for single runs by [sweep], at r.toml:4:13, r.toml:4:16; "
+             "change it there",
              {"run", "r.toml", "--set", "run.seed=3"},
-             recipe("[sweep]\nrun.seed = [1]")},
+             recipe("[sweep]\nrun.seed = [1, 2]")},
+        Case{"set_of_a_key_of_extra",
+             kInput,
+             "'run.seed' is set for single runs by [[extra]], at r.toml:4:12, r.toml:6:12; change it there",
+             {"run", "r.toml", "--set", "run.seed=3"},
+             recipe("[[extra]]\nrun.seed = 1\n[[extra]]\nrun.seed = 2\n[[extra]]\ntrain.lr = 1e-4\n")},
         Case{"unknown_swept_key",
              kInput,
              "r.toml:4:14: unknown key 'train.lrs'; did you mean 'train.lr'?",
@@ -535,7 +542,12 @@ INSTANTIATE_TEST_SUITE_P(
              "EXACTMAMBA_NO_SUCH_VARIABLE",
              {"run", "r.toml"},
              recipe("data.task = \"text\"\ndata.train = [\"$EXACTMAMBA_NO_SUCH_VARIABLE/a.txt\"]")},
-        Case{"empty_data", kInput, "a.txt", {"run", "r.toml"}, text_recipe("a.txt", "")},
+        Case{"empty_data",
+             kInput,
+             "r.toml:4:14: data.train: there is nothing in a.txt",
+             {"train", "r.toml"},
+             both([](const fs::path& folder) { write(folder / "a.txt", ""); },
+                  recipe("data.task = \"text\"\ndata.train = [\"a.txt\"]"))},
         Case{"data_is_not_utf8", kInput, "a.txt:1", {"run", "r.toml"}, text_recipe("a.txt", "a\xff")},
         Case{"jsonl_without_text",
              kInput,
@@ -565,6 +577,13 @@ void other_files(const fs::path& folder) {
   write(folder / "out" / "precious", "x");
 }
 
+/// As it is while another process, here this one, writes the first file.
+void begun_by_another(const fs::path& folder) {
+  recipe("")(folder);
+  fs::create_directory(folder / "out");
+  write(folder / "out" / (".run.json.tmp-" + std::to_string(::getpid())), "");
+}
+
 void foreign_folder(const fs::path& folder) {
   fs::create_directory(folder / "o");
   write(folder / "o" / "thesis.tex", "x");
@@ -574,6 +593,11 @@ INSTANTIATE_TEST_SUITE_P(
     Output, BadInput,
     ::testing::Values(
         Case{"output_holds_other_files", kIo, "out: holds other files", {"run", "r.toml"}, other_files},
+        Case{"output_of_another_process",
+             kIo,
+             "out: another exactmamba has just begun to work there; wait for it",
+             {"run", "r.toml"},
+             begun_by_another},
         Case{"output_is_a_file",
              kIo,
              "r.toml:1:14: run.output: out is a file; choose another folder",

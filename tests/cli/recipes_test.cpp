@@ -228,16 +228,20 @@ TEST_F(Published, NamesThatAreNotThereAreRefusedWithTheirPlace) {
                   "error.activation.1-1\n");
   const std::string published = "[published]\nsource = \"s\"\n";
   EXPECT_CONTAINS(refusal(published + "columns = [\"perplexity\"]\nruns = [\"relu\"]\nvalues = [\"1\"]\n"),
-                  "r.toml:25:8: published.runs: there is no run 'relu'; there are: r");
+                  "r.toml:25:8: published.runs: there is no run 'relu'; there are: 'r'");
   EXPECT_CONTAINS(refusal(published + "columns = [\"error\"]\nruns = [\"r\"]\nvalues = [\"1\"]\n"),
                   "r.toml:24:11: published.columns: there is no column 'error'");
   EXPECT_CONTAINS(
       refusal(published + "columns = [\"perplexity\"]\nruns = [\"r\"]\nvalues = [\"1\", \"2\"]\n"),
       "r.toml:26:10: 2 values do not fill a table of 1 × 1: one for every run and column");
-  for (const std::string value : {"about 1", "nan", "1–inf"})
+  for (const std::string value : {"about 1", "nan", "1–inf", "9–8"})
     EXPECT_CONTAINS(
         refusal(published + "columns = [\"perplexity\"]\nruns = [\"r\"]\nvalues = [\"" + value + "\"]\n"),
-        "'" + value + "' is no number, no range (0.44–0.52), and not empty");
+        "'" + value + "' is no number, no range from less to more (0.44–0.52), and not empty");
+  const std::string two = refusal("[report]\ncolumns = [\"bleu.a\", \"error\", \"bleu.b\"]\n");
+  EXPECT_CONTAINS(two, "there is no column 'bleu.a', 'bleu.b'; there are: ");
+  EXPECT_TRUE(two.ends_with("; change it there, or by --set report.columns=…\n")) << two;
+  EXPECT_EQ(std::count(two.begin(), two.end(), '\n'), 1) << two;
 }
 
 }  // namespace

@@ -454,13 +454,13 @@ TEST_F(RunTest, ADivergedRunOfASweepDoesNotBlockTheOthers) {
       program({"run", "r.toml"},
               {"train.steps=60", "train.max_grad_norm=0", "train.weight_decay=10", "train.max_bad_steps=1"});
   EXPECT_EQ(outcome.code, 4);
-  EXPECT_CONTAINS(outcome.err, "exactmamba: error: lr=10: loss or gradient was not finite");
+  EXPECT_CONTAINS(outcome.err, "exactmamba: error: 'lr=10': loss or gradient was not finite");
   EXPECT_CONTAINS(outcome.err,
                   "Lower train.lr = 10 or set train.max_grad_norm, which is 0 and clips nothing");
   EXPECT_CONTAINS(outcome.out, "lr=0.001");
   const Json report = core::read_json(folder_ / "out/report.json");
   EXPECT_EQ(report["rows"].size(), 1u);
-  EXPECT_EQ(report["provenance"]["diverged runs, not shown"], "lr=10");
+  EXPECT_EQ(report["provenance"]["diverged runs, not shown"], "'lr=10'");
 
   for (const std::string command : {"report", "evaluate", "decompose"}) {
     const ProgramOutcome later = program(
@@ -482,7 +482,7 @@ TEST_F(RunTest, WhatContinuesADivergedRunDoesNotBlockTheOthersEither) {
   for (const std::string command : {"run", "report"}) {
     const ProgramOutcome outcome = program({command, "r.toml"}, sets);
     EXPECT_EQ(outcome.code, 4);
-    EXPECT_CONTAINS(outcome.err, "more: it continues 'lr=10', which diverged");
+    EXPECT_CONTAINS(outcome.err, "'more': it continues 'lr=10', which diverged");
     EXPECT_EQ(core::read_json(folder_ / "out/report.json")["rows"].size(), 1u);
   }
 }

@@ -109,11 +109,36 @@ TEST_F(TranslationReport, TestSetsAreLookedAtFirst) {
 
 TEST_F(TranslationReport, ValidateLooksForBothFilesOfAPair) {
   EXPECT_CONTAINS(program({"validate", "r.toml", "--set", "data.exclude=[\"x.{de,en}\"]"}).err,
-                  "data.exclude: x.de: no such file");
+                  "data.exclude: x.de: no such file\nexactmamba: error: --set data.exclude=[\"x.{de,en}\"]: "
+                  "data.exclude: x.en: no such file\n");
   fs::remove(folder_ / "train.en");
   const auto outcome = program({"validate", "r.toml"});
   EXPECT_EQ(outcome.code, 3);
   EXPECT_CONTAINS(outcome.err, "data.train: train.en: no such file");
+}
+
+TEST_F(TranslationReport, ValidateSaysAllThatIsWrongWithFiles) {
+  put_file(folder_ / "train.en", "one\n");
+  put_file(folder_ / "set.a.de", "");
+  put_file(folder_ / "set.a.en", "");
+  const auto outcome =
+      program({"validate", "r.toml", "--set", "data.valid=[\"$NOWHERE/a.tsv\", \"no.tsv\"]", "--set",
+               "evaluate.alignment.sentences=valid.tsv", "--set", "evaluate.alignment.gold=gold.talp",
+               "--set", "evaluate.alignment.gold_base='1'"});
+  EXPECT_EQ(outcome.code, 3) << outcome.err;
+  for (const char* line : {"r.toml:6:9: data.train: train.de has ",
+                           "data.valid: '$NOWHERE/a.tsv': the environment variable NOWHERE",
+                           "data.valid: no.tsv: no such file\n",
+                           "evaluate.test: set.a.{de,en}: there is no pair of sentences in it\n",
+                           "evaluate.alignment.gold: gold.talp: no such file\n"})
+    EXPECT_CONTAINS(outcome.err, line);
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 5) << outcome.err;
+  put_file(folder_ / "gold.talp", "1-1\n");
+  EXPECT_CONTAINS(
+      program({"validate", "r.toml", "--set", "evaluate.alignment.sentences=valid.tsv", "--set",
+               "evaluate.alignment.gold=gold.talp", "--set", "evaluate.alignment.gold_base='1'"})
+          .err,
+      "evaluate.alignment.gold: gold.talp: 1 lines for 2 sentence pairs in valid.tsv; a line for each");
 }
 
 TEST_F(TranslationReport, CometIsThatOfScoreComet) {

@@ -1,0 +1,37 @@
+// What is wrong with a recipe and the files that it names, told together.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+
+namespace exactmamba::cli {
+
+/// Lines, each once.
+class Problems {
+ public:
+  /// A line each of `message`.
+  void add(const std::string& message);
+  /// Runs `check`; what it throws is a problem of `place`.
+  template <class Check>
+  void attempt(const std::string& place, const Check& check) {
+    try {
+      check();
+    } catch (const core::IoError& error) {
+      any_missing_ = true;
+      add(place + ": " + error.what());
+    } catch (const core::InputError& error) {
+      add(place + ": " + error.what());
+    }
+  }
+  bool empty() const { return lines_.empty(); }
+  /// @throws IoError when a check threw one, else InputError, unless there is no line
+  void throw_if_any() const;
+
+ private:
+  std::vector<std::string> lines_;
+  bool any_missing_ = false;
+};
+
+}  // namespace exactmamba::cli

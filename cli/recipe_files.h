@@ -1,0 +1,17 @@
+// The files that a recipe names, looked at before any work.
+#pragma once
+
+#include "cli/recipe.h"
+
+namespace exactmamba::cli {
+
+/// kEvaluation: not of data.train and data.exclude, which the work begins with and which may be large.
+enum class ReadThrough { kEvaluation, kAll };
+
+/// That every file of every run is there, and the tokenizer; that none of those to read through is empty, or
+/// has other sentences than there are beside it; and that gold links fit their sentences. All problems at
+/// once, a line each with the place in the recipe.
+/// @throws IoError when something is missing; InputError
+void check_files(const RecipeFile& file, ReadThrough what);
+
+}  // namespace exactmamba::cli
