@@ -35,7 +35,7 @@ namespace {
 
 constexpr const char* kCommandLine = "--set ";
 
-std::string joined(const std::string& prefix, const std::string& key) {
+std::string key_path(const std::string& prefix, const std::string& key) {
   return prefix.empty() ? key : prefix + "." + key;
 }
 
@@ -44,7 +44,7 @@ std::string joined(const std::string& prefix, const std::string& key) {
 void Schema::read_table(const TomlNode& table, const std::string& prefix, const std::string& file_name,
                         Problems& problems) {
   for (const TomlMember& member : table.members) {
-    const std::string key = joined(prefix, member.key);
+    const std::string key = key_path(prefix, member.key);
     const bool is_table = member.node.kind == TomlNode::Kind::kTable;
     if (Option* option = find(key)) {
       const TomlPosition position = member.node.position;

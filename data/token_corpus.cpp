@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kBatch = size_t{8} << 20;  // bytes of text that the threads share
+constexpr size_t kBatchBytes = size_t{8} << 20;  // bytes of text that the threads share
 constexpr size_t kBlock = size_t{1} << 20;  // bytes hashed at once
 constexpr char kMagic[16] = "exactmamba ids4";
 
@@ -72,7 +72,7 @@ class Writer {
         narrow_(tokenizer.vocab_size() <= int64_t{UINT16_MAX} + 1),
         write_(std::move(write)),
         batch_(
-            kBatch, [this](Document& document) { encode(document); },
+            kBatchBytes, [this](Document& document) { encode(document); },
             [this](std::span<Document> documents) {
               for (const Document& document : documents) put(document);
             }) {}

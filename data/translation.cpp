@@ -15,7 +15,7 @@
 namespace exactmamba::data {
 namespace {
 
-constexpr size_t kBatch = size_t{1} << 20;  // bytes of text that the threads share
+constexpr size_t kBatchBytes = size_t{1} << 20;  // bytes of text that the threads share
 
 /// Sentences of files that pairs must not stand in, of either side, by their keys.
 class Excluded {
@@ -78,7 +78,7 @@ class TranslationRows::Maker {
   void read() {
     LeftOut left_out;
     EncodeBatch<Example> batch(
-        kBatch, [this](Example& example) { encode(example); },
+        kBatchBytes, [this](Example& example) { encode(example); },
         [this](std::span<Example> examples) {
           for (Example& example : examples) add(example);
         });

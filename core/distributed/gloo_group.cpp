@@ -23,7 +23,7 @@ namespace {
 using Milliseconds = std::chrono::milliseconds;
 
 /// The first line of a message of LibTorch or Gloo, without the "[file:line] " before it.
-std::string cause_of(std::string message) {
+std::string shortened(std::string message) {
   message.resize(std::min(message.find('\n'), message.size()));
   const size_t end = message.starts_with('[') ? message.find("] ") : std::string::npos;
   return end == std::string::npos ? message : message.substr(end + 2);
@@ -33,7 +33,7 @@ std::string cause_of(std::string message) {
 template <class Work>
 auto with_peers(const std::string& doing, const Work& work) {
   const auto failure = [&doing](const std::string& cause) {
-    return PeerError(fmt::format("{} failed: {}", doing, cause_of(cause)));
+    return PeerError(fmt::format("{} failed: {}", doing, shortened(cause)));
   };
   try {
     return work();

@@ -24,7 +24,7 @@ namespace exactmamba::core {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Variables = std::vector<std::pair<std::string, std::string>>;
+using Assignments = std::vector<std::pair<std::string, std::string>>;
 
 constexpr const char* kHost = "127.0.0.1";
 constexpr Clock::time_point kNever = Clock::time_point::max();
@@ -83,7 +83,7 @@ struct Rank {
   }
 };
 
-std::string text_of(int status) {
+std::string status_text(int status) {
   if (WIFEXITED(status)) return fmt::format("ended with exit code {}", WEXITSTATUS(status));
   return fmt::format("was ended by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
 }
@@ -141,10 +141,10 @@ class Ranks {
   size_t size() const { return ranks_.size(); }
 
  private:
-  Variables variables_of(int rank, const std::string& port) const {
+  Assignments variables_of(int rank, const std::string& port) const {
     const auto cores = static_cast<int>(std::thread::hardware_concurrency());
     const std::string size = std::to_string(launch_.processes), index = std::to_string(rank);
-    Variables variables = launch_.environment;
+    Assignments variables = launch_.environment;
     variables.insert(variables.end(), {{"RANK", index},
                                        {"LOCAL_RANK", index},
                                        {"WORLD_SIZE", size},
@@ -155,7 +155,7 @@ class Ranks {
     return variables;
   }
 
-  void start(int index, const Variables& variables, const sigset_t& signals) {
+  void start(int index, const Assignments& variables, const sigset_t& signals) {
     Rank& rank = ranks_.emplace_back();
     rank.messages = index == 0 ? -1 : ::memfd_create("messages", MFD_CLOEXEC);
     if (index > 0 && rank.messages < 0) throw system_failure("no room for a process's messages");
@@ -170,7 +170,7 @@ class Ranks {
   }
 
   /// In the new process.
-  [[noreturn]] static void become(const Rank& rank, const Variables& variables, const sigset_t& signals,
+  [[noreturn]] static void become(const Rank& rank, const Assignments& variables, const sigset_t& signals,
                                   pid_t parent, char* const* arguments) {
     ::setpgid(0, 0);  // a terminal's Ctrl-C comes once, from launch()
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -213,7 +213,7 @@ void throw_failure(const Ranks& ranks, size_t cause) {
   const Rank& rank = ranks[cause];
   show_messages(cause, rank);
   throw Error(WIFEXITED(rank.status) ? WEXITSTATUS(rank.status) : static_cast<int>(ExitCode::kPeer),
-              fmt::format("rank {} of {} {}{}", cause, ranks.size(), text_of(rank.status),
+              fmt::format("rank {} of {} {}{}", cause, ranks.size(), status_text(rank.status),
                           ranks.size() > 1 ? "; the others were ended" : ""));
 }
 

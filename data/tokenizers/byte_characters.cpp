@@ -21,7 +21,7 @@ std::array<char32_t, 256> make_code_points() {
   return code_points;
 }
 
-const std::array<char32_t, 256> kCodePoints = make_code_points();
+const std::array<char32_t, 256> kCharacterOfByte = make_code_points();
 
 constexpr size_t kEndOfCharacters = kFirstOther + 68;  // so many bytes do not stand for themselves
 
@@ -29,7 +29,7 @@ constexpr size_t kEndOfCharacters = kFirstOther + 68;  // so many bytes do not s
 std::array<int16_t, kEndOfCharacters> make_bytes() {
   std::array<int16_t, kEndOfCharacters> bytes;
   bytes.fill(-1);
-  for (int byte = 0; byte < 256; ++byte) bytes[kCodePoints[byte]] = static_cast<int16_t>(byte);
+  for (int byte = 0; byte < 256; ++byte) bytes[kCharacterOfByte[byte]] = static_cast<int16_t>(byte);
   return bytes;
 }
 
@@ -38,7 +38,7 @@ std::array<int16_t, kEndOfCharacters> make_bytes() {
 const std::array<std::string, 256>& byte_characters() {
   static const std::array<std::string, 256> characters = [] {
     std::array<std::string, 256> all;
-    for (size_t byte = 0; byte < all.size(); ++byte) core::append_utf8(all[byte], kCodePoints[byte]);
+    for (size_t byte = 0; byte < all.size(); ++byte) core::append_utf8(all[byte], kCharacterOfByte[byte]);
     return all;
   }();
   return characters;

@@ -7,11 +7,11 @@
 #include <utf8proc.h>
 
 #include "core/utf8.h"
+#include "data/tokenizers/unicode_classes.h"
 
 namespace exactmamba::data {
 namespace {
 
-constexpr size_t kCodePoints = 0x110000;
 constexpr char32_t kHangulVowels = 0x1160, kHangulEnd = 0x1200;  // jamo that compose with what is before them
 
 /// The one composition that is newer than the library's tables: U+11935 U+11930.

@@ -15,8 +15,6 @@ constexpr Range kRanges[] = {
 #include "data/tokenizers/unicode_ranges.inc"
 };
 
-constexpr size_t kCodePoints = 0x110000;
-
 std::vector<CharacterClass> table_of_all() {
   std::vector<CharacterClass> table(kCodePoints, CharacterClass::kOther);
   for (const Range& range : kRanges)

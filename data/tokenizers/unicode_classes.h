@@ -2,9 +2,12 @@
 // 16): from a table of ours, so that no library's own version of Unicode decides where words end.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace exactmamba::data {
+
+inline constexpr size_t kCodePoints = 0x110000;  // U+0000 to U+10FFFF
 
 enum class CharacterClass : uint8_t { kLetter, kNumber, kSpace, kOther };
 
