@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kBatchBytes = size_t{8} << 20;  // bytes of text that the threads share
-constexpr size_t kBlock = size_t{1} << 20;  // bytes hashed at once
+constexpr size_t kBlock = size_t{1} << 20;       // bytes hashed at once
 constexpr char kMagic[16] = "exactmamba ids4";
 
 /// The last bytes of a corpus: before it are the ids, zeros up to a multiple of 8 bytes, and where documents

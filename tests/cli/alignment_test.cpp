@@ -192,8 +192,8 @@ TEST_F(Alignment, RunsWithSeveralGoldsAllShowWhatNoModelReaches) {
   write_recipe(std::string(kAligningRecipe) +
                "[sweep]\nevaluate.alignment.gold = [\"gold.talp\", \"other.talp\"]\n");
   const std::string text = json_of({"run", "r.toml"})["provenance"]["AER without a model"];
-  EXPECT_CONTAINS(text, "(gold.talp)");
-  EXPECT_CONTAINS(text, "(other.talp)");
+  EXPECT_CONTAINS(text, "('gold.talp')");
+  EXPECT_CONTAINS(text, "('other.talp')");
   EXPECT_EQ(stages("align").size(), 1u);
 }
 

@@ -200,7 +200,7 @@ INSTANTIATE_TEST_SUITE_P(
              {"forward", "m", "--ids", "1", "--text", "a", "--output", "o"}},
         Case{"tokenizer_for_ids",
              kUsage,
-             "--tokenizer requires --text",
+             "--ids excludes --tokenizer",
              {"generate", "m", "--ids", "1", "--tokenizer", "copy"},
              model("mamba2-hf")},
         Case{"reference_of_a_recipe",

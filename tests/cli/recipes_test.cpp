@@ -225,7 +225,7 @@ TEST_F(Published, NamesThatAreNotThereAreRefusedWithTheirPlace) {
   EXPECT_CONTAINS(refusal("[report]\ncolumns = [\"bleu\"]\n"), "there is no column 'bleu'; there are: ");
   EXPECT_CONTAINS(refusal("[report]\ncolumns = [\"error.activation.0-1\"]\n"),
                   "did you mean 'error.activation.0-0'?; there are: error.activation.0-0, "
-                  "error.activation.1-1\n");
+                  "error.activation.1-1; change it there, or by --set");
   const std::string published = "[published]\nsource = \"s\"\n";
   EXPECT_CONTAINS(refusal(published + "columns = [\"perplexity\"]\nruns = [\"relu\"]\nvalues = [\"1\"]\n"),
                   "r.toml:25:8: published.runs: there is no run 'relu'; there are: 'r'");
