@@ -127,6 +127,13 @@ void add_on_invalid_utf8(CLI::App& command, std::string& on_invalid_utf8) {
       ->check(CLI::IsMember(core::choices_of(data::kOnInvalidUtf8Names)));
 }
 
+/// CLI::PositiveNumber says its range with all digits of the greatest number.
+std::string from_1_on(const std::string& text) {
+  int64_t value = 0;
+  const bool fits = CLI::detail::lexical_cast(text, value) && value >= 1;
+  return fits ? "" : fmt::format("{} is no whole number from 1 on", text);
+}
+
 /// For values that must have at least one `thing`.
 std::function<std::string(const std::string&)> not_empty(const std::string& thing) {
   return [thing](const std::string& text) {
@@ -187,7 +194,7 @@ void add_training(Declaration& program, const std::string& name, const std::stri
       "Use run.output although it holds other files or a changed recipe.toml, which is replaced");
   CLI::Option* processes =
       command.add_option("--processes", arguments.processes, "Train in so many processes, on the CPU")
-          ->check(CLI::PositiveNumber);
+          ->check(from_1_on);
   command.add_option("--gpus", arguments.gpus, "Train on so many GPUs, or all; a process each")
       ->excludes(processes);
 }
@@ -323,7 +330,7 @@ void add_choices_of_tokens(CLI::App& command, GenerateArguments& arguments) {
       ->excludes(beam)
       ->excludes("--bfloat16-states");
   command.add_option("--top-k", arguments.top_k, "Draw one of the so many likeliest tokens")
-      ->check(CLI::PositiveNumber)
+      ->check(from_1_on)
       ->excludes(beam)
       ->excludes("--bfloat16-states");
   command
@@ -360,7 +367,7 @@ void add_prompts(CLI::App& command, GenerateArguments& arguments) {
           "--batch", arguments.batch,
           "Most prompts that are continued together; where a pipe has no more yet, so many as there are; "
           "default 32, from a terminal 1")
-      ->check(CLI::PositiveNumber)
+      ->check(from_1_on)
       ->needs(prompts);
   add_on_invalid_utf8(command, arguments.on_invalid_utf8);
   command.get_option("--on-invalid-utf8")->needs(prompts);
@@ -426,13 +433,13 @@ void add_translate(Declaration& program) {
   command
       .add_option("--batch-tokens", options.batch_tokens,
                   "Lines translated together, times the tokens of the longest; default 2048")
-      ->check(CLI::PositiveNumber);
+      ->check(from_1_on);
   command
       .add_option(
           "--window", arguments.window,
           "Most lines that are read before they are translated, by length, and written; where a pipe has no "
           "more yet, so many as there are; default: 1000, from a terminal 1")
-      ->check(CLI::PositiveNumber);
+      ->check(from_1_on);
   add_on_invalid_utf8(command, arguments.on_invalid_utf8);
 }
 

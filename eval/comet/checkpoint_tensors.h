@@ -20,6 +20,8 @@ class CheckpointTensors {
   at::Tensor at(const std::string& name, at::IntArrayRef shape) const;
   /// Of a tensor of one number; 0 where only shapes were read. @throws as at()
   double number(const std::string& name) const;
+  bool contains(const std::string& name) const { return tensors_.contains(name); }
+  const std::string& file() const { return file_; }
 
  private:
   std::string file_;

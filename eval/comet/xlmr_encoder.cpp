@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "core/device.h"
+#include "core/error.h"
 
 namespace exactmamba::eval {
 namespace {
@@ -62,6 +63,10 @@ XlmrEncoder::XlmrEncoder(const XlmrConfig& config, const CheckpointTensors& tens
                        .attention_norm = norm(tensors, name + "attention.output.LayerNorm"),
                        .norm = norm(tensors, name + "output.LayerNorm")});
   }
+  const std::string further = fmt::format("{}encoder.layer.{}.output.dense.weight", kPrefix, config.layers);
+  core::require(!tensors.contains(further),
+                "{}: has {}, but the encoder's config.json says num_hidden_layers {}", tensors.file(),
+                further, config.layers);
 }
 
 at::Tensor XlmrEncoder::place(const at::Tensor& tensor) const {

@@ -220,6 +220,9 @@ TEST(Comet, RefusesOtherModels) {
                   "no multiple of num_attention_heads 5");
   EXPECT_CONTAINS(config("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4"),
                   "has no tensor encoder.model.encoder.layer.3");
+  EXPECT_CONTAINS(config("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2"),
+                  "has encoder.model.encoder.layer.2.output.dense.weight, but the encoder's config.json says "
+                  "num_hidden_layers 2");
   EXPECT_CONTAINS(config("\"vocab_size\": 1002", "\"vocab_size\": 1003"), "says vocab_size 1003");
   EXPECT_CONTAINS(config("\"vocab_size\": 1002", "\"vocab_size\": -3"),
                   "vocab_size is missing, or no whole number");
