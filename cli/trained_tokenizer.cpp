@@ -91,12 +91,16 @@ std::optional<data::BpeSpec> make_in_memory(const RecipeRun& run, const core::St
 }
 
 std::optional<data::BpeSpec> make_and_keep(const RecipeRun& run, const core::Stage& stage) {
+  const core::StopHandler handler;  // until it is kept, which a signal must not end without a word
   const core::FileLock lock = stage.prepare();
   if (stage.done()) return finished_spec(stage);  // another process has just made it
   const std::optional<data::BpeSpec> spec = make_in_memory(run, stage);
   const std::string content = core::json_text(json_of(*spec), 2) + "\n";
   core::write_file(file_of(stage), content);
   stage.finish({{"tokens", spec->vocab.size()}, {kContent, core::hash_hex(content)}});
+  if (const int signal = core::stop_requested(); signal != 0)
+    throw core::Interrupted(signal,
+                            "stopped when the tokenizer was made, which is kept; run again to continue");
   return spec;
 }
 

@@ -1,5 +1,6 @@
 // Training on pairs of sentences, and `translate` and `generate` with what it leaves.
 #include <algorithm>
+#include <atomic>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
@@ -9,14 +10,19 @@
 #include <sstream>
 #include <sys/stat.h>
 #include <termios.h>
+#include <thread>
 #include <unistd.h>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "cli/recipe.h"
+#include "cli/trained_tokenizer.h"
+#include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "core/stop_signal.h"
 #include "tests/cli/recipe_folder.h"
 #include "tests/support/program.h"
 #include "tests/support/weights.h"
@@ -538,3 +544,39 @@ TEST(RecipeTokenizer, AStopIsSaidAndNothingIsKept) {
 
 }  // namespace
 }  // namespace exactmamba::cli
+/// The signal comes when the tokenizer is being written; should it come after that, the next try is made.
+TEST(RecipeTokenizer, AStopWhileItIsWrittenIsSaid) {
+  const TemporaryFolder folder;
+  put_file(folder / "train.tsv", "eins zwei\tone two\ndrei\tthree\n");
+  put_file(folder / "r.toml", kTranslator);
+  std::string said;
+  for (int attempt = 0; attempt < 50 && said.empty(); ++attempt) {
+    const std::string output = (folder / std::to_string(attempt)).string();
+    const std::string pairs = "[\"" + (folder / "train.tsv").string() + "\"]";
+    const RecipeFile file = load_recipe(
+        (folder / "r.toml").string(), {"data.train=" + pairs, "data.valid=" + pairs, "data.exclude=[]",
+                                       "data.tokenizer=bpe", "data.vocab_size=262", "run.output=" + output});
+    const core::StopHandler handler;
+    std::atomic<bool> over = false;
+    std::thread sender([&] {
+      const auto is_begun = [&output] {
+        std::error_code none_yet;
+        for (const auto& entry : fs::recursive_directory_iterator(output, none_yet))
+          if (entry.path().string().find("tokenizer.json") != std::string::npos) return true;
+        return false;
+      };
+      while (!over && !is_begun()) continue;
+      ::kill(::getpid(), SIGINT);
+    });
+    try {
+      trained_tokenizer(*file.runs.front(), make_and_keep);
+    } catch (const core::Interrupted& stop) {
+      said = stop.what();
+    }
+    over = true;
+    sender.join();
+    core::clear_stop_request();
+  }
+  EXPECT_EQ(said, "stopped when the tokenizer was made, which is kept; run again to continue");
+}
+
