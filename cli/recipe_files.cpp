@@ -15,6 +15,7 @@
 #include "eval/alignment/alignment_task.h"
 #include "eval/comet/comet_model.h"
 #include "models/checkpoint.h"
+#include "eval/translation_scores.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -120,6 +121,8 @@ class Checker {
   void check_evaluation() {
     const eval::EvaluateOptions& options = run_.recipe.evaluate;
     for (const std::string& name : options.test) {
+    if (applies("evaluate.test"))
+      problems_.attempt(place("evaluate.test"), [&] { eval::check_test_names(options.test); });
       if (applies("evaluate.test") && is_there("evaluate.test", name, true))
         check_pairs("evaluate.test", name);
     }

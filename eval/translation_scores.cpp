@@ -139,14 +139,20 @@ std::vector<KnownColumn> known_columns() {
 
 }  // namespace
 
+void check_test_names(const std::vector<std::string>& files) {
+  std::map<std::string, std::string> names = {{kValidationSet, "that of data.valid"}};  // with what has them
+  for (const std::string& file : files) {
+    const auto [known, is_new] = names.emplace(set_name(file), file);
+    core::require(is_new, "{}: another test set is called {} as well, {}; rename its files", file,
+                  known->first, known->second);
+  }
+}
+
 std::vector<TestSet> read_test_sets(const std::vector<std::string>& files, data::OnInvalidUtf8 on_invalid) {
+  check_test_names(files);
   std::vector<TestSet> sets;
   for (const std::string& file : files) {
     TestSet set{.name = set_name(file), .pairs = {}};
-    const auto known =
-        std::find_if(sets.begin(), sets.end(), [&](const TestSet& s) { return s.name == set.name; });
-    core::require(known == sets.end() && set.name != kValidationSet,
-                  "{}: another test set is called {} as well; rename its files", file, set.name);
     data::read_pairs(core::expand_environment(file).string(), on_invalid,
                      [&](const data::SentencePair& pair, const std::string&) { set.pairs.push_back(pair); });
     core::require(!set.pairs.empty(), "{}: there is no pair in it", file);

@@ -21,8 +21,11 @@ struct TestSet {
   std::vector<data::SentencePair> pairs;
 };
 
+/// @throws InputError for two test sets of one name, and one that is called as data.valid is
+void check_test_names(const std::vector<std::string>& files);
+
 /// Named after their files: "a/tst2015.de-en.{de,en}.xml" is tst2015.de-en. @throws as data::read_pairs;
-/// InputError for an empty set and for two of one name
+/// InputError for an empty set; as check_test_names
 std::vector<TestSet> read_test_sets(const std::vector<std::string>& files, data::OnInvalidUtf8 on_invalid);
 std::string fingerprint(const TestSet& set);
 

@@ -233,3 +233,25 @@ TEST_F(Alignment, WhatDoesNotFitIsRefusedBeforeTraining) {
 
 }  // namespace
 }  // namespace exactmamba::cli
+TEST_F(Alignment, TwoTestSetsOfOneNameAreRefused) {
+  fs::create_directory(folder_ / "x");
+  for (const char* file : {"test.de", "test.en"}) fs::copy(folder_ / file, folder_ / "x" / file);
+  for (const std::string command : {"validate", "run"}) {
+    write_recipe(std::string("evaluate.test = [\"test.{de,en}\", \"x/test.{en,de}\"]\n") + kAligningRecipe);
+    const ProgramOutcome outcome = program({command, "r.toml"});
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_CONTAINS(
+        outcome.err,
+        "error: r.toml:1:17: evaluate.test: x/test.{en,de}: another test set is called test as well, "
+        "test.{de,en}; rename its files\n");
+    EXPECT_FALSE(fs::exists(folder_ / "out"));
+  }
+}
+
+TEST_F(Alignment, AColumnIsFoundByPartsOfItsName) {
+  const ProgramOutcome outcome =
+      program({"validate", "r.toml"}, {"evaluate.alignment.dev_pairs=1", "report.columns=[\"aer.l2.best\"]"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_CONTAINS(outcome.err, "there is no column 'aer.l2.best'; did you mean 'aer.l2 · activation.best'?");
+}
+
