@@ -13,16 +13,16 @@ class Problems {
  public:
   /// A line each of `message`.
   void add(const std::string& message);
-  /// Runs `check`; what it throws is a problem of `place`.
+  /// Runs `check`; what it throws is a problem of `place`. `behind`: of the message, as " [key = value]".
   template <class Check>
-  void attempt(const std::string& place, const Check& check) {
+  void attempt(const std::string& place, const Check& check, const std::string& behind = "") {
     try {
       check();
     } catch (const core::IoError& error) {
       any_missing_ = true;
-      add(place + ": " + error.what());
+      add(place + ": " + error.what() + behind);
     } catch (const core::InputError& error) {
-      add(place + ": " + error.what());
+      add(place + ": " + error.what() + behind);
     }
   }
   bool empty() const { return lines_.empty(); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <set>
 
 #include "cli/alignment.h"
@@ -14,8 +15,8 @@
 #include "data/tolerance.h"
 #include "eval/alignment/alignment_task.h"
 #include "eval/comet/comet_model.h"
-#include "models/checkpoint.h"
 #include "eval/translation_scores.h"
+#include "models/checkpoint.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -120,9 +121,9 @@ class Checker {
 
   void check_evaluation() {
     const eval::EvaluateOptions& options = run_.recipe.evaluate;
-    for (const std::string& name : options.test) {
     if (applies("evaluate.test"))
       problems_.attempt(place("evaluate.test"), [&] { eval::check_test_names(options.test); });
+    for (const std::string& name : options.test) {
       if (applies("evaluate.test") && is_there("evaluate.test", name, true))
         check_pairs("evaluate.test", name);
     }
@@ -141,10 +142,32 @@ class Checker {
     look("gold", options.gold, false);
     look("dev_sentences", options.dev_sentences, true);
     look("dev_gold", options.dev_gold, false);
-    if (all) problems_.attempt(place("evaluate.alignment.gold"), [&] { eval::read_alignment_task(options); });
+    if (all) check_alignment_task(options);
     if (!options.reverse_model.empty())
       problems_.attempt(place("evaluate.alignment.reverse_model"),
                         [&] { models::load_config(core::expand_environment(options.reverse_model)); });
+  }
+
+  /// Runs `check` of options of [evaluate.alignment] that must fit each other; the place is that of the
+  /// decisive one.
+  template <class Check>
+  void attempt_together(const Names& names, const Check& check) {
+    Names keys;
+    for (const std::string& name : names)
+      if (run_.schema.at("evaluate.alignment." + name).is_set()) keys.push_back("evaluate.alignment." + name);
+    problems_.attempt(place(run_.schema.decisive(keys).key()), check,
+                      " [" + run_.schema.values_text(keys) + "]");
+  }
+
+  void check_alignment_task(const eval::AlignmentOptions& options) {
+    if (!options.dev_sentences.empty())
+      attempt_together({"dev_gold", "dev_sentences", "gold_base", "gold_format", "gold_target_first"},
+                       [&] { eval::read_aligned_pairs(options.dev_sentences, options.dev_gold, options); });
+    std::optional<eval::AlignmentTask> task;
+    attempt_together({"gold", "sentences", "gold_base", "gold_format", "gold_target_first"},
+                     [&] { task = eval::read_aligned_pairs(options.sentences, options.gold, options); });
+    if (task)
+      attempt_together({"dev_pairs", "sentences"}, [&] { eval::check_dev_pairs(options, task->size()); });
   }
 
   const RecipeRun& run_;

@@ -150,6 +150,12 @@ class Schema {
   };
   std::vector<Unused> unused() const;
 
+  /// The option among `keys` that a contradiction between them is placed at: the command line had the last
+  /// word, then the first that is set, or else the first.
+  const Option& decisive(const std::vector<std::string>& keys) const;
+  /// "a = 1 (default), b = \"x\" (--set b=x)"
+  std::string values_text(const std::vector<std::string>& keys) const;
+
   const std::deque<Option>& options() const { return options_; }
   const Option& at(const std::string& key) const;
   /// The effective values of the tables and single keys in `tables`, without cosmetic options and those that
@@ -176,7 +182,6 @@ class Schema {
   void read_assignment(const Assignment& assignment, Problems& problems);
   void check_required(const std::string& file_name, Problems& problems);
   void check_rules(const std::string& file_name, Problems& problems);
-  std::string place_of(const std::vector<std::string>& keys, const std::string& file_name) const;
 
   std::deque<Option> options_;
   std::vector<std::pair<std::string, std::string>> tables_;

@@ -97,24 +97,28 @@ void Schema::check_rules(const std::string& file_name, Problems& problems) {
     const auto undecided = [this](const std::string& key) { return at(key).undecided_; };
     const std::string message = std::any_of(keys.begin(), keys.end(), undecided) ? "" : check();
     if (message.empty()) continue;
-    std::vector<std::string> values;
-    for (const std::string& key : keys)
-      values.push_back(fmt::format("{} = {} ({})", key, at(key).text(), at(key).origin_));
-    problems.others.push_back(
-        fmt::format("{}: {} [{}]", place_of(keys, file_name), message, fmt::join(values, ", ")));
+    const Option& option = decisive(keys);
+    problems.others.push_back(fmt::format("{}: {} [{}]", option.is_set() ? option.origin() : file_name,
+                                          message, values_text(keys)));
     wrong.push_back(keys.front());
   }
   for (const std::string& key : wrong) find(key)->undecided_ = true;
 }
 
-/// Where options contradict each other: the command line had the last word, then the first key that is set.
-std::string Schema::place_of(const std::vector<std::string>& keys, const std::string& file_name) const {
+const Option& Schema::decisive(const std::vector<std::string>& keys) const {
   for (const std::string& key : keys) {
-    if (at(key).origin_.starts_with(kCommandLine)) return at(key).origin_;
+    if (at(key).origin_.starts_with(kCommandLine)) return at(key);
   }
   const auto set =
       std::find_if(keys.begin(), keys.end(), [this](const auto& key) { return at(key).is_set(); });
-  return set == keys.end() ? file_name : at(*set).origin_;
+  return at(set == keys.end() ? keys.front() : *set);
+}
+
+std::string Schema::values_text(const std::vector<std::string>& keys) const {
+  std::vector<std::string> values;
+  for (const std::string& key : keys)
+    values.push_back(fmt::format("{} = {} ({})", key, at(key).text(), at(key).origin_));
+  return fmt::format("{}", fmt::join(values, ", "));
 }
 
 void Schema::load(std::string_view toml_text, const std::string& file_name,

@@ -1,5 +1,7 @@
 #include "eval/alignment/alignment_task.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -13,22 +15,9 @@
 namespace exactmamba::eval {
 namespace {
 
-void add_pairs(AlignmentTask& task, const std::string& sentences, const std::string& gold,
-               const AlignmentOptions& options) {
-  AlignmentBounds bounds;
-  data::read_pairs(core::expand_environment(sentences).string(), data::OnInvalidUtf8::kRefuse,
-                   [&](const data::SentencePair& pair, const std::string&) {
-                     task.pairs.push_back(pair);
-                     bounds.lengths.push_back(lengths_of(pair));
-                   });
-  bounds.pairs = bounds.lengths.size();
-  bounds.of = sentences;
-  const AlignmentNotation notation{alignment_format(options.gold_format, "evaluate.alignment.gold_format"),
-                                   options.gold_base == "1" ? 1 : 0, options.gold_target_first,
-                                   "evaluate.alignment.gold_base"};
-  for (GoldLinks& links : read_gold(core::expand_environment(gold), notation, bounds))
-    task.gold.push_back(std::move(links));
-  task.lengths.insert(task.lengths.end(), bounds.lengths.begin(), bounds.lengths.end());
+template <class T>
+void append(std::vector<T>& all, std::vector<T> more) {
+  std::move(more.begin(), more.end(), std::back_inserter(all));
 }
 
 template <class T>
@@ -38,15 +27,39 @@ std::vector<T> test_part(const std::vector<T>& all, size_t development) {
 
 }  // namespace
 
+AlignmentTask read_aligned_pairs(const std::string& sentences, const std::string& gold,
+                                 const AlignmentOptions& options) {
+  AlignmentTask task;
+  data::read_pairs(core::expand_environment(sentences).string(), data::OnInvalidUtf8::kRefuse,
+                   [&](const data::SentencePair& pair, const std::string&) {
+                     task.pairs.push_back(pair);
+                     task.lengths.push_back(lengths_of(pair));
+                   });
+  const AlignmentBounds bounds{task.size(), task.lengths, sentences};
+  const AlignmentNotation notation{alignment_format(options.gold_format, "evaluate.alignment.gold_format"),
+                                   options.gold_base == "1" ? 1 : 0, options.gold_target_first,
+                                   "evaluate.alignment.gold_base"};
+  task.gold = read_gold(core::expand_environment(gold), notation, bounds);
+  return task;
+}
+
+void check_dev_pairs(const AlignmentOptions& options, size_t pairs) {
+  core::require(static_cast<size_t>(options.dev_pairs) < pairs,
+                "dev_pairs = {}, but {} has {} sentence pairs: none is left to test", options.dev_pairs,
+                options.sentences, pairs);
+}
+
 AlignmentTask read_alignment_task(const AlignmentOptions& options) {
   AlignmentTask task;
-  if (!options.dev_sentences.empty()) add_pairs(task, options.dev_sentences, options.dev_gold, options);
+  if (!options.dev_sentences.empty())
+    task = read_aligned_pairs(options.dev_sentences, options.dev_gold, options);
   task.file_begin = task.size();
   task.development = task.size() + static_cast<size_t>(options.dev_pairs);
-  add_pairs(task, options.sentences, options.gold, options);
-  core::require(task.development < task.size(),
-                "evaluate.alignment.dev_pairs = {}, but {} has {} sentence pairs: none is left to test",
-                options.dev_pairs, options.sentences, task.size() - task.file_begin);
+  AlignmentTask file = read_aligned_pairs(options.sentences, options.gold, options);
+  append(task.pairs, std::move(file.pairs));
+  append(task.gold, std::move(file.gold));
+  append(task.lengths, std::move(file.lengths));
+  check_dev_pairs(options, task.size() - task.file_begin);
   return task;
 }
 

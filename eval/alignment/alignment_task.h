@@ -20,6 +20,14 @@ struct AlignmentTask {
   size_t size() const { return pairs.size(); }
 };
 
+/// The pairs of one file with their links in another, in the form that gold has in `options`; none is of a
+/// development part. @throws IoError, InputError as below
+AlignmentTask read_aligned_pairs(const std::string& sentences, const std::string& gold,
+                                 const AlignmentOptions& options);
+
+/// @throws InputError when none of the `pairs` of the file `sentences` is left to test
+void check_dev_pairs(const AlignmentOptions& options, size_t pairs);
+
 /// File names as in data.train. @throws IoError, InputError: missing and malformed files, gold that does not
 /// fit its sentences, no pair left to test
 AlignmentTask read_alignment_task(const AlignmentOptions& options);

@@ -226,7 +226,24 @@ TEST_F(Alignment, WhatDoesNotFitIsRefusedBeforeTraining) {
       "gold.talp:1:5: '2-2' has source word 2, but sentence 1 in test.{de,en} has 2 words, counted "
       "from 0, as evaluate.alignment.gold_base says");
   EXPECT_CONTAINS(refusal({"evaluate.alignment.gold=\"\""}), "evaluate.alignment.gold, which is empty");
-  EXPECT_CONTAINS(refusal({"evaluate.alignment.dev_pairs=3"}), "none is left to test");
+  EXPECT_CONTAINS(refusal({"evaluate.alignment.dev_pairs=3"}),
+                  "error: --set evaluate.alignment.dev_pairs=3: evaluate.alignment.dev_pairs: dev_pairs = 3, "
+                  "but test.{de,en} has 3 sentence pairs: none is left to test [");
+  put_file(folder_ / "one.de", "ein Haus\n");
+  put_file(folder_ / "one.en", "a house\n");
+  const std::string other = refusal({"evaluate.alignment.sentences=one.{de,en}"});
+  EXPECT_CONTAINS(other,
+                  "error: --set evaluate.alignment.sentences=one.{de,en}: evaluate.alignment.sentences: "
+                  "gold.talp: 3 lines for 1 sentence pairs in one.{de,en}");
+  EXPECT_CONTAINS(other, "[evaluate.alignment.gold = \"gold.talp\" (r.toml:");
+  put_file(folder_ / "dev.talp", "1-1\n1-1\n");
+  EXPECT_CONTAINS(
+      refusal({"evaluate.alignment.dev_sentences=one.{de,en}", "evaluate.alignment.dev_gold=dev.talp"}),
+      "error: --set evaluate.alignment.dev_gold=dev.talp: evaluate.alignment.dev_gold: dev.talp: 2 lines for "
+      "1");
+  EXPECT_CONTAINS(refusal({"evaluate.alignment.gold_base=0"}),
+                  "takes a string, not an integer (0): one of \"0\", \"1\"; write --set "
+                  "'evaluate.alignment.gold_base=\"0\"'\n");
   EXPECT_CONTAINS(refusal({"evaluate.alignment.dev_gold=\"x\""}), "evaluate.alignment.dev_sentences");
   EXPECT_CONTAINS(refusal({"data.task=\"text\"", "data.valid=[]"}), "evaluate.alignment");
 }
