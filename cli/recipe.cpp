@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <sstream>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -237,12 +238,30 @@ std::string quoted(const std::vector<std::string>& names) {
   return fmt::format("'{}'", fmt::join(names, "', '"));
 }
 
+/// "aer.l2.best" → "aer.l2 · activation.best": the first of `keys` whose parts begin with those of `name`.
+std::string key_by_parts(const std::string& name, const std::vector<std::string>& keys) {
+  const auto parts_of = [](const std::string& key) {
+    std::istringstream text(key);
+    std::vector<std::string> parts;
+    for (std::string part; std::getline(text, part, '.');) parts.push_back(part);
+    return parts;
+  };
+  const std::vector<std::string> given = parts_of(name);
+  const auto found = std::find_if(keys.begin(), keys.end(), [&](const std::string& key) {
+    const std::vector<std::string> parts = parts_of(key);
+    return std::equal(given.begin(), given.end(), parts.begin(), parts.end(),
+                      [](const std::string& a, const std::string& b) { return b.starts_with(a); });
+  });
+  return found == keys.end() ? "" : *found;
+}
+
 /// A line about all names in an option that are not among `names`; "" when they are.
 std::string unknown_names(const core::Option& option, const std::string& kind,
                           const std::vector<std::string>& unknown, const std::vector<std::string>& names,
                           const std::vector<std::string>& shown) {
   if (unknown.empty()) return "";
-  const std::string near = unknown.size() == 1 ? core::nearest_word(unknown.front(), names) : "";
+  std::string near = unknown.size() == 1 ? core::nearest_word(unknown.front(), names) : "";
+  if (near.empty() && unknown.size() == 1) near = key_by_parts(unknown.front(), names);
   return fmt::format("{}: {}: there is no {} {}{}; there are: {}{}", option.origin(), option.key(), kind,
                      quoted(unknown), near.empty() ? "" : fmt::format("; did you mean '{}'?", near),
                      fmt::join(shown, ", "),

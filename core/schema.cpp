@@ -70,6 +70,14 @@ std::string described(const TomlNode& node) {
 
 std::string with_article(const std::string& noun) { return (noun[0] == 'i' ? "an " : "a ") + noun; }
 
+/// Of a choice that looks like a number. A shell takes quotes away unless there are others around them.
+std::string quotes_advice(const std::string& key, const std::string& word,
+                          const std::vector<std::string>& choices, const Origin& origin) {
+  if (std::find(choices.begin(), choices.end(), word) == choices.end()) return "";
+  return origin.starts_with("--set") ? fmt::format("; write --set '{}=\"{}\"'", key, word)
+                                     : fmt::format("; write it in quotes: \"{}\"", word);
+}
+
 std::string last_part(const std::string& key) { return key.substr(key.rfind('.') + 1); }
 
 std::string did_you_mean(const std::string& word) {
@@ -120,8 +128,9 @@ std::string Option::assign(const TomlNode& node, const Origin& origin) {
     std::decay_t<decltype(*target)> value{};
     if (!read(node, value))
       return fmt::format(
-          "takes {}, not {}{}", with_article(type_name()), described(node),
-          choices_.empty() ? "" : fmt::format(": one of \"{}\"", fmt::join(choices_, "\", \"")));
+          "takes {}, not {}{}{}", with_article(type_name()), described(node),
+          choices_.empty() ? "" : fmt::format(": one of \"{}\"", fmt::join(choices_, "\", \"")),
+          quotes_advice(key_, toml_text(node), choices_, origin));
     if (const std::string problem = check(node); !problem.empty())
       return fmt::format("= {} {}", toml_text(node), problem);
     for (const TomlNode& item : node.items) {

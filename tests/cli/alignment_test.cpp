@@ -248,8 +248,6 @@ TEST_F(Alignment, WhatDoesNotFitIsRefusedBeforeTraining) {
   EXPECT_CONTAINS(refusal({"data.task=\"text\"", "data.valid=[]"}), "evaluate.alignment");
 }
 
-}  // namespace
-}  // namespace exactmamba::cli
 TEST_F(Alignment, TwoTestSetsOfOneNameAreRefused) {
   fs::create_directory(folder_ / "x");
   for (const char* file : {"test.de", "test.en"}) fs::copy(folder_ / file, folder_ / "x" / file);
@@ -272,3 +270,5 @@ TEST_F(Alignment, AColumnIsFoundByPartsOfItsName) {
   EXPECT_CONTAINS(outcome.err, "there is no column 'aer.l2.best'; did you mean 'aer.l2 · activation.best'?");
 }
 
+}  // namespace
+}  // namespace exactmamba::cli
