@@ -1,9 +1,15 @@
 #include "core/nearest.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace exactmamba::core {
 namespace {
+
+std::string lower_case(std::string word) {
+  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+  return word;
+}
 
 /// Edits (insert, delete, replace, swap neighbours) between two words.
 size_t edit_distance(const std::string& a, const std::string& b) {
@@ -29,7 +35,7 @@ std::string nearest_word(const std::string& word, const std::vector<std::string>
   std::string best;
   size_t least = std::max<size_t>(2, last_part.size() / 3) + 1;
   for (const std::string& candidate : candidates) {
-    const size_t distance = edit_distance(word, candidate);
+    const size_t distance = edit_distance(lower_case(word), lower_case(candidate));
     if (distance < least && distance < candidate.size()) {
       best = candidate;
       least = distance;

@@ -6,8 +6,8 @@
 
 namespace exactmamba::core {
 
-/// The candidate with the fewest edits (insert, delete, replace, swap neighbours) from `word`, or "" when
-/// none is near.
+/// The candidate with the fewest edits (insert, delete, replace, swap neighbours) from `word`, whatever their
+/// case, or "" when none is near.
 std::string nearest_word(const std::string& word, const std::vector<std::string>& candidates);
 
 }  // namespace exactmamba::core

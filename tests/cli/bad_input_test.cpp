@@ -574,6 +574,12 @@ INSTANTIATE_TEST_SUITE_P(
 void other_files(const fs::path& folder) {
   recipe("")(folder);
   fs::create_directory(folder / "out");
+        Case{"tokenizer_in_capitals",
+             kInput,
+             "--set data.tokenizer=BPE: 'BPE' is neither byte nor bpe, and no file or folder; did you mean "
+             "'bpe'?",
+             {"run", "r.toml", "--set", "data.tokenizer=BPE", "--set", "data.vocab_size=300"},
+             text_recipe("a.txt", "a")},
   write(folder / "out" / "precious", "x");
 }
 
