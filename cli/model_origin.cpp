@@ -107,8 +107,9 @@ fs::path resulting_checkpoint(const fs::path& training, const Json& result) {
 namespace {
 
 struct FoundModel {
-  fs::path folder;
+  fs::path training, folder;
   std::string label;  // of the run; "" before the end of its training
+  bool finished = false;
 };
 
 /// The checkpoint that stands for a training: its result, or before its end the last.
@@ -116,10 +117,10 @@ std::optional<FoundModel> model_of_training(const fs::path& training) {
   if (const std::optional<Json> record = stage_record(training, "train")) {
     const Json result = record->value("result", Json());
     fs::path checkpoint = resulting_checkpoint(training, result);
-    return FoundModel{std::move(checkpoint), result.value(kRunLabel, "")};
+    return FoundModel{training, std::move(checkpoint), result.value(kRunLabel, ""), true};
   }
   const auto last = train::last_checkpoint(training);
-  return last ? std::optional(FoundModel{*last, ""}) : std::nullopt;
+  return last ? std::optional(FoundModel{training, *last, ""}) : std::nullopt;
 }
 
 /// Those of the trainings in the folder of a run, or of one training.
@@ -134,10 +135,10 @@ std::vector<FoundModel> trained_models(const fs::path& folder) {
   return found;
 }
 
-/// "'silu': FOLDER"
+/// "FOLDER ('silu')": labels alone may be alike, of two versions of a run.
 std::string described(const FoundModel& model) {
-  return model.label.empty() ? model.folder.string()
-                             : fmt::format("'{}': {}", model.label, model.folder.string());
+  const std::string label = model.label.empty() ? "" : fmt::format(" ('{}')", model.label);
+  return fmt::format("{}{}", model.training.string(), model.finished ? label : " (not finished)");
 }
 
 bool is_model(const fs::path& folder) {
@@ -154,17 +155,24 @@ void refuse_run_folder(const fs::path& folder) {
 }
 
 fs::path model_of(const fs::path& folder) {
+  core::require<core::IoError>(fs::is_directory(folder), "{} is not a folder with a model or a run: {}",
+                               folder.string(),
+                               fs::exists(folder) ? "it is a file" : "there is nothing of this name");
   if (is_model(folder)) return folder;
   const std::vector<FoundModel> found = trained_models(folder);
   core::require<core::IoError>(!found.empty(),
                                "{}: is no model, which has config.json, and no run with a training in it",
                                folder.string());
-  std::vector<std::string> lines;
-  for (const FoundModel& model : found) lines.push_back(described(model));
-  core::require<core::IoError>(found.size() == 1, "{}: holds several trainings; give the folder of one:\n{}",
-                               folder.string(), fmt::join(lines, "\n"));
-  core::log_info(fmt::format("model: {}", found.front().folder.string()));
-  return found.front().folder;
+  std::vector<std::string> trainings;
+  for (const FoundModel& model : found) trainings.push_back(described(model));
+  core::require<core::IoError>(found.size() == 1, "{}: holds several trainings; give the folder of one: {}",
+                               folder.string(), fmt::join(trainings, ", "));
+  const FoundModel& model = found.front();
+  core::log_info(fmt::format("model: {}", model.folder.string()));
+  if (!model.finished)
+    core::log_warning(fmt::format("{}: this training is not finished; its last checkpoint is used",
+                                  model.training.string()));
+  return model.folder;
 }
 
 std::string model_fingerprint(const fs::path& folder) {

@@ -102,8 +102,7 @@ class Continuation {
   }
 
   /// Those in a file, a line each.
-  void of_lines() {
-    data::LineReader reader(arguments_.prompts, data::on_invalid_utf8(arguments_.on_invalid_utf8));
+  void of_lines(data::LineReader& reader) {
     const bool typed = arguments_.prompts == data::kStdin && ::isatty(STDIN_FILENO) == 1;
     const size_t batch = typed ? 1 : static_cast<size_t>(arguments_.batch);
     for (auto lines = reader.next_lines(batch); !lines.empty(); lines = reader.next_lines(batch))
@@ -222,18 +221,21 @@ class Continuation {
 
 void generate(const GenerateArguments& arguments) {
   check_choices(arguments);
-  const std::filesystem::path folder = model_of(arguments.model.model);
-  const models::ModelConfig config = models::load_config(folder);
   const TokenArguments& in = arguments.model.tokens;
   core::require<core::UsageError>(!arguments.prompts.empty() || !in.ids.empty() || !in.text.empty(),
                                   "give a prompt with --ids or --text, or many with --prompts");
-  if (arguments.prompts.empty()) {
+  std::optional<data::LineReader> prompts;  // a missing file is told before anything of the model
+  if (!arguments.prompts.empty())
+    prompts.emplace(arguments.prompts, data::on_invalid_utf8(arguments.on_invalid_utf8));
+  const std::filesystem::path folder = model_of(arguments.model.model);
+  const models::ModelConfig config = models::load_config(folder);
+  if (!prompts) {
     Continuation(arguments, folder, read_tokens(in, folder, config)).of_one_prompt();
     return;
   }
   Tokens tokens;
   tokens.tokenizer = tokenizer_of(in.tokenizer, folder, config);
-  Continuation(arguments, folder, std::move(tokens)).of_lines();
+  Continuation(arguments, folder, std::move(tokens)).of_lines(*prompts);
 }
 
 }  // namespace exactmamba::cli

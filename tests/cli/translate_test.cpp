@@ -368,6 +368,19 @@ TEST_F(TranslateTest, TheModelOfARunIsItsResult) {
   }
 }
 
+TEST_F(TranslateTest, TwoVersionsOfARunAreToldApart) {
+  for (const std::string rate : {"0.1", "0.2"})
+    succeed({"train", "r.toml", "--set", "run.output=versions", "--set", "train.lr=" + rate});
+  const ProgramOutcome which = program({"translate", "versions"});
+  EXPECT_EQ(which.code, 3);
+  EXPECT_EQ(std::count(which.err.begin(), which.err.end(), '\n'), 1) << which.err;
+  for (const fs::directory_entry& stage : fs::directory_iterator(*folder_ / "versions/stages")) {
+    const std::string training = "versions/stages/" + stage.path().filename().string();
+    EXPECT_CONTAINS(which.err, training + " ('r')");
+    EXPECT_CONTAINS(program({"translate", training}).err, "model: " + training);
+  }
+}
+
 /// A norm whose results overflow; with two processes, of which one has no pair to translate.
 TEST_F(TranslateTest, BleuOfLogitsThatAreNotFiniteIsTheWorst) {
   const fs::path model = *folder_ / "overflowing";
@@ -415,6 +428,10 @@ TEST_F(TranslateTest, TranslationForBleuStopsWhenAsked) {
   EXPECT_EQ(stopped.code, 130) << stopped.err;
   EXPECT_CONTAINS(stopped.err, "stopped after update 0 of 4");
   EXPECT_EQ(core::read_json(stage / "checkpoints/step-00000000/trainer.json")["evaluation_pending"], true);
+  const ProgramOutcome unfinished = program({"translate", "stopped", "--beam", "1"}, "zwei\n");
+  EXPECT_EQ(unfinished.code, 0);
+  EXPECT_CONTAINS(unfinished.err, "warning: stopped/stages/" + stage.filename().string() +
+                                      ": this training is not finished; its last checkpoint is used");
 }
 
 TEST_F(TranslateTest, ContradictionsAreRefused) {
@@ -499,8 +516,9 @@ TEST(RecipeTokenizer, IsMadeOnceAndShared) {
   EXPECT_EQ(trainings, 2);
   const ProgramOutcome which = run_program({"translate", "out"}, {.folder = folder.path()});
   EXPECT_EQ(which.code, 3);
-  for (const char* label : {"'seed=1': out/stages/train-", "'seed=2': out/stages/train-"})
-    EXPECT_CONTAINS(which.err, std::string("exactmamba: error: ") + label);
+  EXPECT_CONTAINS(which.err, "out: holds several trainings; give the folder of one: out/stages/train-");
+  for (const char* label : {"('seed=1')", "('seed=2')"}) EXPECT_CONTAINS(which.err, label);
+  EXPECT_EQ(std::count(which.err.begin(), which.err.end(), '\n'), 1) << which.err;
 
   const ProgramOutcome again = program("train", {});
   EXPECT_EQ(again.code, 0) << again.err;
@@ -542,8 +560,6 @@ TEST(RecipeTokenizer, AStopIsSaidAndNothingIsKept) {
   EXPECT_FALSE(fs::exists(tokenizer_stages(folder / "out").at(0) / "tokenizer.json"));
 }
 
-}  // namespace
-}  // namespace exactmamba::cli
 /// The signal comes when the tokenizer is being written; should it come after that, the next try is made.
 TEST(RecipeTokenizer, AStopWhileItIsWrittenIsSaid) {
   const TemporaryFolder folder;
@@ -580,3 +596,5 @@ TEST(RecipeTokenizer, AStopWhileItIsWrittenIsSaid) {
   EXPECT_EQ(said, "stopped when the tokenizer was made, which is kept; run again to continue");
 }
 
+}  // namespace
+}  // namespace exactmamba::cli
