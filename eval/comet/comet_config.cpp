@@ -80,6 +80,10 @@ CometFiles::CometFiles(const std::filesystem::path& folder)
       checkpoint(folder / "checkpoints" / "model.ckpt"),
       encoder_config(folder / "encoder" / "config.json"),
       sentencepiece(folder / "encoder" / "sentencepiece.bpe.model") {
+  require<core::IoError>(
+      !std::filesystem::is_regular_file(folder),
+      "{}: is a file, and not the folder of a COMET model, which has hparams.yaml, checkpoints/ and encoder/",
+      folder.string());
   std::string missing;
   for (const auto& file : {hparams, checkpoint, encoder_config, sentencepiece})
     if (!std::filesystem::is_regular_file(file)) missing += (missing.empty() ? "" : ", ") + file.string();

@@ -79,6 +79,11 @@ TEST_F(ScoreComet, SaysWhatIsMissing) {
   EXPECT_NE(none.code, 0);
   EXPECT_CONTAINS(none.err, "no COMET model in nowhere: missing nowhere/hparams.yaml");
   EXPECT_CONTAINS(none.err, "huggingface.co/Unbabel/wmt22-comet-da");
+  const auto no_gpu = run_program({"score", "comet", "output", "--source", "source", "--reference",
+                                   "reference", "--model", golden("comet/softmax"), "--device", "cuda"},
+                                  {.folder = folder_.path(), .environment = {{"CUDA_VISIBLE_DEVICES", ""}}});
+  EXPECT_NE(no_gpu.code, 0);
+  EXPECT_CONTAINS(no_gpu.err, "the device cuda cannot be used: ");
   put_file(folder_ / "short", "one line\n");
   const auto uneven = score({"short"});
   EXPECT_NE(uneven.code, 0);
