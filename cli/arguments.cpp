@@ -1,6 +1,8 @@
 #include "cli/arguments.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -136,6 +138,22 @@ std::string from_1_on(const std::string& text) {
 
 /// For values that must have at least one `thing`.
 std::function<std::string(const std::string&)> not_empty(const std::string& thing) {
+/// CLI11 would say "Could not convert", and not what is expected. Number: the type of the option's value.
+template <class Number>
+std::string from_0_on(const std::string& text) {
+  Number value = 0;
+  const bool fits = !text.starts_with('-') && CLI::detail::lexical_cast(text, value);
+  return fits ? ""
+              : fmt::format("{} is no whole number from 0 to {}", text, std::numeric_limits<Number>::max());
+}
+
+std::string a_number(const std::string& text) {
+  double value = 0;
+  return CLI::detail::lexical_cast(text, value) && std::isfinite(value)
+             ? ""
+             : fmt::format("{} is no number, as 1 or 0.5 is", text);
+}
+
   return [thing](const std::string& text) {
     return text.empty() ? fmt::format("is empty; give at least one {}", thing) : "";
   };
@@ -302,9 +320,10 @@ std::function<std::string(const std::string&)> above_0_to(double most) {
 
 template <class Number>
 CLI::Option* add_length_penalty(CLI::App& command, Number& length_penalty) {
-  return command.add_option(
-      "--length-penalty", length_penalty,
-      "α of a hypothesis' score, log p / length^α, its end counted; default 1; 0: log p itself");
+  return command
+      .add_option("--length-penalty", length_penalty,
+                  "α of a hypothesis' score, log p / length^α, its end counted; default 1; 0: log p itself")
+      ->check(a_number);
 }
 
 /// A beam has no more results than hypotheses.
@@ -329,6 +348,7 @@ void add_choices_of_tokens(CLI::App& command, GenerateArguments& arguments) {
                   "Draw tokens, from the logits divided by it; 1 if only --top-k or --top-p is given")
       ->excludes(beam)
       ->excludes("--bfloat16-states");
+      ->check(a_number)
   command.add_option("--top-k", arguments.top_k, "Draw one of the so many likeliest tokens")
       ->check(from_1_on)
       ->excludes(beam)
@@ -340,7 +360,7 @@ void add_choices_of_tokens(CLI::App& command, GenerateArguments& arguments) {
       ->excludes(beam)
       ->excludes("--bfloat16-states");
   command.add_option("--seed", arguments.seed, "Of what is drawn; default 0")
-      ->check(CLI::NonNegativeNumber)
+      ->check(from_0_on<int64_t>)
       ->excludes(beam);
   command
       .add_option(
@@ -542,7 +562,9 @@ void add_translations(CLI::App& command, ScoreArguments& score) {
   command.add_option("--resamples", score.resamples, "Of --compare; default 1000")
       ->check(CLI::Range(1, 1'000'000))
       ->needs(compare);
-  command.add_option("--seed", score.seed, "Of --compare; default 12345")->needs(compare);
+  command.add_option("--seed", score.seed, "Of --compare; default 12345")
+      ->check(from_0_on<uint32_t>)
+      ->needs(compare);
   command.add_option("--width", score.digits, "Digits after the point; default 1")->check(CLI::Range(0, 17));
 }
 
@@ -564,8 +586,9 @@ void add_score_bleu(CLI::App& parent, Declaration& program) {
       .add_option("--smooth-method", arguments.smoothing,
                   "Of n-gram orders without a match: exp (default), floor, add-k or none")
       ->check(CLI::IsMember(core::choices_of(eval::kSmoothingNames)));
-  command.add_option("--smooth-value", arguments.smooth_value,
-                     "Of floor (default 0.1) and add-k (default 1)");
+  command
+      .add_option("--smooth-value", arguments.smooth_value, "Of floor (default 0.1) and add-k (default 1)")
+      ->check(a_number);
   command.add_flag("--lowercase", arguments.lowercase, "Upper and lower case are the same");
 }
 
@@ -583,6 +606,12 @@ void add_score_chrf(CLI::App& parent, Declaration& program) {
       ->check(CLI::Range(0, kLongest));
   command
       .add_option("--word-order", arguments.word_order,
+  command.parse_complete_callback([&arguments = arguments] {
+    if (arguments.char_order + arguments.word_order == 0)
+      throw CLI::ValidationError(
+          "--char-order",
+          "n-grams of 0 characters and, by --word-order, of 0 words; give one of them 1 or more");
+  });
                   "Words of the longest n-gram; default 0, chrF++ has 2")
       ->check(CLI::Range(0, kLongest));
   command.add_option("--beta", arguments.beta, "How much more recall counts than precision; default 2")
