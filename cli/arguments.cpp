@@ -679,7 +679,7 @@ void add_score_aer(CLI::App& parent, Declaration& program) {
       ->check(CLI::IsMember(core::choices_of(eval::kSymmetrisationNames)));
   command.add_option("--sentences", arguments.sentences,
                      "The tokenised sentences, as name.{source,target} or .tsv: links are checked against "
-                     "them, and what no model reaches is shown");
+                     "them, and what no model reaches is shown; without them no word is beyond its sentence");
   command.add_option("--output", arguments.output, "Write the alignment, in --format and --base");
 }
 

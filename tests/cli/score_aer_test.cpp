@@ -108,6 +108,14 @@ TEST_F(ScoreAer, WrongUseIsALine) {
                   "has 8 words, counted from 0, as --gold-base says");
   EXPECT_CONTAINS(refusal(arguments_for("gold.0based.talp", "talp", "1"), {}, 1),
                   "word 0, but words count from 1 here; if the file counts from 0, --gold-base is 0");
+  testing::put_file(folder_ / "one.de", "ein Haus\n");
+  testing::put_file(folder_ / "one.en", "a house\n");
+  testing::put_file(folder_ / "gold", "1-1\n");
+  testing::put_file(folder_ / "far", "1-1 999-1\n");
+  EXPECT_CONTAINS(
+      refusal({"far", "--base", "1", "--gold", "gold", "--gold-base", "1", "--sentences", "one.{de,en}"}, {},
+              1),
+      "far:1:5: '999-1' has source word 999, but sentence 1 in one.{de,en} has 2 words");
   testing::put_file(folder_ / "empty", "");
   EXPECT_CONTAINS(refusal({"empty", "--base", "0", "--gold", "empty", "--gold-base", "0"}, {}, 1),
                   "empty: there is no link in it");
