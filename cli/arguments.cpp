@@ -110,8 +110,10 @@ void add_recipe(CLI::App& command, RecipeArguments& arguments, bool required) {
       ->allow_extra_args(false);
 }
 
-void add_overwrite(CLI::App& command, bool& overwrite) {
-  command.add_flag("--overwrite", overwrite, "Replace output that exists already");
+/// `what` of --output.
+void add_overwrite(CLI::App& command, bool& overwrite, const std::string& what = "the file") {
+  command.add_flag("--overwrite", overwrite,
+                   fmt::format("Replace {} that --output names, if it is there already", what));
 }
 
 /// Of commands that compute.
@@ -306,7 +308,7 @@ void add_convert(Declaration& program) {
   command.add_option("--licence", arguments.licence,
                      "Licence of the weights as model hubs spell it, e.g. apache-2.0; default: not stated");
   command.add_option("--output", arguments.output, "Folder to write")->required();
-  add_overwrite(command, arguments.overwrite);
+  add_overwrite(command, arguments.overwrite, "the model folder");
 }
 
 /// CLI::Range has its lower bound in it, and nan.
