@@ -138,8 +138,6 @@ std::string from_1_on(const std::string& text) {
   return fits ? "" : fmt::format("{} is no whole number from 1 on", text);
 }
 
-/// For values that must have at least one `thing`.
-std::function<std::string(const std::string&)> not_empty(const std::string& thing) {
 /// CLI11 would say "Could not convert", and not what is expected. Number: the type of the option's value.
 template <class Number>
 std::string from_0_on(const std::string& text) {
@@ -156,6 +154,8 @@ std::string a_number(const std::string& text) {
              : fmt::format("{} is no number, as 1 or 0.5 is", text);
 }
 
+/// For values that must have at least one `thing`.
+std::function<std::string(const std::string&)> not_empty(const std::string& thing) {
   return [thing](const std::string& text) {
     return text.empty() ? fmt::format("is empty; give at least one {}", thing) : "";
   };
@@ -164,15 +164,15 @@ std::string a_number(const std::string& text) {
 void add_tokens(CLI::App& command, TokenArguments& tokens) {
   auto* ids = command.add_option("--ids", tokens.ids, "Token ids, e.g. 1,2,3; - reads stdin")
                   ->check(not_empty("token id"));
-  auto* text = command.add_option("--text", tokens.text, "Text for --tokenizer")
-                   ->check(not_empty("character"))
-                   ->excludes(ids);
+  command.add_option("--text", tokens.text, "Text for --tokenizer")
+      ->check(not_empty("character"))
+      ->excludes(ids);
   command
       .add_option("--tokenizer", tokens.tokenizer,
-                  fmt::format("How --text becomes ids; default: the one that the model's folder carries, or "
+                  fmt::format("How text becomes ids; default: the one that the model's folder carries, or "
                               "byte. {}",
                               kTokenizers))
-      ->needs(text);
+      ->excludes(ids);
 }
 
 void add_cu_seqlens(CLI::App& command, TokenArguments& tokens) {
@@ -348,9 +348,9 @@ void add_choices_of_tokens(CLI::App& command, GenerateArguments& arguments) {
   command
       .add_option("--temperature", arguments.temperature,
                   "Draw tokens, from the logits divided by it; 1 if only --top-k or --top-p is given")
+      ->check(a_number)
       ->excludes(beam)
       ->excludes("--bfloat16-states");
-      ->check(a_number)
   command.add_option("--top-k", arguments.top_k, "Draw one of the so many likeliest tokens")
       ->check(from_1_on)
       ->excludes(beam)
@@ -374,7 +374,6 @@ void add_choices_of_tokens(CLI::App& command, GenerateArguments& arguments) {
 
 /// Many prompts, of a text each, instead of one.
 void add_prompts(CLI::App& command, GenerateArguments& arguments) {
-  CLI::Option* text = command.get_option("--text");
   CLI::Option* prompts =
       command
           .add_option(
@@ -383,7 +382,7 @@ void add_prompts(CLI::App& command, GenerateArguments& arguments) {
               "a line of output, line feeds in it written as blanks; --json: a line of JSON; with "
               "--n-best: NUMBER ||| TEXT, of a beam with ||| SCORE")
           ->excludes("--ids")
-          ->excludes(text);
+          ->excludes("--text");
   command
       .add_option(
           "--batch", arguments.batch,
@@ -393,9 +392,6 @@ void add_prompts(CLI::App& command, GenerateArguments& arguments) {
       ->needs(prompts);
   add_on_invalid_utf8(command, arguments.on_invalid_utf8);
   command.get_option("--on-invalid-utf8")->needs(prompts);
-  CLI::Option* tokenizer = command.get_option("--tokenizer");
-  tokenizer->remove_needs(text);
-  tokenizer->excludes("--ids");
 }
 
 void add_generate(Declaration& program) {
@@ -608,14 +604,14 @@ void add_score_chrf(CLI::App& parent, Declaration& program) {
       ->check(CLI::Range(0, kLongest));
   command
       .add_option("--word-order", arguments.word_order,
+                  "Words of the longest n-gram; default 0, chrF++ has 2")
+      ->check(CLI::Range(0, kLongest));
   command.parse_complete_callback([&arguments = arguments] {
     if (arguments.char_order + arguments.word_order == 0)
       throw CLI::ValidationError(
           "--char-order",
           "n-grams of 0 characters and, by --word-order, of 0 words; give one of them 1 or more");
   });
-                  "Words of the longest n-gram; default 0, chrF++ has 2")
-      ->check(CLI::Range(0, kLongest));
   command.add_option("--beta", arguments.beta, "How much more recall counts than precision; default 2")
       ->check(CLI::Range(1, kLongest));
   command.add_flag("--lowercase", arguments.lowercase, "Upper and lower case are the same");
