@@ -185,7 +185,10 @@ function isLink(links, i, j) { return links.some(link => link[0] === i && link[1
 // A map of words has gold links; its rows are compared with themselves only.
 function heatMap(model, map) {
   const rows = map.rows.length, columns = map.columns.length, cell = Math.max(6, Math.min(26, Math.floor(680 / Math.max(rows, columns))));
-  const isOfWords = map.sure !== undefined, [margin, longest] = isOfWords ? [98, 12] : [54, 6];
+  const isOfWords = map.sure !== undefined, font = Math.max(8, Math.min(13, cell - 2));
+  const shown = label => [...label].slice(0, isOfWords ? 12 : 6).join("");
+  const longest = Math.max(2, ...[...map.rows, ...map.columns].map(label => [...shown(label)].length));
+  const margin = 10 + Math.ceil(.65 * font * longest), upright = longest > 2;  // columns are then labelled upwards, beside each other
   const {largest, signed} = extentOf(map.values), scales = map.values.map(line => isOfWords ? extentOf([line]).largest : largest);
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const canvas = element("canvas", {width: margin + columns * cell + 8, height: margin + rows * cell + 8, role: "img", tabindex: "0",
@@ -197,14 +200,14 @@ function heatMap(model, map) {
   }));
   if (isOfWords) drawGold(ink, map, margin, cell);
   ink.fillStyle = dark ? "#e6e9ef" : "#1c2330";
-  ink.font = `${Math.max(8, Math.min(13, cell - 2))}px ui-monospace, monospace`;
+  ink.font = `${font}px ui-monospace, monospace`;
   ink.textBaseline = "middle";
   const step = Math.ceil(10 / cell);
-  map.rows.forEach((label, i) => { if (i % step === 0) { ink.textAlign = "right"; ink.fillText(label.slice(0, longest), margin - 4, margin + (i + .5) * cell); } });
+  map.rows.forEach((label, i) => { if (i % step === 0) { ink.textAlign = "right"; ink.fillText(shown(label), margin - 4, margin + (i + .5) * cell); } });
   map.columns.forEach((label, j) => {
     if (j % step) return;
-    ink.save(); ink.translate(margin + (j + .5) * cell, margin - 4); ink.rotate(label.length > 2 ? -Math.PI / 4 : 0);
-    ink.textAlign = label.length > 2 ? "left" : "center"; ink.fillText(label.slice(0, longest), 0, label.length > 2 ? 0 : -6); ink.restore();
+    ink.save(); ink.translate(margin + (j + .5) * cell, margin - 4); ink.rotate(upright ? -Math.PI / 2 : 0);
+    ink.textAlign = upright ? "left" : "center"; ink.fillText(shown(label), 0, upright ? 0 : -6); ink.restore();
   });
   const readout = element("output", {"aria-live": "polite"}, "Point at a cell, or use the arrow keys on the map, to read its value.");
   let [row, column] = [0, 0];
