@@ -503,9 +503,8 @@ void add_tokenize(Declaration& program) {
       command
           .add_flag("--decode", arguments.decode,
                     "Read JSON lines with \"ids\", print their texts, a line feed behind each; with --json "
-                    "as lines "
-                    "of JSON, {\"text\": …}, since a text may have line feeds of its own; ids beyond the "
-                    "vocabulary of a tokenizer.json give nothing, as with Hugging Face")
+                    "as lines of JSON, {\"text\": …}, since a text may have line feeds of its own; ids "
+                    "beyond the vocabulary of a tokenizer.json give nothing, as with Hugging Face")
           ->excludes("--text-key", "--on-invalid-utf8", "--on-bad-record");
   command.add_flag("--skip-special", arguments.skip_special, "Leave special tokens out of decoded texts")
       ->needs(decode);
@@ -521,9 +520,8 @@ void add_train_tokenizer(Declaration& program) {
       .add_option(
           "files", arguments.in.files,
           "Texts, as of tokenize, but a .txt or .text is one text, with the ends of its lines, as in "
-          "recipes; "
-          "- for stdin; of 'name.{de,en}', .tsv and '.tsv{2,1}' both sides; of IWSLT's train.tags.* and .xml "
-          "the sentences; rows of .parquet without a text are left out and counted")
+          "recipes; - for stdin; of 'name.{de,en}', .tsv and '.tsv{2,1}' both sides; of IWSLT's train.tags.* "
+          "and .xml the sentences; rows of .parquet without a text are left out and counted")
       ->required();
   add_texts(command, arguments.in);
   command.add_option("--vocab-size", arguments.vocab_size, "Tokens, with the special ones and the 256 bytes")

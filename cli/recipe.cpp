@@ -34,8 +34,7 @@ void bind_run(Schema& schema, RunOptions& o) {
       .cosmetic()
       .help(
           "Label of a run of this recipe, in front of this one, from whose result this one starts; its sizes "
-          "must "
-          "be the same.");
+          "must be the same.");
   schema.option("run.seed", &o.seed)
       .range(0, 9007199254740991)
       .help("Starting weights, generated data, order of the data and dropout follow from it.");
@@ -48,8 +47,7 @@ void bind_run(Schema& schema, RunOptions& o) {
       .cosmetic()
       .help(
           "What trains, and translates for evaluation; auto: a GPU if there is one. Decomposition and all "
-          "else of the "
-          "evaluation run on the CPU.");
+          "else of the evaluation run on the CPU.");
   schema.option("run.peer_timeout", &o.peer_timeout)
       .range(1, 86400)
       .unit("seconds")
@@ -367,14 +365,12 @@ std::string recipe_reference() {
   bind(schema, recipe);
   return "# Recipes\n\n"
          "A recipe is a TOML file. `exactmamba validate recipe.toml` checks it and shows the effective value "
-         "of every option with its "
-         "origin; `--set KEY=VALUE` on the command line comes before the file.\n\n"
+         "of every option with its origin; `--set KEY=VALUE` on the command line comes before the file.\n\n"
          "`[sweep]` turns one recipe into several runs: dotted keys with lists of values give the product of "
-         "the values, the first key "
-         "changing slowest. Each `[[extra]]` table adds one run with its own values, and an optional "
-         "`label`. A key may stand beside a sweep of which only some runs use it; what no run uses is "
-         "refused. A condition (\"Only with …\") on a key that has no meaning itself is void: the task copy "
-         "has validation data without `data.valid`.\n\n"
+         "the values, the first key changing slowest. Each `[[extra]]` table adds one run with its own "
+         "values, and an optional `label`. A key may stand beside a sweep of which only some runs use it; "
+         "what no run uses is refused. A condition (\"Only with …\") on a key that has no meaning itself is "
+         "void: the task copy has validation data without `data.valid`.\n\n"
          "```toml\n[sweep]\nmodel.architecture = [\"mamba1\", \"mamba2\"]\nrun.seed = [1, 2, 3]\n\n"
          "[[extra]]\nlabel = \"wide\"\nmodel.d_model = 256\n```\n\n"
          "This page is printed by `exactmamba validate --reference`.\n\n" +

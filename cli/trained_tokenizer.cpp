@@ -107,8 +107,7 @@ std::optional<data::BpeSpec> make_and_keep(const RecipeRun& run, const core::Sta
 std::string not_made(const RecipeRun& run, const core::Stage& stage) {
   return fmt::format(
       "'{}': its tokenizer is not made yet: there is no finished stage {}; run exactmamba run with this "
-      "recipe "
-      "first",
+      "recipe first",
       run.name(), stage.folder().string());
 }
 

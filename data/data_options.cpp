@@ -47,9 +47,8 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .only_with(kTask, {"text", "tokens", "translation"})
       .help(
           "Files to train on (.jsonl; text also .txt; plain, .gz, .xz or .zst; text also .parquet; "
-          "translation "
-          "name.{de,en}, the source first, .tsv, or IWSLT's train.tags.de-en.{de,en} and .xml). $NAME at the "
-          "start is an environment variable, ~ the home folder.");
+          "translation name.{de,en}, the source first, .tsv, or IWSLT's train.tags.de-en.{de,en} and .xml). "
+          "$NAME at the start is an environment variable, ~ the home folder.");
   schema.option("data.valid", &o.valid)
       .only_with(kTask, {"text", "tokens", "translation"})
       .help("Files to validate on, as data.train.");
@@ -58,8 +57,7 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .only_with(kTask, {"text", "tokens", "translation"})
       .help(
           "One weight for each file of data.train: its share of the rows. Each file is gone through again "
-          "and "
-          "again, so that training has no epochs. Empty: every row of every file once an epoch.");
+          "and again, so that training has no epochs. Empty: every row of every file once an epoch.");
   schema.option("data.text_key", &o.text_key)
       .only_with(kTask, {"text"})
       .help("The key that holds the text in .jsonl files, the column of .parquet files.");
@@ -79,8 +77,7 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .only_with(kTask, {"text", "translation"})
       .help(
           "A line or row that cannot be used (no JSON, no text under the key, no UTF-8): fail, or skip it "
-          "and "
-          "say how many there were. The damaged rest of a row group of .parquet, and a .txt, are one "
+          "and say how many there were. The damaged rest of a row group of .parquet, and a .txt, are one "
           "record.");
   schema.option("data.min_characters", &o.min_characters)
       .range(0, 1e12)
@@ -99,8 +96,7 @@ void bind_files(core::Schema& schema, DataOptions& o) {
       .only_with(kTask, {"text"})
       .help(
           "Folder for the token ids of texts: made once, by one process of a machine, found again by "
-          "content, "
-          "and mapped into memory; empty: every process makes them and holds them in memory.");
+          "content, and mapped into memory; empty: every process makes them and holds them in memory.");
   schema.option("data.vocab_size", &o.vocab_size)
       .range(0, INT32_MAX)
       .only_with(kTask, {"tokens", "text", "translation"})
@@ -110,9 +106,8 @@ void bind_files(core::Schema& schema, DataOptions& o) {
           "data.tokenizer = \"bpe\".")
       .help(
           "Of the task tokens: the ids are below it. Of text and translation: so many tokens has the "
-          "tokenizer "
-          "that is made, the 256 bytes and the special ones included (<|endoftext|>, or data.separator and "
-          "data.end).");
+          "tokenizer that is made, the 256 bytes and the special ones included (<|endoftext|>, or "
+          "data.separator and data.end).");
 }
 
 void bind_translation(core::Schema& schema, DataOptions& o) {
@@ -129,8 +124,8 @@ void bind_translation(core::Schema& schema, DataOptions& o) {
       .help(
           "Files as data.train: training pairs of which the source or the target stands in them, on either "
           "side, are left out, and the log says how many for each file. Only letters and digits are "
-          "compared, "
-          "in Unicode's NFKC without case: how a text is tokenised or punctuated makes no difference.");
+          "compared, in Unicode's NFKC without case: how a text is tokenised or punctuated makes no "
+          "difference.");
   schema.option("data.on_long_pair", &o.on_long_pair)
       .choices(core::choices_of(kOnLongPairNames))
       .only_with(kTask, {"translation"})

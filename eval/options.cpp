@@ -156,8 +156,7 @@ void bind(core::Schema& schema, EvaluateOptions& options) {
       .only_with("evaluate.test")
       .help(
           "COMET model folder (of the kind of wmt22-comet-da, as `exactmamba score comet` takes it) that "
-          "scores "
-          "the test sets, in float32 on run.device. Empty: reports show – for COMET.");
+          "scores the test sets, in float32 on run.device. Empty: reports show – for COMET.");
   bind_alignment(schema, options.alignment);
 }
 
@@ -167,10 +166,8 @@ void bind(core::Schema& schema, ReportOptions& options) {
   schema.option("report.columns", &options.columns)
       .help(
           "Columns of the tables, in this order, by their keys in report.json; the first parts of a key "
-          "stand "
-          "for all that begin with them (error, bleu). All columns are in report.html and report.json. "
-          "Empty: "
-          "published.columns, or all.");
+          "stand for all that begin with them (error, bleu). All columns are in report.html and report.json. "
+          "Empty: published.columns, or all.");
   schema.option("report.map_rows", &options.map_rows)
       .range(0, 1000)
       .unit("rows")

@@ -195,8 +195,7 @@ ConvActivation continued_activation(const ModelOptions& options, const ConvActiv
       options.from, name, own.alpha);
   core::require(own.kind == wanted,
                 "model.conv_activation is '{}', but '{}' was trained with '{}', and only a silu model can "
-                "continue with "
-                "another activation; set model.conv_activation = \"{}\"",
+                "continue with another activation; set model.conv_activation = \"{}\"",
                 options.conv_activation, options.from, name, name);
   core::require(!annealed,
                 "train.annealing starts at silu, but '{}' in model.from was trained with '{}'; set "

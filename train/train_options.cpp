@@ -40,8 +40,7 @@ void bind_loop(core::Schema& schema, TrainOptions& o) {
       .help(
           "What backward computes again instead of keeping it, with less memory and the same results (those "
           "of Mamba-1 on a GPU but for rounding): each mixer, or eight blocks at a time and their mixers "
-          "once "
-          "more. With none a CPU keeps all, and a GPU what fits into train.keep_gib.");
+          "once more. With none a CPU keeps all, and a GPU what fits into train.keep_gib.");
   schema.option("train.keep_gib", &o.keep_gib)
       .range(0, 1e6)
       .unit("GiB")
@@ -122,9 +121,8 @@ void bind_evaluation(core::Schema& schema, TrainOptions& o) {
       .only_with("data.valid")
       .help(
           "Measure of the evaluation that chooses the best checkpoint: the lowest loss, the highest "
-          "accuracy, "
-          "the highest BLEU of the validation pairs in greedy translation (which evaluations then measure); "
-          "with annealing, only evaluations at alpha = 1 count.");
+          "accuracy, the highest BLEU of the validation pairs in greedy translation (which evaluations then "
+          "measure); with annealing, only evaluations at alpha = 1 count.");
   schema.option("train.patience", &o.patience)
       .range(0, kManySteps)
       .unit("evaluations")

@@ -162,8 +162,7 @@ void decompose(const DecomposeArguments& arguments) {
                                place);
   core::require<core::UsageError>(!for_model,
                                   "{}: is a file; --full, --ids, --text, --cu-seqlens, --targets, --output "
-                                  "and --overwrite go with a model "
-                                  "folder",
+                                  "and --overwrite go with a model folder",
                                   place);
   decompose_recipe(arguments.recipe);
 }

@@ -73,8 +73,7 @@ std::string run_text(const Json& run) {
   const std::string problem = run["problem_here"].get<std::string>();
   return fmt::format(
       "  {}{}{}{} with {}: {} parameters, {} token ids{}, {} steps of together at most {} tokens, about {} "
-      "of "
-      "memory to train\n{}",
+      "of memory to train\n{}",
       label, swept.empty() ? "" : fmt::format(" ({})", swept), label.empty() ? "" : ": ", architecture,
       members_text(sizes, " "), core::human_count(run["parameters"].get<double>()), run["vocabulary"].dump(),
       run["makes_tokenizer"].get<bool>() ? " of a tokenizer that is made first" : "", run["steps"].dump(),

@@ -19,11 +19,11 @@ fs::path file_of(const fs::path& path) {
 
 /// What is no name of a tokenizer need not have been meant as that of a file.
 void require_there(const fs::path& path) {
-  core::require<core::IoError>(fs::exists(path),
-                               "{}: no such file or folder; a tokenizer is byte, copy, a tokenizer.json, a "
-                               "SentencePiece model (.model, "
-                               ".spm), or the folder that has tokenizer.json or tokenizer.model",
-                               path.string());
+  core::require<core::IoError>(
+      fs::exists(path),
+      "{}: no such file or folder; a tokenizer is byte, copy, a tokenizer.json, a SentencePiece model "
+      "(.model, .spm), or the folder that has tokenizer.json or tokenizer.model",
+      path.string());
   core::require<core::IoError>(!fs::is_directory(path) || fs::is_regular_file(file_of(path)),
                                "{}: this folder has neither {} nor {}", path.string(), kTokenizerFile,
                                kSentencePieceFile);
