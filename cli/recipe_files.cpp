@@ -32,8 +32,9 @@ void require_file(const fs::path& file) {
 /// Of one run.
 class Checker {
  public:
-  Checker(const RecipeRun& run, ReadThrough what, Problems& problems)
-      : run_(run), what_(what), problems_(problems) {}
+  /// `new_data`: no run before has the same, which takes long to read.
+  Checker(const RecipeRun& run, ReadThrough what, bool new_data, Problems& problems)
+      : run_(run), what_(what), new_data_(new_data), problems_(problems) {}
 
   void check() {
     check_model();
@@ -43,6 +44,7 @@ class Checker {
     check_data("data.train", data.train, all);
     check_data("data.valid", data.valid, true);
     check_data("data.exclude", data.exclude, all);
+    if (all && new_data_ && has_pairs() && problems_.empty()) check_rows();
     check_evaluation();
   }
 
@@ -75,6 +77,14 @@ class Checker {
     return !files.empty() && are_there(key, files);
   }
 
+  /// Runs `check` of options that must fit each other; its place is that of the decisive one.
+  template <class Check>
+  void attempt_together(Names keys, const Check& check) {
+    std::erase_if(keys, [this](const std::string& key) { return !run_.schema.at(key).is_set(); });
+    problems_.attempt(place(run_.schema.decisive(keys).key()), check,
+                      " [" + run_.schema.values_text(keys) + "]");
+  }
+
   void check_data(const std::string& key, const Names& names, bool read_through) {
     if (!applies(key) || names.empty()) return;
     bool all_there = true;
@@ -103,6 +113,16 @@ class Checker {
       data::read_pairs(path, tolerance, [&pairs](const data::SentencePair&, const std::string&) { ++pairs; });
       core::require(pairs > 0, "{}: there is no pair of sentences in it", path);
     });
+  }
+
+  /// Whether options and pairs fit each other, which is known when all pairs are read.
+  void check_rows() {
+    const data::DataOptions& data = run_.recipe.data;
+    attempt_together({"data.train", "data.context", "data.min_characters", "data.max_characters",
+                      "data.max_pair_ratio", "data.exclude", "data.weights"},
+                     [&] { data::check_training_pairs(data); });
+    if (!data.valid.empty())
+      attempt_together({"data.valid", "data.context"}, [&] { data::check_validation_pairs(data); });
   }
 
   void check_model() {
@@ -148,30 +168,26 @@ class Checker {
                         [&] { models::load_config(core::expand_environment(options.reverse_model)); });
   }
 
-  /// Runs `check` of options of [evaluate.alignment] that must fit each other; the place is that of the
-  /// decisive one.
-  template <class Check>
-  void attempt_together(const Names& names, const Check& check) {
-    Names keys;
-    for (const std::string& name : names)
-      if (run_.schema.at("evaluate.alignment." + name).is_set()) keys.push_back("evaluate.alignment." + name);
-    problems_.attempt(place(run_.schema.decisive(keys).key()), check,
-                      " [" + run_.schema.values_text(keys) + "]");
-  }
-
   void check_alignment_task(const eval::AlignmentOptions& options) {
+    const auto with_form = [](const std::string& gold, const std::string& sentences) {
+      const std::string table = "evaluate.alignment.";
+      return Names{table + gold, table + sentences, table + "gold_base", table + "gold_format",
+                   table + "gold_target_first"};
+    };
     if (!options.dev_sentences.empty())
-      attempt_together({"dev_gold", "dev_sentences", "gold_base", "gold_format", "gold_target_first"},
+      attempt_together(with_form("dev_gold", "dev_sentences"),
                        [&] { eval::read_aligned_pairs(options.dev_sentences, options.dev_gold, options); });
     std::optional<eval::AlignmentTask> task;
-    attempt_together({"gold", "sentences", "gold_base", "gold_format", "gold_target_first"},
+    attempt_together(with_form("gold", "sentences"),
                      [&] { task = eval::read_aligned_pairs(options.sentences, options.gold, options); });
     if (task)
-      attempt_together({"dev_pairs", "sentences"}, [&] { eval::check_dev_pairs(options, task->size()); });
+      attempt_together({"evaluate.alignment.dev_pairs", "evaluate.alignment.sentences"},
+                       [&] { eval::check_dev_pairs(options, task->size()); });
   }
 
   const RecipeRun& run_;
   ReadThrough what_;
+  bool new_data_;
   Problems& problems_;
 };
 
@@ -179,10 +195,11 @@ class Checker {
 
 void check_files(const RecipeFile& file, ReadThrough what) {
   Problems problems;
-  std::set<std::string> checked;
+  std::set<std::string> checked, read;
   for (const auto& run : file.runs) {
-    if (checked.insert(run->schema.canonical({"model", "data", "evaluate"}).dump()).second)
-      Checker(*run, what, problems).check();
+    if (!checked.insert(run->schema.canonical({"model", "data", "evaluate"}).dump()).second) continue;
+    const bool new_data = read.insert(run->schema.canonical({"data"}).dump()).second;
+    Checker(*run, what, new_data, problems).check();
   }
   problems.throw_if_any();
 }

@@ -28,6 +28,11 @@ struct Datasets {
 /// @throws InputError, IoError: unset variables, missing, malformed or empty files.
 Datasets make_datasets(const DataOptions& options, uint64_t seed, const BpeSpec* trained = nullptr);
 
+/// Of the task translation: what make_datasets() would refuse in the pairs of data.train or of data.valid,
+/// without making rows of them. @throws as make_datasets
+void check_training_pairs(const DataOptions& options);
+void check_validation_pairs(const DataOptions& options);
+
 /// How many texts are read and, when all are, how many tokens there are.
 using TokenizerProgress = std::function<void(int64_t texts, int64_t tokens)>;
 

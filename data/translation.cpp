@@ -50,6 +50,26 @@ bool is_uneven(int64_t source, int64_t target, double most) {
   return most > 0 && (fewer == 0 || static_cast<double>(more) > most * static_cast<double>(fewer));
 }
 
+/// What becomes of a pair, by its tokens.
+enum class Fate { kRow, kUneven, kLong };
+
+/// @throws InputError for a pair that is too long and may not be dropped
+Fate fate_of(const TranslationSource& source, int64_t context, int64_t source_tokens, int64_t target_tokens,
+             const std::string& where) {
+  if (is_uneven(source_tokens, target_tokens, source.max_ratio)) return Fate::kUneven;
+  const int64_t length = source_tokens + target_tokens + 2;  // with the separator and the end
+  core::require(length <= context || source.on_long == OnLongPair::kDrop,
+                "{}: the pair has {} tokens and does not fit into data.context = {}; raise it, or, of "
+                "training pairs, set data.on_long_pair = \"drop\"",
+                where, length, context);
+  return length <= context ? Fate::kRow : Fate::kLong;
+}
+
+void require_rows(bool any, const TranslationSource& source, const PairCounts& counts) {
+  core::require(any, "there is no pair of sentences in {}{}", file_names(source.files),
+                counts.pairs > 0 ? " but those that are left out" : "");
+}
+
 }  // namespace
 
 PairCounts read_wanted(const TranslationSource& source, const Tolerance& tolerance, const TakePair& take) {
@@ -67,6 +87,23 @@ PairCounts read_wanted(const TranslationSource& source, const Tolerance& toleran
   };
   for (const auto& file : source.files) read_pairs(file.string(), tolerance, choose);
   return counts;
+}
+
+void check_rows(const TranslationSource& source, const TranslationTokenizer* tokenizer, int64_t context) {
+  Tolerance tolerance(source.on_invalid);
+  if (source.on_bad_record == OnBadRecord::kSkip) tolerance.skip = [](const std::string&) {};
+  const auto tokens = [tokenizer](const std::string& text) {
+    return static_cast<int64_t>(tokenizer->encode(text).size());
+  };
+  bool any = false;
+  const PairCounts counts =
+      read_wanted(source, tolerance, [&](const SentencePair& pair, const std::string& where) {
+        const Fate fate = tokenizer == nullptr
+                              ? Fate::kRow
+                              : fate_of(source, context, tokens(pair.source), tokens(pair.target), where);
+        any = any || fate == Fate::kRow;
+      });
+  require_rows(any, source, counts);
 }
 
 /// Pairs on their way to rows.
@@ -90,8 +127,7 @@ class TranslationRows::Maker {
     batch.flush();
     log_left_out(left_out, rows_.name_);
     log_counts(counts);
-    core::require(!rows_.rows_.empty(), "there is no pair of sentences in {}{}", rows_.name_,
-                  counts.pairs > 0 ? " but those that are left out" : "");
+    require_rows(!rows_.rows_.empty(), source_, counts);
   }
 
  private:
@@ -117,18 +153,11 @@ class TranslationRows::Maker {
 
   void add(Example& example) {
     const auto length = static_cast<int64_t>(example.ids.size());
-    if (is_uneven(example.source_tokens, length - example.source_tokens - 2, source_.max_ratio)) {
-      ++uneven_;
-      return;
-    }
-    core::require(length <= context_ || source_.on_long == OnLongPair::kDrop,
-                  "{}: the pair has {} tokens and does not fit into data.context = {}; raise it, or, of "
-                  "training pairs, set data.on_long_pair = \"drop\"",
-                  example.where, length, context_);
-    if (length > context_) {
-      ++long_;
-      return;
-    }
+    const Fate fate =
+        fate_of(source_, context_, example.source_tokens, length - example.source_tokens - 2, example.where);
+    uneven_ += fate == Fate::kUneven ? 1 : 0;
+    long_ += fate == Fate::kLong ? 1 : 0;
+    if (fate != Fate::kRow) return;
     rows_.rows_.append(example.ids, example.targets);
     if (keep_pairs_) rows_.pairs_.push_back(std::move(example.pair));
   }

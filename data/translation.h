@@ -37,6 +37,10 @@ struct PairCounts {
 /// @throws as read_pairs
 PairCounts read_wanted(const TranslationSource& source, const Tolerance& tolerance, const TakePair& take);
 
+/// Reads the pairs without keeping them, as TranslationRows does. `tokenizer`: nullptr when it is still to be
+/// made, so that lengths in tokens are not known. [nullable] @throws as TranslationRows
+void check_rows(const TranslationSource& source, const TranslationTokenizer* tokenizer, int64_t context);
+
 class TranslationRows final : public Dataset {
  public:
   /// Reads all files, and says how many pairs it left out. Of kOneExample the sentences stay in memory.

@@ -248,6 +248,29 @@ TEST_F(Alignment, WhatDoesNotFitIsRefusedBeforeTraining) {
   EXPECT_CONTAINS(refusal({"data.task=\"text\"", "data.valid=[]"}), "evaluate.alignment");
 }
 
+TEST_F(Alignment, ValidateRefusesPairsThatRunWould) {
+  const auto refusal = [this](const Strings& sets) {
+    const ProgramOutcome outcome = program({"validate", "r.toml"}, sets);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_EQ(program({"run", "r.toml"}, sets).code, 1);
+    return outcome.err;
+  };
+  const std::string none = "there is no pair of sentences in train.tsv but those that are left out";
+  EXPECT_CONTAINS(refusal({"data.context=12"}),
+                  "error: --set data.context=12: data.context: train.tsv:2: the pair has 20 tokens and does "
+                  "not fit into data.context = 12; raise it, or, of training pairs");
+  EXPECT_CONTAINS(refusal({"data.context=4", "data.on_long_pair=drop"}), none);
+  EXPECT_CONTAINS(refusal({"data.min_characters=100000"}),
+                  "error: --set data.min_characters=100000: data.min_characters: " + none);
+  EXPECT_CONTAINS(refusal({"data.exclude=[\"train.tsv\"]"}), none);
+  EXPECT_CONTAINS(refusal({"data.min_characters=10", "data.tokenizer=bpe", "data.vocab_size=300"}), none);
+  put_file(folder_ / "long.tsv", std::string(90, 'a') + "\tb\n");
+  EXPECT_CONTAINS(refusal({"data.valid=[\"long.tsv\"]", "data.on_long_pair=drop"}),
+                  "data.valid: long.tsv:1: the pair has 93 tokens and does not fit");
+  succeed({"validate", "r.toml"}, {"data.context=20", "data.min_characters=3"});
+  succeed({"validate", "r.toml"}, {"data.context=12", "data.valid=[]", "data.on_long_pair=drop"});
+}
+
 TEST_F(Alignment, TwoTestSetsOfOneNameAreRefused) {
   fs::create_directory(folder_ / "x");
   for (const char* file : {"test.de", "test.en"}) fs::copy(folder_ / file, folder_ / "x" / file);

@@ -58,7 +58,7 @@ class Recipes : public ::testing::Test {
     const std::string pair = source + "-en";
     const fs::path folder = folder_ / "iwslt17" / pair;
     for (const std::string& language : {source, std::string("en")}) {
-      put(folder / fmt::format("train.tags.{}.{}", pair, language), "one two\n");
+      put(folder / fmt::format("train.tags.{}.{}", pair, language), "one two\nfour five\n");
       for (const std::string set : {"dev2010", "tst2015"})
         put(folder / fmt::format("IWSLT17.TED.{}.{}.{}.xml", set, pair, language),
             "<seg id=\"1\"> three </seg>\n");
