@@ -88,35 +88,38 @@ void scan(Report& report, bool packed) {
       [&] { ops::selective_scan_backward(in, saved, grad, {}, gradients); });
 }
 
-void ssd(Report& report, bool packed) {
-  constexpr int64_t kHeads = 24, kStates = 128;
+void ssd(Report& report, bool packed, int64_t heads = 24) {
+  constexpr int64_t kStates = 128;
+  const int64_t inner = 64 * heads;
   // Per token and head, chunks of 128: C·Bᵀ once for all heads, the products with x, the state in and out.
-  constexpr double kOperations = 2.0 * kTokens * (128 * kStates + kHeads * 64 * (128 + 2 * kStates));
-  const std::string packing = packed ? ", packed" : "";
-  const at::Tensor convolved = activation(kInner + 2 * kStates);
+  const double kOperations = 2.0 * kTokens * (128 * kStates + heads * 64 * (128 + 2 * kStates));
+  const std::string packing = (packed ? ", packed" : "") + std::string(heads == 24 ? "" : ", 32 heads");
+  const at::Tensor convolved = activation(inner + 2 * kStates);
   ops::SsdInputs in;
-  in.x = convolved.narrow(2, 0, kInner).unflatten(2, {kHeads, 64});
-  in.dt = activation(kHeads).sub_(3);
-  in.A = negative({kHeads});
-  in.B = convolved.narrow(2, kInner, kStates).unflatten(2, {1, kStates});
-  in.C = convolved.narrow(2, kInner + kStates, kStates).unflatten(2, {1, kStates});
-  in.D = parameter({kHeads});
-  in.dt_bias = parameter({kHeads});
+  in.x = convolved.narrow(2, 0, inner).unflatten(2, {heads, 64});
+  in.dt = activation(heads).sub_(3);
+  in.A = negative({heads});
+  in.B = convolved.narrow(2, inner, kStates).unflatten(2, {1, kStates});
+  in.C = convolved.narrow(2, inner + kStates, kStates).unflatten(2, {1, kStates});
+  in.D = parameter({heads});
+  in.dt_bias = parameter({heads});
   if (packed) in.cu_seqlens = packed_rows();
   ops::SsdSaved saved;
-  add(report, "ssd forward" + packing, traffic(2 * kInner + 2 * kStates + kHeads), kOperations,
+  add(report, "ssd forward" + packing, traffic(2 * inner + 2 * kStates + heads), kOperations,
       [&] { ops::ssd_forward(in, &saved); });
+  add(report, "ssd forward alone" + packing, traffic(2 * inner + 2 * kStates + heads), kOperations,
+      [&] { ops::ssd_forward(in); });
   const at::Tensor grad = at::randn_like(ops::ssd_forward(in, &saved)),
                    grad_convolved = at::empty_like(convolved);
   ops::SsdGradients gradients;
-  gradients.x = grad_convolved.narrow(2, 0, kInner).unflatten(2, {kHeads, 64});
+  gradients.x = grad_convolved.narrow(2, 0, inner).unflatten(2, {heads, 64});
   gradients.dt = at::empty_like(in.dt);
-  gradients.B = grad_convolved.narrow(2, kInner, kStates).unflatten(2, {1, kStates});
-  gradients.C = grad_convolved.narrow(2, kInner + kStates, kStates).unflatten(2, {1, kStates});
+  gradients.B = grad_convolved.narrow(2, inner, kStates).unflatten(2, {1, kStates});
+  gradients.C = grad_convolved.narrow(2, inner + kStates, kStates).unflatten(2, {1, kStates});
   gradients.A = at::zeros_like(in.A);
   gradients.D = at::zeros_like(in.D);
   gradients.dt_bias = at::zeros_like(in.dt_bias);
-  add(report, "ssd backward" + packing, traffic(3 * kInner + 4 * kStates + 2 * kHeads), 2 * kOperations,
+  add(report, "ssd backward" + packing, traffic(3 * inner + 4 * kStates + 2 * heads), 2 * kOperations,
       [&] { ops::ssd_backward(in, saved, grad, {}, gradients); });
 }
 
@@ -165,6 +168,7 @@ void measure_operators(Report& report) {
   convolution(report);
   for (const bool packed : {false, true}) scan(report, packed);
   for (const bool packed : {false, true}) ssd(report, packed);
+  for (const bool packed : {false, true}) ssd(report, packed, 32);
   norms(report);
   head_and_embedding(report);
 }

@@ -203,24 +203,45 @@ void MambaLM::lend_gradients(const at::Tensor& input_ids, Kept& kept) {
     kept.blocks[i].mixer.place = gradient.narrow(0, begin, each).view(dtype).narrow(0, 0, values).view(shape);
 }
 
-Stream MambaLM::run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, Kept& kept) const {
-  Stream stream = embed(input_ids);
+/// The first blocks let go first, the cheapest first. All blocks are as large as the first one.
+std::vector<Keep> MambaLM::levels_within_limit(const Kept& kept) const {
+  const auto bytes_of = [&](size_t i, Keep level) {
+    BlockSaved block = kept.blocks.front();
+    block.mixer.place = kept.blocks[i].mixer.place;
+    block.mixer.drop(level);
+    return block.bytes();
+  };
+  std::vector<Keep> levels(blocks_.size(), keep_);
   int64_t bytes = 0;
   struct {
     Keep level;
     size_t next;
   } stages[] = {{Keep::kDelta, 0}, {Keep::kConvolved, 0}, {Keep::kCostly, 0}, {Keep::kProjected, 0}};
   for (size_t i = 0; i < blocks_.size(); ++i) {
+    bytes += bytes_of(i, keep_);
+    for (auto& [level, next] : stages)
+      for (; bytes > kept_bytes_ && next <= i; ++next) {
+        const Keep lower = std::max(level, levels[next]);
+        bytes -= bytes_of(next, std::exchange(levels[next], lower)) - bytes_of(next, lower);
+      }
+  }
+  return levels;
+}
+
+Stream MambaLM::run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, Kept& kept) const {
+  Stream stream = embed(input_ids);
+  std::vector<Keep> levels(blocks_.size(), keep_);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
     if (keep_ == Keep::kBlockInput) {
       if (i % kGroup == 0) kept.groups.push_back(stream);
       run_block(i, stream, cu_seqlens, kept);
       continue;
     }
-    kept.blocks[i].mixer.keep = keep_;
+    kept.blocks[i].mixer.keep = levels[i];
     run_block(i, stream, cu_seqlens, kept, &kept.blocks[i]);
-    bytes += kept.blocks[i].bytes();
-    for (auto& [level, next] : stages)
-      for (; bytes > kept_bytes_ && next <= i; ++next) bytes -= kept.blocks[next].mixer.drop(level);
+    if (i > 0 || kept_bytes_ == kNoLimit) continue;
+    levels = levels_within_limit(kept);
+    kept.blocks[i].mixer.drop(levels[i]);
   }
   return stream;
 }

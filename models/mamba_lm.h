@@ -131,6 +131,8 @@ class MambaLM {
   /// Gradients of the first blocks become the place where the last ones keep in_proj's output.
   void lend_gradients(const at::Tensor& input_ids, Kept& kept);
   Stream run_keeping(const at::Tensor& input_ids, const at::Tensor& cu_seqlens, Kept& kept) const;
+  /// What each block may keep, once the first one has run.
+  std::vector<Keep> levels_within_limit(const Kept& kept) const;
   void run_group_again(size_t group, const at::Tensor& cu_seqlens, Kept& kept) const;
   /// norm_f, head and loss. `grad` becomes the gradient of the stream behind the last block.
   LossOutputs top_forward_backward(Stream stream, const at::Tensor& targets, double scale,

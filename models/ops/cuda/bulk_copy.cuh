@@ -28,11 +28,20 @@ class CopyBarrier {
   /// Starts the one copy of a phase: a multiple of 16 bytes, aligned to 16 on both sides.
   __device__ __forceinline__ void copy(void* to, const void* from, uint32_t bytes) {
     announce(bytes);
+    add_copy(to, from, bytes);
+  }
+  /// Starts one of a phase's copies, whose bytes are announced together.
+  __device__ __forceinline__ void add_copy(void* to, const void* from, uint32_t bytes) {
     asm volatile(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
             shared_address(to)),
         "l"(from), "r"(bytes), "r"(shared_address(this))
         : "memory");
+  }
+  __device__ __forceinline__ void announce(uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)),
+                 "r"(bytes)
+                 : "memory");
   }
   __device__ __forceinline__ void wait(uint32_t phase) {
     uint32_t is_complete = 0;
@@ -47,12 +56,6 @@ class CopyBarrier {
   }
 
  private:
-  __device__ __forceinline__ void announce(uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)),
-                 "r"(bytes)
-                 : "memory");
-  }
-
   uint64_t word_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "models/ops/ssd/ssd_chunks.cuh"
 #include "models/ops/ssd/ssd_generic.cuh"
+#include "models/ops/ssd/ssd_walk.cuh"
 
 namespace exactmamba::ops {
 
@@ -243,6 +244,7 @@ template <class T, int N>
 cudaError_t ssd_fast_forward(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
                              const SsdTables<float>& tables, T* states) {
   if (const cudaError_t error = launch_ssd_prepare(p, sizes, tables)) return error;
+  if (walks_once(p, sizes)) return launch_ssd_walk<T, N, true>(p, sizes, tables, p.chunk_states);
   if (const cudaError_t error = launch_ssd_states<T, N, false>(p, sizes, tables, states)) return error;
   const int splits = ssd_splits(sizes.slots * p.groups, p.heads / p.groups, 512);
   const SsdOutputArguments<T> output{p.x,
@@ -279,9 +281,11 @@ struct SsdForwardSpace {
 
   SsdForwardSpace(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes) {
     SsdArena arena(p.workspace);
-    states =
-        p.chunk_states ? p.chunk_states : arena.template take<T>(sizes.slots * p.heads * sizes.state_size);
-    if (uses_fast_forward(p)) {
+    const bool fast_shape = uses_fast_forward(p);
+    states = p.chunk_states || (fast_shape && walks_once(p, sizes))
+                 ? p.chunk_states
+                 : arena.template take<T>(sizes.slots * p.heads * sizes.state_size);
+    if (fast_shape) {
       fast = sizes.template take_tables<float>(arena, p);
     } else {
       generic = sizes.template take_tables<double>(arena, p);

@@ -1,0 +1,329 @@
+// The forward pass of ssd in one walk over the tokens, by warpgroups of sm_90a: the states stay in registers,
+// and only x, the keys and the output pass through memory. It needs as many rows and heads as fill the GPU.
+// Without the output it is the states that the backward pass makes again, bit by bit.
+#pragma once
+
+#include "models/ops/cuda/phase_barrier.cuh"
+#include "models/ops/cuda/tensor_tiles.cuh"
+#include "models/ops/ssd/ssd_chunks.cuh"
+
+namespace exactmamba::ops {
+
+template <class T>
+struct SsdWalkArguments {
+  TensorTiles x, B, C;
+  Rows<T> out;
+  const float* D;  // (H) [nullable]
+  T* states;       // (slots, H, P, N), the state entering every chunk [nullable where there is an output]
+  SsdTables<float> tables;
+  SsdLayout layout;
+  int heads, groups;
+};
+
+/// Shared memory of a block, tiles of 64 tokens: for each head its state, weights and x; twice, of which one
+/// is being filled, the keys, and for each head rows of the tables.
+template <class T, int N>
+struct SsdWalkTile {
+  static constexpr int kHeads = 4, kThreads = 128 * kHeads, kState = 64 * N * 2, kSquare = 64 * 64 * 2,
+                       kHead = kState + 2 * kSquare, kKeys = 64 * N * 2;
+  static constexpr int kRow = 64 * 4, kRows = 4 * kRow;  // cumulative, delta, to_tile, start
+  static constexpr int kBytes = kHeads * kHead + 2 * (2 * kKeys + kHeads * kRows);
+};
+
+/// A barrier of the warpgroup's 128 threads.
+__device__ __forceinline__ void sync_warpgroup(int index) {
+  if (index == 0) asm volatile("bar.sync 1, 128;" ::: "memory");
+  if (index == 1) asm volatile("bar.sync 2, 128;" ::: "memory");
+  if (index == 2) asm volatile("bar.sync 3, 128;" ::: "memory");
+  if (index == 3) asm volatile("bar.sync 4, 128;" ::: "memory");
+}
+
+/// Four tiles of 8 × 8, of which each lane has a pair of a row, into shared memory; lane l gives the place of
+/// row l % 8 of tile l / 8.
+__device__ __forceinline__ void store_matrices(uint32_t address, uint32_t r0, uint32_t r1, uint32_t r2,
+                                               uint32_t r3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(r0),
+               "r"(r1), "r"(r2), "r"(r3)
+               : "memory");
+}
+
+/// Grid: (H / 4, rows). A warpgroup walks with one head, 64 tokens a step; with s the state, L the decays, e
+/// and f those from the step's start and to its end:
+///   out = e ∘ (C sᵀ) + (CBᵀ ∘ L ∘ Δ) x + D x,   s ← decay · s + (f ∘ Δ ∘ x)ᵀ B
+/// `kPacked`: sequences may start inside a row.
+template <class T, int N, bool kPacked, bool kOutput>
+__global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
+                             1) void ssd_walk_kernel(const __grid_constant__ SsdWalkArguments<T> a) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using Tile = SsdWalkTile<T, N>;
+  extern __shared__ __align__(1024) unsigned char shared[];
+  __shared__ CopyBarrier filled[2], filled_x[2][Tile::kHeads];
+  __shared__ PhaseBarrier emptied[2];
+  const int part = warp_index() / 4, warp = warp_index() % 4, lane = threadIdx.x % 32, quad = lane % 4;
+  const int first_head = blockIdx.x * Tile::kHeads, head = first_head + part, row = blockIdx.y;
+  const int row0 = warp * 16 + lane / 4, steps = (a.layout.length + 63) / 64;
+  const uint32_t tile_state = shared_address(shared) + part * Tile::kHead,
+                 tile_weights = tile_state + Tile::kState, last_tile = tile_weights + Tile::kSquare;
+  unsigned char* const keys = shared + Tile::kHeads * Tile::kHead;
+  float* const all_rows = reinterpret_cast<float*>(keys + 4 * Tile::kKeys);
+  const int first_slot = row * a.layout.chunks_per_row;
+  const float skip = a.D ? a.D[head] : 0.f;
+
+  // By one warp: a lane a tile or a row.
+  const auto fetch = [&](int step) {
+    constexpr int kWide = N / 64, kRows = kPacked ? 4 : 3;
+    CopyBarrier& barrier = filled[step % 2];
+    if (lane == 0) barrier.announce((kOutput ? 2 : 1) * Tile::kKeys + Tile::kHeads * kRows * Tile::kRow);
+    __syncwarp();
+    if (lane < (kOutput ? 2 : 1) * kWide) {
+      const int group = first_head / (a.heads / a.groups);
+      copy_tile(shared_address(keys) + step % 2 * (2 * Tile::kKeys) + lane * Tile::kSquare,
+                lane < kWide ? a.B : a.C, group * N + lane % kWide * 64, step * 64, row, barrier);
+    }
+    if (lane < Tile::kHeads * kRows) {
+      const int of_head = lane % Tile::kHeads, k = lane / Tile::kHeads;
+      const int slot = first_slot + step / 2;
+      const int64_t at = (static_cast<int64_t>(slot) * a.heads + first_head + of_head) * kSsdChunk;
+      const float* from = k == 0   ? a.tables.cumulative + at
+                          : k == 1 ? a.tables.delta + at
+                          : k == 2 ? a.tables.to_tile + at
+                                   : reinterpret_cast<const float*>(a.tables.start + slot * kSsdChunk);
+      barrier.add_copy(all_rows + ((step % 2 * Tile::kHeads + of_head) * 4 + k) * 64, from + step % 2 * 64,
+                       Tile::kRow);
+    }
+  };
+
+  // Without the weights their place is a second one for x, a step ahead.
+  constexpr int kAhead = kOutput ? 0 : 1;
+  const auto place_of_x = [&](int step) { return last_tile - step % (kAhead + 1) * Tile::kSquare; };
+  const auto fetch_x = [&](int step) {
+    if (warp != 0 || lane != 0 || step >= steps) return;
+    CopyBarrier& barrier = filled_x[step % (kAhead + 1)][part];
+    barrier.announce(Tile::kSquare);
+    copy_tile(place_of_x(step), a.x, head * 64, step * 64, row, barrier);
+    if (step + 1 < steps) prefetch_tile(a.x, head * 64, (step + 1) * 64, row);
+  };
+
+  if (threadIdx.x < 2) {
+    filled[threadIdx.x].init();
+    emptied[threadIdx.x].init(4 * Tile::kHeads);
+  }
+  if (threadIdx.x < 2 * Tile::kHeads) filled_x[0][threadIdx.x].init();
+  __syncthreads();
+  if (part == 0 && warp < 2 && warp < steps) fetch(warp);
+  if (kAhead > 0) fetch_x(0);
+
+  // Of a lane's row, for store_matrices.
+  const uint32_t place = (warp * 16 + lane % 16) * 128 + ((lane / 16 ^ lane % 8) << 4);
+  float state[N / 8][4] = {}, end = 0;  // `end`: exponent of the decay up to the last step's end
+  for (int step = 0; step < steps; ++step) {
+    const int slot = first_slot + step / 2, in_chunk = step % 2 * 64;
+    const uint32_t tile_B = shared_address(keys) + step % 2 * (2 * Tile::kKeys),
+                   tile_C = tile_B + Tile::kKeys, tile_x = place_of_x(step);
+    const float *cumulative = all_rows + (step % 2 * Tile::kHeads + part) * (4 * 64),
+                *delta = cumulative + 64, *to_tile = delta + 64;
+    const int* start = reinterpret_cast<const int*>(to_tile + 64);
+    if (kPacked && !in_chunk && a.tables.chunks[slot].first >= 0)
+#pragma unroll
+      for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+        for (int k = 0; k < 4; ++k) state[n][k] = 0;
+
+    sync_warpgroup(part);  // what belongs to the head may be written again
+    fetch_x(step + kAhead);
+    const bool is_kept = a.states && !in_chunk;
+    if (kOutput || is_kept)
+#pragma unroll
+      for (int n = 0; n < N / 8; n += 2)
+        store_matrices(((tile_state + place) ^ n % 8 << 4) + n / 8 * 8192,
+                       pack_pair<T>(state[n][0], state[n][1]), pack_pair<T>(state[n][2], state[n][3]),
+                       pack_pair<T>(state[n + 1][0], state[n + 1][1]),
+                       pack_pair<T>(state[n + 1][2], state[n + 1][3]));
+    filled[step % 2].wait(step / 2 % 2);
+    const float begin = in_chunk ? end : 0.f;
+    end = cumulative[63];
+    const float exponent[2] = {cumulative[row0], cumulative[row0 + 8]};
+    int first[2] = {0, 0};  // the token of the step from which on each row's sequence reaches
+    if (kPacked) first[0] = start[row0] - in_chunk, first[1] = start[row0 + 8] - in_chunk;
+
+    if constexpr (kOutput) {  // CBᵀ ∘ L ∘ Δ
+      float pairs[8][4];      // C_i·B_j
+      begin_products();
+      multiply_wide_rows<T, N, 64, 64>(pairs, wide_tile(tile_C), wide_tile(tile_B), false);
+      end_products();
+      take_sums(pairs);
+      const auto weigh = [&](int m, const auto& factor_of) {
+        uint32_t weights[4];
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          const int column = m * 16 + c * 8 + quad * 2;
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            float2 factor = factor_of(column, r);
+            if (kPacked && column < first[r]) factor.x = 0;
+            if (kPacked && column + 1 < first[r]) factor.y = 0;
+            const float(&own)[4] = pairs[2 * m + c];
+            weights[2 * c + r] = pack_pair<T>(own[2 * r] * factor.x, own[2 * r + 1] * factor.y);
+          }
+        }
+        store_matrices((tile_weights + place) ^ m << 5, weights[0], weights[1], weights[2], weights[3]);
+      };
+#pragma unroll
+      for (int m = 0; m < 4; ++m) {
+        if (m < warp) {
+          // To the end of j's tile, and on from there.
+          const float tile_end = cumulative[m * 16 + 15];
+          const float onward[2] = {exp2_fast(exponent[0] - tile_end), exp2_fast(exponent[1] - tile_end)};
+          weigh(m, [&](int column, int r) {
+            const float2 weight = reinterpret_cast<const float2&>(to_tile[column]);
+            return float2{onward[r] * weight.x, onward[r] * weight.y};
+          });
+        } else if (m == warp) {
+          weigh(m, [&](int column, int r) {
+            const float2 before = reinterpret_cast<const float2&>(cumulative[column]),
+                         weight = reinterpret_cast<const float2&>(delta[column]);
+            // Above the diagonal the decay must not be infinite.
+            const float low = exp2_fast(fminf(exponent[r] - before.x, 0.f)),
+                        high = exp2_fast(fminf(exponent[r] - before.y, 0.f));
+            return float2{column <= row0 + 8 * r ? low * weight.x : 0.f,
+                          column < row0 + 8 * r ? high * weight.y : 0.f};
+          });
+        } else {
+          store_matrices((tile_weights + place) ^ m << 5, 0, 0, 0, 0);
+        }
+      }
+      publish_to_copies();
+    }
+    if (kOutput || is_kept) sync_warpgroup(part);
+    if (is_kept) {
+      T* to = a.states + (static_cast<int64_t>(slot) * a.heads + head) * (64 * N);
+      for (int piece = threadIdx.x % 128; piece < 8 * N; piece += 128) {
+        const int p = piece / (N / 8), n = piece % (N / 8);
+        const uint32_t from = tile_address<64>(part * Tile::kHead + n / 8 * 8192, p, n % 8);
+        reinterpret_cast<uint4&>(to[piece * 8]) = reinterpret_cast<const uint4&>(shared[from]);
+      }
+    }
+
+    // The keys of the step before give way as soon as all have left them.
+    if (part == step % Tile::kHeads && warp == 0 && step > 0 && step + 1 < steps) {
+      emptied[(step + 1) % 2].wait((step - 1) / 2);
+      fetch(step + 1);
+    }
+
+    if constexpr (kOutput) {
+      float sums[8][4];
+      begin_products();
+      multiply_wide_rows<T, N, 64, 64>(sums, wide_tile(tile_C), wide_tile(tile_state), false);
+      end_products();
+      take_sums(sums);
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        // A sequence that starts with the chunk's second half does not read the state, either.
+        const bool reads = !kPacked || first[r] < (in_chunk ? 0 : 1);
+        const float enter = reads ? exp2_fast(exponent[r] - begin) : 0.f;
+#pragma unroll
+        for (int n = 0; n < 8; ++n) sums[n][2 * r] *= enter, sums[n][2 * r + 1] *= enter;
+      }
+      filled_x[step % (kAhead + 1)][part].wait(step / (kAhead + 1) % 2);
+      take_sums(sums);
+      begin_products();
+#pragma unroll
+      for (int m = 0; m < 4; ++m)
+        multiply_wide<T, true>(sums, wide_tile(tile_weights) + wide_offset(m * 32),
+                               wide_tile(tile_x) + wide_offset(m * 2048), true);
+      end_products();
+      take_sums(sums);
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int token = step * 64 + row0 + 8 * r;
+        uint4 packed[2];
+#pragma unroll
+        for (int n = 0; n < 8; n += 4) {
+          uint32_t pairs[4];
+#pragma unroll
+          for (int q = 0; q < 4; ++q) {
+            const float2 own = load_pair<T, 64>(tile_x, row0 + 8 * r, n + q, quad);
+            pairs[q] = pack_pair<T>(sums[n + q][2 * r] + skip * own.x, sums[n + q][2 * r + 1] + skip * own.y);
+          }
+          packed[n / 4] = transpose_quad(pairs[0], pairs[1], pairs[2], pairs[3], lane);
+        }
+        if (token < a.layout.length) {
+          T* to = a.out.data + row * a.out.batch_stride + token * a.out.token_stride + head * 64 + quad * 8;
+          reinterpret_cast<uint4&>(to[0]) = packed[0];
+          reinterpret_cast<uint4&>(to[32]) = packed[1];
+        }
+      }
+    } else {
+      filled_x[step % (kAhead + 1)][part].wait(step / (kAhead + 1) % 2);
+    }
+
+    int tail = 0;  // the token of the step from which on the last one's sequence reaches
+    if (kPacked) tail = start[63] - in_chunk;
+    const float across = kPacked && tail > (in_chunk ? -1 : 0) ? 0.f : exp2_fast(end - begin);
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+      for (int k = 0; k < 4; ++k) state[n][k] *= across;
+    uint32_t written[4][4];  // (f ∘ Δ ∘ x)ᵀ
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+      const float onward = exp2_fast(end - cumulative[m * 16 + 15]);
+      load_left_transposed<64>(written[m], tile_x, warp * 16, m * 16, lane);
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        const int token = m * 16 + c * 8 + quad * 2;
+        float2 weight = reinterpret_cast<const float2&>(to_tile[token]);
+        weight.x = kPacked && token < tail ? 0.f : weight.x * onward;
+        weight.y = kPacked && token + 1 < tail ? 0.f : weight.y * onward;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const float2 value = unpack_pair<T>(written[m][2 * c + r]);
+          written[m][2 * c + r] = pack_pair<T>(value.x * weight.x, value.y * weight.y);
+        }
+      }
+    }
+    multiply_wide_columns<T, N>(state, written, wide_tile(tile_B));
+    emptied[step % 2].arrive();
+  }
+#endif
+}
+
+/// Whether one walk makes states and output: no states at borders, and blocks for most of the GPU. The same
+/// in both directions, for the bits of the states.
+template <class T>
+bool walks_once(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes) {
+  constexpr int kHeads = SsdWalkTile<T, 128>::kHeads;
+  bool wide = false;
+  if (p.initial_state || p.last_state || p.grad_last_state || sizes.layout.aligned ||
+      p.heads / p.groups % kHeads != 0 ||
+      find_wide(ssd_walk_kernel<T, 128, false, false>, wide) != cudaSuccess || !wide)
+    return false;
+  const int64_t blocks = sizes.walks * p.heads / kHeads, places = multiprocessors();
+  return 10 * blocks >= 6 * ceil_divide(blocks, places) * places;
+}
+
+template <class T, int N, bool kOutput>
+cudaError_t launch_ssd_walk(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
+                            const SsdTables<float>& tables, T* states) {
+  using Tile = SsdWalkTile<T, N>;
+  SsdWalkArguments<T> a{{},
+                        {},
+                        {},
+                        p.out,
+                        p.D,
+                        states,
+                        tables,
+                        sizes.layout,
+                        static_cast<int>(p.heads),
+                        static_cast<int>(p.groups)};
+  if (const cudaError_t error = describe_tiles<64>(a.x, p.x, p.batch, p.heads * 64)) return error;
+  if (const cudaError_t error = describe_tiles<64>(a.B, p.B, p.batch, p.groups * N)) return error;
+  if (const cudaError_t error = describe_tiles<64>(a.C, p.C, p.batch, p.groups * N)) return error;
+  const auto kernel =
+      tables.start ? ssd_walk_kernel<T, N, true, kOutput> : ssd_walk_kernel<T, N, false, kOutput>;
+  if (const cudaError_t error = allow_shared(kernel, Tile::kBytes)) return error;
+  kernel<<<dim3(p.heads / Tile::kHeads, p.batch), Tile::kThreads, Tile::kBytes, p.stream>>>(a);
+  return cudaGetLastError();
+}
+
+}  // namespace exactmamba::ops
