@@ -326,13 +326,17 @@ TEST(GpuOps, Ssd) {
     check_ssd({2, 151, 4, 7, 2, 3, true, true, false, 1}, dtype);
     check_ssd({2, 372, 2, 64, 1, 128, false, true, true, 0}, dtype);
     check_ssd({2, 129, 1, 32, 1, 16, true, false, false, 0}, dtype);
-    // Rows and heads enough for a single walk over the tokens.
+  }
+}
+
+/// Rows and heads enough for a single walk over the tokens.
+TEST(GpuOps, SsdInOneWalk) {
+  for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf})
     for (const int64_t length : {1, 65, 151, 372})
       for (const bool packed : {false, true}) {
         check_ssd({24, length, 16, 64, 1, 128, packed, false, false, 0}, dtype);
         check_ssd({11, length, 32, 64, 2, 64, packed, false, true, 8}, dtype);
       }
-  }
 }
 
 // ---- norms ----

@@ -20,14 +20,19 @@ struct SsdWalkArguments {
   int heads, groups;
 };
 
+/// What a head's tables (SsdTables) have for the tokens of a step.
+struct SsdWalkRows {
+  float cumulative[64], delta[64], to_tile[64];
+  int start[64];
+};
+
 /// Shared memory of a block, tiles of 64 tokens: for each head its state, weights and x; twice, of which one
 /// is being filled, the keys, and for each head rows of the tables.
 template <class T, int N>
 struct SsdWalkTile {
   static constexpr int kHeads = 4, kThreads = 128 * kHeads, kState = 64 * N * 2, kSquare = 64 * 64 * 2,
                        kHead = kState + 2 * kSquare, kKeys = 64 * N * 2;
-  static constexpr int kRow = 64 * 4, kRows = 4 * kRow;  // cumulative, delta, to_tile, start
-  static constexpr int kBytes = kHeads * kHead + 2 * (2 * kKeys + kHeads * kRows);
+  static constexpr int kRow = 64 * 4, kBytes = kHeads * kHead + 2 * (2 * kKeys + kHeads * 4 * kRow);
 };
 
 /// A barrier of the warpgroup's 128 threads.
@@ -45,6 +50,112 @@ __device__ __forceinline__ void store_matrices(uint32_t address, uint32_t r0, ui
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(r0),
                "r"(r1), "r"(r2), "r"(r3)
                : "memory");
+}
+
+/// What a lane has of a state, or of what is added to it: columns of a 64 × N matrix whose rows row0 and row0
+/// + 8 are the lane's, row0 = 16 warp + lane / 4. `place`: of row 16 warp + lane % 16, for store_matrices.
+template <class T, int N>
+__device__ __forceinline__ void put_state(const float (&state)[N / 8][4], uint32_t place) {
+#pragma unroll
+  for (int n = 0; n < N / 8; n += 2)
+    store_matrices((place ^ n % 8 << 4) + n / 8 * 8192, pack_pair<T>(state[n][0], state[n][1]),
+                   pack_pair<T>(state[n][2], state[n][3]), pack_pair<T>(state[n + 1][0], state[n + 1][1]),
+                   pack_pair<T>(state[n + 1][2], state[n + 1][3]));
+}
+
+/// CBᵀ ∘ L ∘ Δ into its tile. `pairs`: C_i·B_j; `first`: the token from which on the sequences of row0 and
+/// row0 + 8 reach.
+template <class T, bool kPacked>
+__device__ __forceinline__ void put_weights(const float (&pairs)[8][4], const SsdWalkRows& rows,
+                                            const int (&first)[2], uint32_t place, int warp, int lane) {
+  const int row0 = warp * 16 + lane / 4;
+  const float exponent[2] = {rows.cumulative[row0], rows.cumulative[row0 + 8]};
+  const auto put = [&](int m, const auto& factor_of) {
+    uint32_t weights[4];
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const int column = m * 16 + c * 8 + lane % 4 * 2;
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        float2 factor = factor_of(column, r);
+        if (kPacked && column < first[r]) factor.x = 0;
+        if (kPacked && column + 1 < first[r]) factor.y = 0;
+        const float(&own)[4] = pairs[2 * m + c];
+        weights[2 * c + r] = pack_pair<T>(own[2 * r] * factor.x, own[2 * r + 1] * factor.y);
+      }
+    }
+    store_matrices(place ^ m << 5, weights[0], weights[1], weights[2], weights[3]);
+  };
+#pragma unroll
+  for (int m = 0; m < 4; ++m) {
+    if (m < warp) {
+      // To the end of j's tile, and on from there.
+      const float tile_end = rows.cumulative[m * 16 + 15];
+      const float onward[2] = {exp2_fast(exponent[0] - tile_end), exp2_fast(exponent[1] - tile_end)};
+      put(m, [&](int column, int r) {
+        const float2 weight = reinterpret_cast<const float2&>(rows.to_tile[column]);
+        return float2{onward[r] * weight.x, onward[r] * weight.y};
+      });
+    } else if (m == warp) {
+      put(m, [&](int column, int r) {
+        const float2 before = reinterpret_cast<const float2&>(rows.cumulative[column]),
+                     weight = reinterpret_cast<const float2&>(rows.delta[column]);
+        // Above the diagonal the decay must not be infinite.
+        const float low = exp2_fast(fminf(exponent[r] - before.x, 0.f)),
+                    high = exp2_fast(fminf(exponent[r] - before.y, 0.f));
+        return float2{column <= row0 + 8 * r ? low * weight.x : 0.f,
+                      column < row0 + 8 * r ? high * weight.y : 0.f};
+      });
+    } else {
+      store_matrices(place ^ m << 5, 0, 0, 0, 0);
+    }
+  }
+}
+
+/// (f ∘ Δ ∘ x)ᵀ, where `end` is the exponent up to the step's end and tokens before `tail` write nothing.
+template <class T, bool kPacked>
+__device__ __forceinline__ void load_written(uint32_t (&written)[4][4], uint32_t tile_x,
+                                             const SsdWalkRows& rows, float end, int tail, int warp,
+                                             int lane) {
+#pragma unroll
+  for (int m = 0; m < 4; ++m) {
+    const float onward = exp2_fast(end - rows.cumulative[m * 16 + 15]);
+    load_left_transposed<64>(written[m], tile_x, warp * 16, m * 16, lane);
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const int token = m * 16 + c * 8 + lane % 4 * 2;
+      float2 weight = reinterpret_cast<const float2&>(rows.to_tile[token]);
+      weight.x = kPacked && token < tail ? 0.f : weight.x * onward;
+      weight.y = kPacked && token + 1 < tail ? 0.f : weight.y * onward;
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const float2 value = unpack_pair<T>(written[m][2 * c + r]);
+        written[m][2 * c + r] = pack_pair<T>(value.x * weight.x, value.y * weight.y);
+      }
+    }
+  }
+}
+
+/// Columns 8 (lane % 4)… of a token's output, and 32 behind them.
+struct SsdWalkOutput {
+  uint4 low, high;
+};
+/// sums + D x of token i, whose sums are elements 2r and 2r + 1.
+template <class T>
+__device__ __forceinline__ SsdWalkOutput finish_output(const float (&sums)[8][4], int r, uint32_t tile_x,
+                                                       int i, float skip, int lane) {
+  uint4 packed[2];
+#pragma unroll
+  for (int n = 0; n < 8; n += 4) {
+    uint32_t pairs[4];
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+      const float2 own = load_pair<T, 64>(tile_x, i, n + q, lane % 4);
+      pairs[q] = pack_pair<T>(sums[n + q][2 * r] + skip * own.x, sums[n + q][2 * r + 1] + skip * own.y);
+    }
+    packed[n / 4] = transpose_quad(pairs[0], pairs[1], pairs[2], pairs[3], lane);
+  }
+  return {packed[0], packed[1]};
 }
 
 /// Grid: (H / 4, rows). A warpgroup walks with one head, 64 tokens a step; with s the state, L the decays, e
@@ -65,7 +176,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
   const uint32_t tile_state = shared_address(shared) + part * Tile::kHead,
                  tile_weights = tile_state + Tile::kState, last_tile = tile_weights + Tile::kSquare;
   unsigned char* const keys = shared + Tile::kHeads * Tile::kHead;
-  float* const all_rows = reinterpret_cast<float*>(keys + 4 * Tile::kKeys);
+  SsdWalkRows* const all_rows = reinterpret_cast<SsdWalkRows*>(keys + 4 * Tile::kKeys);
   const int first_slot = row * a.layout.chunks_per_row;
   const float skip = a.D ? a.D[head] : 0.f;
 
@@ -88,8 +199,8 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
                           : k == 1 ? a.tables.delta + at
                           : k == 2 ? a.tables.to_tile + at
                                    : reinterpret_cast<const float*>(a.tables.start + slot * kSsdChunk);
-      barrier.add_copy(all_rows + ((step % 2 * Tile::kHeads + of_head) * 4 + k) * 64, from + step % 2 * 64,
-                       Tile::kRow);
+      SsdWalkRows& rows = all_rows[step % 2 * Tile::kHeads + of_head];
+      barrier.add_copy(rows.cumulative + k * 64, from + step % 2 * 64, Tile::kRow);
     }
   };
 
@@ -120,9 +231,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
     const int slot = first_slot + step / 2, in_chunk = step % 2 * 64;
     const uint32_t tile_B = shared_address(keys) + step % 2 * (2 * Tile::kKeys),
                    tile_C = tile_B + Tile::kKeys, tile_x = place_of_x(step);
-    const float *cumulative = all_rows + (step % 2 * Tile::kHeads + part) * (4 * 64),
-                *delta = cumulative + 64, *to_tile = delta + 64;
-    const int* start = reinterpret_cast<const int*>(to_tile + 64);
+    const SsdWalkRows& rows = all_rows[step % 2 * Tile::kHeads + part];
     if (kPacked && !in_chunk && a.tables.chunks[slot].first >= 0)
 #pragma unroll
       for (int n = 0; n < N / 8; ++n)
@@ -132,19 +241,13 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
     sync_warpgroup(part);  // what belongs to the head may be written again
     fetch_x(step + kAhead);
     const bool is_kept = a.states && !in_chunk;
-    if (kOutput || is_kept)
-#pragma unroll
-      for (int n = 0; n < N / 8; n += 2)
-        store_matrices(((tile_state + place) ^ n % 8 << 4) + n / 8 * 8192,
-                       pack_pair<T>(state[n][0], state[n][1]), pack_pair<T>(state[n][2], state[n][3]),
-                       pack_pair<T>(state[n + 1][0], state[n + 1][1]),
-                       pack_pair<T>(state[n + 1][2], state[n + 1][3]));
+    if (kOutput || is_kept) put_state<T, N>(state, tile_state + place);
     filled[step % 2].wait(step / 2 % 2);
     const float begin = in_chunk ? end : 0.f;
-    end = cumulative[63];
-    const float exponent[2] = {cumulative[row0], cumulative[row0 + 8]};
+    end = rows.cumulative[63];
+    const float exponent[2] = {rows.cumulative[row0], rows.cumulative[row0 + 8]};
     int first[2] = {0, 0};  // the token of the step from which on each row's sequence reaches
-    if (kPacked) first[0] = start[row0] - in_chunk, first[1] = start[row0 + 8] - in_chunk;
+    if (kPacked) first[0] = rows.start[row0] - in_chunk, first[1] = rows.start[row0 + 8] - in_chunk;
 
     if constexpr (kOutput) {  // CBᵀ ∘ L ∘ Δ
       float pairs[8][4];      // C_i·B_j
@@ -152,46 +255,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
       multiply_wide_rows<T, N, 64, 64>(pairs, wide_tile(tile_C), wide_tile(tile_B), false);
       end_products();
       take_sums(pairs);
-      const auto weigh = [&](int m, const auto& factor_of) {
-        uint32_t weights[4];
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const int column = m * 16 + c * 8 + quad * 2;
-#pragma unroll
-          for (int r = 0; r < 2; ++r) {
-            float2 factor = factor_of(column, r);
-            if (kPacked && column < first[r]) factor.x = 0;
-            if (kPacked && column + 1 < first[r]) factor.y = 0;
-            const float(&own)[4] = pairs[2 * m + c];
-            weights[2 * c + r] = pack_pair<T>(own[2 * r] * factor.x, own[2 * r + 1] * factor.y);
-          }
-        }
-        store_matrices((tile_weights + place) ^ m << 5, weights[0], weights[1], weights[2], weights[3]);
-      };
-#pragma unroll
-      for (int m = 0; m < 4; ++m) {
-        if (m < warp) {
-          // To the end of j's tile, and on from there.
-          const float tile_end = cumulative[m * 16 + 15];
-          const float onward[2] = {exp2_fast(exponent[0] - tile_end), exp2_fast(exponent[1] - tile_end)};
-          weigh(m, [&](int column, int r) {
-            const float2 weight = reinterpret_cast<const float2&>(to_tile[column]);
-            return float2{onward[r] * weight.x, onward[r] * weight.y};
-          });
-        } else if (m == warp) {
-          weigh(m, [&](int column, int r) {
-            const float2 before = reinterpret_cast<const float2&>(cumulative[column]),
-                         weight = reinterpret_cast<const float2&>(delta[column]);
-            // Above the diagonal the decay must not be infinite.
-            const float low = exp2_fast(fminf(exponent[r] - before.x, 0.f)),
-                        high = exp2_fast(fminf(exponent[r] - before.y, 0.f));
-            return float2{column <= row0 + 8 * r ? low * weight.x : 0.f,
-                          column < row0 + 8 * r ? high * weight.y : 0.f};
-          });
-        } else {
-          store_matrices((tile_weights + place) ^ m << 5, 0, 0, 0, 0);
-        }
-      }
+      put_weights<T, kPacked>(pairs, rows, first, tile_weights + place, warp, lane);
       publish_to_copies();
     }
     if (kOutput || is_kept) sync_warpgroup(part);
@@ -236,21 +300,11 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int token = step * 64 + row0 + 8 * r;
-        uint4 packed[2];
-#pragma unroll
-        for (int n = 0; n < 8; n += 4) {
-          uint32_t pairs[4];
-#pragma unroll
-          for (int q = 0; q < 4; ++q) {
-            const float2 own = load_pair<T, 64>(tile_x, row0 + 8 * r, n + q, quad);
-            pairs[q] = pack_pair<T>(sums[n + q][2 * r] + skip * own.x, sums[n + q][2 * r + 1] + skip * own.y);
-          }
-          packed[n / 4] = transpose_quad(pairs[0], pairs[1], pairs[2], pairs[3], lane);
-        }
+        const SsdWalkOutput packed = finish_output<T>(sums, r, tile_x, row0 + 8 * r, skip, lane);
         if (token < a.layout.length) {
           T* to = a.out.data + row * a.out.batch_stride + token * a.out.token_stride + head * 64 + quad * 8;
-          reinterpret_cast<uint4&>(to[0]) = packed[0];
-          reinterpret_cast<uint4&>(to[32]) = packed[1];
+          reinterpret_cast<uint4&>(to[0]) = packed.low;
+          reinterpret_cast<uint4&>(to[32]) = packed.high;
         }
       }
     } else {
@@ -258,30 +312,14 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
     }
 
     int tail = 0;  // the token of the step from which on the last one's sequence reaches
-    if (kPacked) tail = start[63] - in_chunk;
+    if (kPacked) tail = rows.start[63] - in_chunk;
     const float across = kPacked && tail > (in_chunk ? -1 : 0) ? 0.f : exp2_fast(end - begin);
 #pragma unroll
     for (int n = 0; n < N / 8; ++n)
 #pragma unroll
       for (int k = 0; k < 4; ++k) state[n][k] *= across;
     uint32_t written[4][4];  // (f ∘ Δ ∘ x)ᵀ
-#pragma unroll
-    for (int m = 0; m < 4; ++m) {
-      const float onward = exp2_fast(end - cumulative[m * 16 + 15]);
-      load_left_transposed<64>(written[m], tile_x, warp * 16, m * 16, lane);
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const int token = m * 16 + c * 8 + quad * 2;
-        float2 weight = reinterpret_cast<const float2&>(to_tile[token]);
-        weight.x = kPacked && token < tail ? 0.f : weight.x * onward;
-        weight.y = kPacked && token + 1 < tail ? 0.f : weight.y * onward;
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          const float2 value = unpack_pair<T>(written[m][2 * c + r]);
-          written[m][2 * c + r] = pack_pair<T>(value.x * weight.x, value.y * weight.y);
-        }
-      }
-    }
+    load_written<T, kPacked>(written, tile_x, rows, end, tail, warp, lane);
     multiply_wide_columns<T, N>(state, written, wide_tile(tile_B));
     emptied[step % 2].arrive();
   }
