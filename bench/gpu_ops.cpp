@@ -107,7 +107,7 @@ void ssd(Report& report, bool packed, int64_t heads = 24) {
   ops::SsdSaved saved;
   add(report, "ssd forward" + packing, traffic(2 * inner + 2 * kStates + heads), kOperations,
       [&] { ops::ssd_forward(in, &saved); });
-  add(report, "ssd forward alone" + packing, traffic(2 * inner + 2 * kStates + heads), kOperations,
+  add(report, "ssd forward without states" + packing, traffic(2 * inner + 2 * kStates + heads), kOperations,
       [&] { ops::ssd_forward(in); });
   const at::Tensor grad = at::randn_like(ops::ssd_forward(in, &saved)),
                    grad_convolved = at::empty_like(convolved);

@@ -71,7 +71,7 @@ void Mamba2Mixer::run_ssd(MixerSaved& kept, bool keep, LayerState* state) const 
 }
 
 at::Tensor Mamba2Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) const {
-  run_ssd(kept, keep && kept.keep <= Keep::kConvolved, state);
+  run_ssd(kept, keep && kept.keep < Keep::kCostly, state);  // which lets the states go
   return ops::gated_rms_norm_forward(norm_inputs(kept.scanned, kept.projected), &kept.rstd);
 }
 
