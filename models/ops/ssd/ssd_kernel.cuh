@@ -214,21 +214,11 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int row = row0 + 8 * r;
-      uint4 packed[2];
-#pragma unroll
-      for (int n = 0; n < 8; n += 4) {
-        uint32_t pairs[4];
-#pragma unroll
-        for (int q = 0; q < 4; ++q) {
-          const float2 own = load_pair<T, 64>(tile_x, row, n + q, quad);
-          pairs[q] = pack_pair<T>(sums[n + q][2 * r] + skip * own.x, sums[n + q][2 * r + 1] + skip * own.y);
-        }
-        packed[n / 4] = transpose_quad(pairs[0], pairs[1], pairs[2], pairs[3], lane);
-      }
+      const SsdOutputRow packed = finish_output<T>(sums, r, tile_x, row, skip, lane);
       if (row < chunk.size) {
         T* to = out + row * a.out.token_stride + head * 64 + quad * 8;
-        reinterpret_cast<uint4&>(to[0]) = packed[0];
-        reinterpret_cast<uint4&>(to[32]) = packed[1];
+        reinterpret_cast<uint4&>(to[0]) = packed.low;
+        reinterpret_cast<uint4&>(to[32]) = packed.high;
       }
     }
   }

@@ -204,6 +204,28 @@ __device__ __forceinline__ uint4 transpose_quad(uint32_t r0, uint32_t r1, uint32
   return high ? uint4{u0, u1, b0, b1} : uint4{a0, a1, u0, u1};
 }
 
+/// Columns 8 (lane % 4)… of a token's output, and 32 behind them.
+struct SsdOutputRow {
+  uint4 low, high;
+};
+/// sums + D x of token i, whose sums are elements 2r and 2r + 1; x of a head (tokens, 64).
+template <class T>
+__device__ __forceinline__ SsdOutputRow finish_output(const float (&sums)[8][4], int r, uint32_t tile_x,
+                                                      int i, float skip, int lane) {
+  uint4 packed[2];
+#pragma unroll
+  for (int n = 0; n < 8; n += 4) {
+    uint32_t pairs[4];
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+      const float2 own = load_pair<T, 64>(tile_x, i, n + q, lane % 4);
+      pairs[q] = pack_pair<T>(sums[n + q][2 * r] + skip * own.x, sums[n + q][2 * r + 1] + skip * own.y);
+    }
+    packed[n / 4] = transpose_quad(pairs[0], pairs[1], pairs[2], pairs[3], lane);
+  }
+  return {packed[0], packed[1]};
+}
+
 __device__ __forceinline__ float sum_quad(float v) {
   v += __shfl_xor_sync(~0u, v, 1);
   return v + __shfl_xor_sync(~0u, v, 2);

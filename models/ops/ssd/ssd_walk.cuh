@@ -136,28 +136,6 @@ __device__ __forceinline__ void load_written(uint32_t (&written)[4][4], uint32_t
   }
 }
 
-/// Columns 8 (lane % 4)… of a token's output, and 32 behind them.
-struct SsdWalkOutput {
-  uint4 low, high;
-};
-/// sums + D x of token i, whose sums are elements 2r and 2r + 1.
-template <class T>
-__device__ __forceinline__ SsdWalkOutput finish_output(const float (&sums)[8][4], int r, uint32_t tile_x,
-                                                       int i, float skip, int lane) {
-  uint4 packed[2];
-#pragma unroll
-  for (int n = 0; n < 8; n += 4) {
-    uint32_t pairs[4];
-#pragma unroll
-    for (int q = 0; q < 4; ++q) {
-      const float2 own = load_pair<T, 64>(tile_x, i, n + q, lane % 4);
-      pairs[q] = pack_pair<T>(sums[n + q][2 * r] + skip * own.x, sums[n + q][2 * r + 1] + skip * own.y);
-    }
-    packed[n / 4] = transpose_quad(pairs[0], pairs[1], pairs[2], pairs[3], lane);
-  }
-  return {packed[0], packed[1]};
-}
-
 /// Grid: (H / 4, rows). A warpgroup walks with one head, 64 tokens a step; with s the state, L the decays, e
 /// and f those from the step's start and to its end:
 ///   out = e ∘ (C sᵀ) + (CBᵀ ∘ L ∘ Δ) x + D x,   s ← decay · s + (f ∘ Δ ∘ x)ᵀ B
@@ -300,7 +278,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int token = step * 64 + row0 + 8 * r;
-        const SsdWalkOutput packed = finish_output<T>(sums, r, tile_x, row0 + 8 * r, skip, lane);
+        const SsdOutputRow packed = finish_output<T>(sums, r, tile_x, row0 + 8 * r, skip, lane);
         if (token < a.layout.length) {
           T* to = a.out.data + row * a.out.batch_stride + token * a.out.token_stride + head * 64 + quad * 8;
           reinterpret_cast<uint4&>(to[0]) = packed.low;
