@@ -236,7 +236,8 @@ std::string quoted(const std::vector<std::string>& names) {
   return fmt::format("'{}'", fmt::join(names, "', '"));
 }
 
-/// "aer.l2.best" → "aer.l2 · activation.best": the first of `keys` whose parts begin with those of `name`.
+/// "aer.l2.best" → "aer.l2 · activation.best": the first of `keys` with as many parts, each beginning
+/// with that of `name`.
 std::string key_by_parts(const std::string& name, const std::vector<std::string>& keys) {
   const auto parts_of = [](const std::string& key) {
     std::istringstream text(key);

@@ -118,9 +118,10 @@ class Checker {
   /// Whether options and pairs fit each other, which is known when all pairs are read.
   void check_rows() {
     const data::DataOptions& data = run_.recipe.data;
-    attempt_together({"data.train", "data.context", "data.min_characters", "data.max_characters",
-                      "data.max_pair_ratio", "data.exclude", "data.weights"},
-                     [&] { data::check_training_pairs(data); });
+    attempt_together(
+        {"data.train", "data.tokenizer", "data.context", "data.on_long_pair", "data.min_characters",
+         "data.max_characters", "data.max_pair_ratio", "data.exclude", "data.weights"},
+        [&] { data::check_training_pairs(data); });
     if (!data.valid.empty())
       attempt_together({"data.valid", "data.context"}, [&] { data::check_validation_pairs(data); });
   }

@@ -17,7 +17,7 @@ void load_libtorch_cuda() {
     require(
         dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr,
         "there is a GPU, but LibTorch's CUDA library cannot be loaded: {}; run CUDA=1 cmake/setup.sh, which "
-        "fetches what it needs, or choose the device cpu",
+        "fetches what it needs, or choose the device cpu (run.device or --device)",
         dlerror());
     at::globalContext().setAllowFP16ReductionCuBLAS(false);
     at::globalContext().setAllowBF16ReductionCuBLAS(false);
@@ -32,7 +32,8 @@ at::Device planned_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
   const Gpus gpus = find_gpus();
   if (gpus.count > 0) return {at::kCUDA, 0};
-  require(name != "cuda", "the device cuda cannot be used: {}; choose cpu or auto", gpus.reason);
+  require(name != "cuda", "the device cuda cannot be used: {}; choose cpu or auto (run.device or --device)",
+          gpus.reason);
   return at::kCPU;
 }
 

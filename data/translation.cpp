@@ -98,6 +98,7 @@ void check_rows(const TranslationSource& source, const TranslationTokenizer* tok
   bool any = false;
   const PairCounts counts =
       read_wanted(source, tolerance, [&](const SentencePair& pair, const std::string& where) {
+        if (any && source.on_long == OnLongPair::kDrop) return;  // nothing can be refused any more
         const Fate fate = tokenizer == nullptr
                               ? Fate::kRow
                               : fate_of(source, context, tokens(pair.source), tokens(pair.target), where);

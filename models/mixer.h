@@ -76,7 +76,7 @@ class Mixer {
   Mixer(const ModelConfig& config, ParameterScope parameters, int64_t conv_begin);
 
   /// From `projected` and `convolved` to out_proj's input; fills the other fields of `kept`. `keep`: chunk
-  /// states are wanted too.
+  /// states are wanted too, if kept.keep has any.
   virtual at::Tensor scan(MixerSaved& kept, bool keep, LayerState* state) const = 0;
   /// Restores what scan() made, as far as it is undefined and scan_backward() does not make it on the way.
   virtual void scan_again(MixerSaved& saved) const = 0;

@@ -156,14 +156,15 @@ void decompose(const DecomposeArguments& arguments) {
   if (std::filesystem::is_directory(place)) return decompose_model(arguments);
   const TokenArguments& tokens = arguments.model.tokens;
   const bool for_model = arguments.full || !arguments.model.output.empty() || !tokens.ids.empty() ||
-                         !tokens.text.empty() || !tokens.cu_seqlens.empty() || arguments.model.overwrite ||
-                         arguments.targets != "predicted";
+                         !tokens.text.empty() || !tokens.tokenizer.empty() || !tokens.cu_seqlens.empty() ||
+                         arguments.model.overwrite || arguments.targets != "predicted";
   core::require<core::IoError>(!for_model || std::filesystem::exists(place), "{}: no such model folder",
                                place);
-  core::require<core::UsageError>(!for_model,
-                                  "{}: is a file; --full, --ids, --text, --cu-seqlens, --targets, --output "
-                                  "and --overwrite go with a model folder",
-                                  place);
+  core::require<core::UsageError>(
+      !for_model,
+      "{}: is a file; --full, --ids, --text, --tokenizer, --cu-seqlens, --targets, "
+      "--output and --overwrite go with a model folder",
+      place);
   decompose_recipe(arguments.recipe);
 }
 

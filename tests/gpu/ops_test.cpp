@@ -29,6 +29,7 @@
 
 #include "core/dtype.h"
 #include "models/ops/causal_conv1d/causal_conv1d.h"
+#include "models/ops/cuda/launch.h"
 #include "models/ops/dropout/dropout.h"
 #include "models/ops/embedding_gradient/embedding_gradient.h"
 #include "models/ops/gated_rms_norm/gated_rms_norm.h"
@@ -231,10 +232,13 @@ struct SsdCase {
   int64_t batch, length, heads, head_size, groups, states;
   bool packed, with_states, limited;
   int64_t padding;
+  std::vector<int64_t> cuts = {};  // of each packed row; none: packed_rows
 };
 
 void check_ssd(const SsdCase& c, at::ScalarType dtype) {
-  const at::Tensor cu_seqlens = c.packed ? packed_rows(c.batch, c.length) : at::Tensor();
+  const at::Tensor cu_seqlens = !c.packed        ? at::Tensor()
+                                : c.cuts.empty() ? packed_rows(c.batch, c.length)
+                                                 : cut_rows(c.batch, c.length, c.cuts);
   const int64_t sequences = cu_seqlens.defined() ? cu_seqlens.size(0) - 1 : c.batch;
   const std::vector<int64_t> of_state = {sequences, c.heads, c.head_size, c.states};
   const at::Tensor x = random_exact({c.batch, c.length, c.heads * c.head_size}, dtype),
@@ -267,6 +271,7 @@ void check_ssd(const SsdCase& c, at::ScalarType dtype) {
         at::Tensor last_state;
         Results results;
         results["out"] = ssd_forward(in, &saved, c.with_states ? &last_state : nullptr);
+        EXPECT_TRUE(c.with_states || at::equal(results["out"], ssd_forward(in)));
         const auto backward = [&](const SsdSaved& given) {
           SsdGradients grad;
           grad.x = at::empty_like(in.x);
@@ -329,14 +334,17 @@ TEST(GpuOps, Ssd) {
   }
 }
 
-/// Rows and heads enough for a single walk over the tokens.
+/// Rows and heads enough for a single walk over the tokens: four heads a multiprocessor.
 TEST(GpuOps, SsdInOneWalk) {
-  for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf})
-    for (const int64_t length : {1, 65, 151, 372})
-      for (const bool packed : {false, true}) {
-        check_ssd({24, length, 16, 64, 1, 128, packed, false, false, 0}, dtype);
-        check_ssd({11, length, 32, 64, 2, 64, packed, false, true, 8}, dtype);
-      }
+  const int64_t places = multiprocessors();
+  for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+    for (const int64_t length : {1, 64, 65, 128, 151, 372})
+      for (const bool packed : {false, true})
+        check_ssd({places / 4, length, 16, 64, 1, 128, packed, false, false, 0}, dtype);
+    check_ssd({places / 8, 193, 32, 64, 2, 64, true, false, true, 8}, dtype);
+    // Sequences that start with a chunk, and with its second half.
+    check_ssd({places / 4, 320, 16, 64, 1, 128, true, false, false, 0, {64, 128, 130, 192, 256}}, dtype);
+  }
 }
 
 // ---- norms ----

@@ -29,7 +29,7 @@ struct SsdCudaParams {
   const float* dt_bias = nullptr;        // (H) [nullable]
   const float* initial_state = nullptr;  // (S, H, P, N) [nullable]
   /// ssd_chunk_state_count elements of T, written by the forward pass, read by the backward pass. Null: each
-  /// makes them in its workspace.
+  /// makes them in its workspace, where it needs them.
   T* chunk_states = nullptr;
 
   // forward

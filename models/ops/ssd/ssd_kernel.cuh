@@ -1,5 +1,6 @@
-// The forward pass of ssd on the GPU: step sizes (ssd_prepare_kernel), the state entering every chunk
-// (ssd_state_kernel), and the output of every chunk from its tokens and its entering state.
+// The forward pass of ssd on the GPU: step sizes (ssd_prepare_kernel), then one walk (ssd_walk_kernel), or
+// the state entering every chunk (ssd_state_kernel) and the output of every chunk from its tokens and its
+// entering state.
 #pragma once
 
 #include "models/ops/ssd/ssd_chunks.cuh"

@@ -14,38 +14,26 @@ __device__ __forceinline__ void await_copies() {
   __syncthreads();
 }
 
-/// Sums of N columns as products of 64.
-template <int N>
-__device__ __forceinline__ void take_products(float (&sums)[N / 8][4]) {
-#pragma unroll
-  for (int n = 0; n < N / 64; ++n) take_sums(reinterpret_cast<float(&)[8][4]>(sums[n * 8]));
-}
-
-/// sums += 64 × 64 in registers · a matrix of 64 rows and N columns that load_tiles laid out; take_products
-/// when it is done.
+/// sums += 64 × 64 in registers · a matrix of 64 rows and N columns that load_tiles laid out.
 template <class T, int N>
-__device__ __forceinline__ void begin_multiply_wide_columns(float (&sums)[N / 8][4], uint32_t (&left)[4][4],
-                                                            uint32_t right) {
+__device__ __forceinline__ void multiply_wide_columns(float (&sums)[N / 8][4], uint32_t (&left)[4][4],
+                                                      uint32_t right) {
+  const auto tile = [&](int n) -> float(&)[8][4] { return reinterpret_cast<float(&)[8][4]>(sums[n * 8]); };
 #pragma unroll
   for (int k = 0; k < 4; ++k)
 #pragma unroll
     for (int e = 0; e < 4; ++e) keep_packed(left[k][e]);
-  take_products<N>(sums);
+#pragma unroll
+  for (int n = 0; n < N / 64; ++n) take_sums(tile(n));
   begin_products();
 #pragma unroll
   for (int k = 0; k < 4; ++k)
 #pragma unroll
     for (int n = 0; n < N / 64; ++n)
-      multiply_wide<T>(reinterpret_cast<float(&)[8][4]>(sums[n * 8]), left[k],
-                       right + wide_offset(n * 8192 + k * 2048), true);
-  commit_products();
-}
-template <class T, int N>
-__device__ __forceinline__ void multiply_wide_columns(float (&sums)[N / 8][4], uint32_t (&left)[4][4],
-                                                      uint32_t right) {
-  begin_multiply_wide_columns<T, N>(sums, left, right);
-  wait_products<0>();
-  take_products<N>(sums);
+      multiply_wide<T>(tile(n), left[k], right + wide_offset(n * 8192 + k * 2048), true);
+  end_products();
+#pragma unroll
+  for (int n = 0; n < N / 64; ++n) take_sums(tile(n));
 }
 
 }  // namespace exactmamba::ops
