@@ -308,15 +308,17 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
 /// in both directions, for the bits of the states.
 template <class T>
 bool walks_once(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes) {
-  if constexpr (sizeof(T) != 2) return false;
-  constexpr int kHeads = SsdWalkTile<T, 128>::kHeads, kMostRows = 65535;  // of a grid
-  bool wide = false;
-  if (p.initial_state || p.last_state || p.grad_last_state || sizes.layout.aligned || p.batch > kMostRows ||
-      p.heads / p.groups % kHeads != 0 ||
-      find_wide(ssd_walk_kernel<T, 128, false, false>, wide) != cudaSuccess || !wide)
-    return false;
-  const int64_t blocks = sizes.walks * p.heads / kHeads, places = multiprocessors();
-  return 10 * blocks >= 6 * ceil_divide(blocks, places) * places;
+  if constexpr (sizeof(T) == 2) {
+    constexpr int kHeads = SsdWalkTile<T, 128>::kHeads, kMostRows = 65535;  // of a grid
+    bool wide = false;
+    if (p.initial_state || p.last_state || p.grad_last_state || sizes.layout.aligned || p.batch > kMostRows ||
+        p.heads / p.groups % kHeads != 0 ||
+        find_wide(ssd_walk_kernel<T, 128, false, false>, wide) != cudaSuccess || !wide)
+      return false;
+    const int64_t blocks = sizes.walks * p.heads / kHeads, places = multiprocessors();
+    return 10 * blocks >= 6 * ceil_divide(blocks, places) * places;
+  }
+  return false;
 }
 
 template <class T, int N, bool kOutput>
