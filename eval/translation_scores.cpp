@@ -140,7 +140,8 @@ std::vector<KnownColumn> known_columns() {
 }  // namespace
 
 void check_test_names(const std::vector<std::string>& files) {
-  std::map<std::string, std::string> names = {{kValidationSet, "the name of data.valid's"}};  // with what has them
+  std::map<std::string, std::string> names = {
+      {kValidationSet, "the name of data.valid's"}};  // with what has them
   for (const std::string& file : files) {
     const auto [known, is_new] = names.emplace(set_name(file), file);
     core::require(is_new, "{}: another test set is called {} as well, {}; rename its files", file,

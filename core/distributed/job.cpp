@@ -1,6 +1,7 @@
 #include "core/distributed/job.h"
 
 #include <charconv>
+#include <csignal>
 #include <cstdlib>
 #include <string_view>
 
@@ -123,6 +124,7 @@ Job job_of_this_process() {
 
 std::unique_ptr<Communicator> join(const Job& job, at::Device device, std::chrono::seconds timeout) {
   if (job.size == 1) return single_process_communicator();
+  std::signal(SIGPIPE, SIG_IGN);  // a peer that has left is an error of what is sent to it, not the end
   std::unique_ptr<Communicator> communicator = connect_gloo(job, timeout);
   require_same_device(*communicator, device);
   return device.is_cuda() ? with_nccl(std::move(communicator), timeout) : std::move(communicator);
