@@ -34,7 +34,8 @@ Job job_of_this_process();
 inline constexpr std::chrono::seconds kPeerTimeout{600};
 
 /// Meets the other processes of the job, for tensors on the CPU (Gloo) and, when `device` is a GPU, on this
-/// process's GPU (NCCL). No process waits for another for longer than `timeout`.
+/// process's GPU (NCCL). No process waits for another for longer than `timeout`. A process of
+/// a job ignores SIGPIPE from then on.
 /// @throws PeerError when they do not come; InputError when some compute on a GPU and some do not
 std::unique_ptr<Communicator> join(const Job& job, at::Device device,
                                    std::chrono::seconds timeout = kPeerTimeout);
