@@ -92,8 +92,9 @@ void ssd(Report& report, bool packed, int64_t heads = 24) {
   constexpr int64_t kStates = 128;
   const int64_t inner = 64 * heads;
   // Per token and head, chunks of 128: C·Bᵀ once for all heads, the products with x, the state in and out.
-  const double kOperations = 2.0 * kTokens * (128 * kStates + heads * 64 * (128 + 2 * kStates));
-  const std::string packing = (packed ? ", packed" : "") + std::string(heads == 24 ? "" : ", 32 heads");
+  const double operations = 2.0 * kTokens * (128 * kStates + heads * 64 * (128 + 2 * kStates));
+  const std::string packing =
+      (packed ? ", packed" : "") + (heads == 24 ? "" : fmt::format(", {} heads", heads));
   const at::Tensor convolved = activation(inner + 2 * kStates);
   ops::SsdInputs in;
   in.x = convolved.narrow(2, 0, inner).unflatten(2, {heads, 64});
@@ -105,9 +106,9 @@ void ssd(Report& report, bool packed, int64_t heads = 24) {
   in.dt_bias = parameter({heads});
   if (packed) in.cu_seqlens = packed_rows();
   ops::SsdSaved saved;
-  add(report, "ssd forward" + packing, traffic(2 * inner + 2 * kStates + heads), kOperations,
+  add(report, "ssd forward" + packing, traffic(2 * inner + 2 * kStates + heads), operations,
       [&] { ops::ssd_forward(in, &saved); });
-  add(report, "ssd forward without states" + packing, traffic(2 * inner + 2 * kStates + heads), kOperations,
+  add(report, "ssd forward without states" + packing, traffic(2 * inner + 2 * kStates + heads), operations,
       [&] { ops::ssd_forward(in); });
   const at::Tensor grad = at::randn_like(ops::ssd_forward(in, &saved)),
                    grad_convolved = at::empty_like(convolved);
@@ -119,7 +120,7 @@ void ssd(Report& report, bool packed, int64_t heads = 24) {
   gradients.A = at::zeros_like(in.A);
   gradients.D = at::zeros_like(in.D);
   gradients.dt_bias = at::zeros_like(in.dt_bias);
-  add(report, "ssd backward" + packing, traffic(3 * inner + 4 * kStates + 2 * heads), 2 * kOperations,
+  add(report, "ssd backward" + packing, traffic(3 * inner + 4 * kStates + 2 * heads), 2 * operations,
       [&] { ops::ssd_backward(in, saved, grad, {}, gradients); });
 }
 

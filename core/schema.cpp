@@ -74,8 +74,8 @@ std::string with_article(const std::string& noun) { return (noun[0] == 'i' ? "an
 std::string quotes_advice(const std::string& key, const std::string& word,
                           const std::vector<std::string>& choices, const Origin& origin) {
   if (std::find(choices.begin(), choices.end(), word) == choices.end()) return "";
-  return origin.starts_with("--set") ? fmt::format("; write --set '{}=\"{}\"'", key, word)
-                                     : fmt::format("; write it in quotes: \"{}\"", word);
+  return origin.starts_with(kCommandLine) ? fmt::format("; write --set '{}=\"{}\"'", key, word)
+                                          : fmt::format("; write it in quotes: \"{}\"", word);
 }
 
 std::string last_part(const std::string& key) { return key.substr(key.rfind('.') + 1); }

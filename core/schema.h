@@ -22,6 +22,8 @@ struct TomlNode;
 
 /// Where a value came from: "default", "recipe.toml:12:8" or "--set train.lr=1e-3".
 using Origin = std::string;
+/// What an origin on the command line begins with.
+inline constexpr const char* kCommandLine = "--set ";
 
 class Option {
  public:

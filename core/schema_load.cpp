@@ -33,8 +33,6 @@ struct Schema::Problems {
 
 namespace {
 
-constexpr const char* kCommandLine = "--set ";
-
 std::string key_path(const std::string& prefix, const std::string& key) {
   return prefix.empty() ? key : prefix + "." + key;
 }

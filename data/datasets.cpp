@@ -100,10 +100,12 @@ DataOptions for_validation(DataOptions options) {
   return options;
 }
 
-void check_pairs(const DataOptions& o, const std::vector<std::string>& names) {
+/// `sets`: of files that give rows together.
+void check_pairs(const DataOptions& o, const std::vector<std::vector<std::string>>& sets) {
   std::optional<TranslationTokenizer> tokenizer;
   if (!trains_tokenizer(o)) tokenizer = TranslationTokenizer::open(o.tokenizer, o.separator, o.end);
-  check_rows(translation_source(o, names), tokenizer ? &*tokenizer : nullptr, o.context);
+  for (const std::vector<std::string>& files : sets)
+    check_rows(translation_source(o, files), tokenizer ? &*tokenizer : nullptr, o.context);
 }
 
 BpeTrainer trainer_for(const DataOptions& o) {
@@ -149,11 +151,13 @@ std::string hash_of_files(const DataOptions& o, const std::vector<std::string>& 
 }  // namespace
 
 void check_training_pairs(const DataOptions& o) {
-  if (o.weights.empty()) return check_pairs(o, o.train);
-  for (const std::string& name : o.train) check_pairs(o, {name});
+  std::vector<std::vector<std::string>> sets;
+  for (const std::string& name : o.train) sets.push_back({name});
+  if (o.weights.empty()) sets = {o.train};
+  check_pairs(o, sets);
 }
 
-void check_validation_pairs(const DataOptions& o) { check_pairs(for_validation(o), o.valid); }
+void check_validation_pairs(const DataOptions& o) { check_pairs(for_validation(o), {o.valid}); }
 
 BpeSpec train_tokenizer(const DataOptions& o, const TokenizerProgress& told) {
   BpeTrainer trainer = trainer_for(o);

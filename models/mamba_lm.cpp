@@ -220,10 +220,8 @@ std::vector<Keep> MambaLM::levels_within_limit(const Kept& kept) const {
   for (size_t i = 0; i < blocks_.size(); ++i) {
     bytes += bytes_of(i, keep_);
     for (auto& [level, next] : stages)
-      for (; bytes > kept_bytes_ && next <= i; ++next) {
-        const Keep lower = std::max(level, levels[next]);
-        bytes -= bytes_of(next, std::exchange(levels[next], lower)) - bytes_of(next, lower);
-      }
+      for (; bytes > kept_bytes_ && next <= i; ++next)
+        bytes -= bytes_of(next, std::exchange(levels[next], level)) - bytes_of(next, level);
   }
   return levels;
 }
