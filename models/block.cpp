@@ -4,6 +4,10 @@
 
 namespace exactmamba::models {
 
+ops::RmsNormOutputs norm_of(const Stream& stream, const at::Tensor& weight, double eps) {
+  return ops::rms_norm_forward({stream.y, stream.r, weight, eps, stream.scale});
+}
+
 int64_t BlockSaved::bytes() const {
   const bool shared = norm.rows.is_same(mixer.input);
   return mixer.bytes() + (shared ? 0 : static_cast<int64_t>(norm.rows.nbytes()));
@@ -18,10 +22,10 @@ Block::Block(const ModelConfig& config, ParameterStore& store, int64_t layer)
 
 void Block::forward(Stream& stream, const at::Tensor& cu_seqlens, BlockSaved* saved,
                     LayerState* state) const {
-  const ops::RmsNormOutputs norm = ops::rms_norm_forward({stream.y, stream.r, norm_weight_, eps_});
+  const ops::RmsNormOutputs norm = norm_of(stream, norm_weight_, eps_);
   if (saved != nullptr) saved->norm = ops::rms_norm_saved(norm);
-  stream.y = mixer_->forward(norm.out, cu_seqlens, saved ? &saved->mixer : nullptr, state);
-  stream.r = norm.residual_out;
+  const MixerOutput mixed = mixer_->forward(norm.out, cu_seqlens, saved ? &saved->mixer : nullptr, state);
+  stream = {mixed.y, norm.residual_out, mixed.scale};
 }
 
 ops::RmsNormGradient Block::backward(const ops::RmsNormGradient& grad_stream, BlockSaved& saved) {
@@ -31,9 +35,8 @@ ops::RmsNormGradient Block::backward(const ops::RmsNormGradient& grad_stream, Bl
 }
 
 void Block::step(Stream& stream, LayerState& state) const {
-  const ops::RmsNormOutputs norm = ops::rms_norm_forward({stream.y, stream.r, norm_weight_, eps_});
-  stream.y = mixer_->step(norm.out, state);
-  stream.r = norm.residual_out;
+  const ops::RmsNormOutputs norm = norm_of(stream, norm_weight_, eps_);
+  stream = {mixer_->step(norm.out, state), norm.residual_out, {}};
 }
 
 LayerTrace Block::trace(const BlockSaved& saved, const Stream& stream) const {

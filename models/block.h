@@ -11,12 +11,15 @@
 
 namespace exactmamba::models {
 
-/// The residual stream with its last addition still open: it is r + y. On a GPU r is float, y of the compute
-/// dtype.
+/// The residual stream with its last addition still open: it is r + scale·y. On a GPU r is float, y of the
+/// compute dtype.
 struct Stream {
-  at::Tensor y;  // (B, L, d) the embedding, or the last mixer's output
-  at::Tensor r;  // (B, L, d) the stream before it [nullable]
+  at::Tensor y;           // (B, L, d) the embedding, or the last mixer's output
+  at::Tensor r;           // (B, L, d) the stream before it [nullable]
+  at::Tensor scale = {};  // (B, L) of y's rows [nullable]
 };
+
+ops::RmsNormOutputs norm_of(const Stream& stream, const at::Tensor& weight, double eps);
 
 struct BlockSaved {
   ops::RmsNormSaved norm;
@@ -36,7 +39,7 @@ class Block {
   /// `saved`, `state`: as in Mixer::forward. Afterwards stream.r is what entered the block.
   void forward(Stream& stream, const at::Tensor& cu_seqlens, BlockSaved* saved = nullptr,
                LayerState* state = nullptr) const;
-  /// Gradient of the stream behind the block → of the stream before it.
+  /// Gradient of the stream behind the block, and of its y → of the stream before it.
   ops::RmsNormGradient backward(const ops::RmsNormGradient& grad_stream, BlockSaved& saved);
   /// One token: the stream is (B, d).
   void step(Stream& stream, LayerState& state) const;

@@ -54,9 +54,22 @@ ops::SsdInputs Mamba2Mixer::scan_inputs(const MixerSaved& kept) const {
   return in;
 }
 
-ops::GatedRmsNormInputs Mamba2Mixer::norm_inputs(const at::Tensor& scanned,
-                                                 const at::Tensor& projected) const {
-  return {scanned, gate(projected), scan_weights_.norm, config_.ngroups, config_.norm_eps};
+ops::GatedRmsNormInputs Mamba2Mixer::norm_inputs(const at::Tensor& scanned, const at::Tensor& projected,
+                                                 bool scale_later) const {
+  return {scanned, gate(projected), scan_weights_.norm, config_.ngroups, config_.norm_eps, scale_later};
+}
+
+at::Tensor Mamba2Mixer::gated_scan(MixerSaved& kept, bool keep) const {
+  if (config_.ngroups != 1 || weights_.out_bias.defined()) return {};
+  kept.A = A();
+  const ops::SsdInputs in = scan_inputs(kept);
+  const ops::GatedRmsNormInputs norm = norm_inputs({}, kept.projected, true);
+  if (!ops::ssd_takes_gate(in, norm)) return {};
+  kept.scale_later = true;
+  ops::SsdSaved saved;
+  const at::Tensor inner = ops::ssd_gated_forward(in, norm, keep ? &saved : nullptr, &kept.rstd);
+  kept.chunk_states = saved.chunk_states;
+  return inner;
 }
 
 void Mamba2Mixer::run_ssd(MixerSaved& kept, bool keep, LayerState* state) const {
@@ -71,7 +84,10 @@ void Mamba2Mixer::run_ssd(MixerSaved& kept, bool keep, LayerState* state) const 
 }
 
 at::Tensor Mamba2Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) const {
-  run_ssd(kept, keep && kept.keep < Keep::kCostly, state);  // which lets the states go
+  const bool keep_states = keep && kept.keep < Keep::kCostly;
+  if (state == nullptr && kept.keep > Keep::kAll)
+    if (const at::Tensor inner = gated_scan(kept, keep_states); inner.defined()) return inner;
+  run_ssd(kept, keep_states, state);
   return ops::gated_rms_norm_forward(norm_inputs(kept.scanned, kept.projected), &kept.rstd);
 }
 
@@ -87,8 +103,8 @@ at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& 
                                        gate(grad_projected), gradient.norm};
   if (!saved.inner.defined()) saved.inner = grad_norm.out = grad_inner;
   if (!saved.scanned.defined()) grad_norm.out = saved.inner;
-  ops::gated_rms_norm_backward(norm_inputs(saved.scanned, saved.projected), saved.rstd, grad_inner,
-                               grad_norm);
+  ops::gated_rms_norm_backward(norm_inputs(saved.scanned, saved.projected, saved.scale_later), saved.rstd,
+                               grad_inner, grad_norm);
 
   at::Tensor grad_convolved = at::empty_like(saved.convolved);
   const Pieces cut = pieces(grad_convolved);

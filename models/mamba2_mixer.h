@@ -36,7 +36,11 @@ class Mamba2Mixer : public Mixer {
   at::Tensor raw_step(const at::Tensor& projected) const;  // dt
   Pieces pieces(const at::Tensor& convolved) const;
   ops::SsdInputs scan_inputs(const MixerSaved& kept) const;
-  ops::GatedRmsNormInputs norm_inputs(const at::Tensor& scanned, const at::Tensor& projected) const;
+  ops::GatedRmsNormInputs norm_inputs(const at::Tensor& scanned, const at::Tensor& projected,
+                                      bool scale_later = false) const;
+  /// From scan and gate in one pass, where a kernel has it, to out_proj's input; else undefined. A row's
+  /// scale commutes with out_proj only without bias, and with a single group.
+  at::Tensor gated_scan(MixerSaved& kept, bool keep) const;
 
   Weights scan_weights_;
 };

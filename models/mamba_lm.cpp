@@ -29,7 +29,7 @@ const char* const kFinalNorm = "backbone.norm_f.weight";
 const char* const kHead = "lm_head.weight";
 
 /// Of the memory of a GPU.
-constexpr double kKeptShare = 0.245;
+constexpr double kKeptShare = 0.248;
 
 /// Blocks that run again together with Keep::kBlockInput: their own inputs and those of the groups need the
 /// least memory together for 24 blocks, and nearly so for 48.
@@ -43,10 +43,6 @@ void check_ids(const at::Tensor& ids, int64_t rows) {
                 "token id {} is outside the model's vocabulary of {} rows; was the text encoded with another "
                 "tokenizer?",
                 lowest < 0 ? lowest : highest, rows);
-}
-
-ops::RmsNormOutputs norm_of(const Stream& stream, const at::Tensor& weight, double eps) {
-  return ops::rms_norm_forward({stream.y, stream.r, weight, eps});
 }
 
 /// cu_seqlens where the operators read it. A GPU's are spared the boundaries of rows that are one sequence

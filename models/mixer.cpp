@@ -77,16 +77,18 @@ at::Tensor Mixer::convolve(const MixerSaved& kept, LayerState* state) const {
   return convolved;
 }
 
-at::Tensor Mixer::forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
-                          LayerState* state) const {
+MixerOutput Mixer::forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
+                           LayerState* state) const {
   MixerSaved kept;
+  kept.keep = Keep::kMixerInput;
   if (saved != nullptr) kept.keep = saved->keep, kept.place = saved->place;
   kept.cu_seqlens = cu_seqlens;
   kept.input = input;
   kept.projected = linear(input, weights_.in, weights_.in_bias, kept.place);
   kept.convolved = convolve(kept, state);
   kept.inner = scan(kept, saved != nullptr && kept.keep <= Keep::kCostly, state);
-  at::Tensor output = linear(kept.inner, weights_.out, weights_.out_bias);
+  MixerOutput output{linear(kept.inner, weights_.out, weights_.out_bias), {}};
+  if (kept.scale_later) output.scale = kept.rstd.squeeze(-1);
   if (saved != nullptr) {
     kept.drop(kept.keep);
     *saved = std::move(kept);

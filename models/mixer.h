@@ -37,20 +37,26 @@ struct MixerSaved {
   Keep keep = Keep::kAll;  // set before forward
   at::Tensor place;        // where forward puts `projected`, memory that does not count [nullable]
   at::Tensor cu_seqlens;
-  at::Tensor input;         // (B, L, d) û
-  at::Tensor projected;     // (B, L, rows) in_proj's output
-  at::Tensor convolved;     // (B, L, C) after φ
-  at::Tensor chunk_states;  // as the scan left them
-  at::Tensor inner;         // (B, L, D) out_proj's input
-  at::Tensor dt_B_C;        // Mamba-1: (B, L, R + 2N) x_proj's output
-  at::Tensor delta;         // Mamba-1: (B, L, D) before bias and softplus
-  at::Tensor A;             // (D, N) Mamba-1, (H) Mamba-2: −exp(A_log)
-  at::Tensor scanned;       // Mamba-2: (B, L, D) υ
-  at::Tensor rstd;          // Mamba-2: (B, L, G) of the gated norm
+  at::Tensor input;          // (B, L, d) û
+  at::Tensor projected;      // (B, L, rows) in_proj's output
+  at::Tensor convolved;      // (B, L, C) after φ
+  at::Tensor chunk_states;   // as the scan left them
+  at::Tensor inner;          // (B, L, D) out_proj's input
+  at::Tensor dt_B_C;         // Mamba-1: (B, L, R + 2N) x_proj's output
+  at::Tensor delta;          // Mamba-1: (B, L, D) before bias and softplus
+  at::Tensor A;              // (D, N) Mamba-1, (H) Mamba-2: −exp(A_log)
+  at::Tensor scanned;        // Mamba-2: (B, L, D) υ
+  at::Tensor rstd;           // Mamba-2: (B, L, G) of the gated norm
+  bool scale_later = false;  // Mamba-2: which `inner` then lacks
 
   /// Forgets what `at_most` does not keep. @return bytes
   int64_t drop(Keep at_most);
   int64_t bytes() const;
+};
+
+struct MixerOutput {
+  at::Tensor y;      // (B, L, d)
+  at::Tensor scale;  // (B, L), which y's rows are still to be multiplied by [nullable]
 };
 
 class Mixer {
@@ -61,9 +67,9 @@ class Mixer {
 
   /// û (B, L, d) → y (B, L, d). `saved` [nullable]: filled for backward or trace. `state` [nullable]: the
   /// sequences continue from it and leave in it what follows their last token.
-  at::Tensor forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
-                     LayerState* state) const;
-  /// Gradient of y → gradient of û; parameter gradients are added to the store's.
+  MixerOutput forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
+                      LayerState* state) const;
+  /// Gradient of y as forward left it → gradient of û; parameter gradients are added to the store's.
   at::Tensor backward(const at::Tensor& grad_output, MixerSaved& saved);
   /// One token: (B, d) → (B, d).
   at::Tensor step(const at::Tensor& input, LayerState& state) const;

@@ -12,6 +12,7 @@
 
 #include "core/distributed/communicator.h"
 #include "models/mamba_lm.h"
+#include "models/ops/cuda/launch.h"
 #include "tests/gpu/models.h"
 #include "tests/support/files.h"
 #include "tests/support/random_model.h"
@@ -25,6 +26,7 @@ namespace {
 
 using models::Architecture;
 using models::MambaLM;
+using ops::multiprocessors;
 
 data::Batch packed_batch() {
   return testing::random_batch(3, 151, 61, {0, 7, 8, 100, 151, 302, 303, 400}, 5);
@@ -105,6 +107,31 @@ TEST(GpuModel, WhatIsKeptDoesNotChangeTheGradients) {
       else
         expect_identical(most, found, "with less");
   }
+}
+
+/// Rows and heads enough that scan and gate are one walk, whose scale the next norm applies.
+TEST(GpuModel, AGateWithinTheWalkGivesTheGradientsOfTheCpu) {
+  models::ModelConfig config = config_of(Architecture::kMamba2, models::ActivationKind::kIdentity);
+  config.d_model = 128;
+  const auto rows = static_cast<int32_t>(multiprocessors());
+  std::vector<int32_t> starts = {0, 7, 8};
+  for (int32_t row = 1; row < rows; ++row) starts.push_back(70 * row);
+  const data::Batch batch = testing::random_batch(rows, 70, 61, starts, 5);
+  const MambaLM start = testing::random_model(config, at::kFloat, 0.05, 3);
+  MambaLM reference = start.to(at::kDouble);
+  const Results expected = gradients_of(reference, batch);
+  const auto keeping = [&](models::Keep keep) {
+    MambaLM model = start.to(on_gpu(at::kBFloat16));
+    model.set_keep(keep);
+    return gradients_of(model, batch);
+  };
+  using models::Keep;
+  const Results most = keeping(Keep::kMost);
+  EXPECT_LE(relative_distance(expected, most), 0.03);                 // as with smaller ones
+  EXPECT_LE(relative_distance(expected, keeping(Keep::kAll)), 0.03);  // two passes
+  for (const Keep keep :
+       {Keep::kMost, Keep::kConvolved, Keep::kCostly, Keep::kProjected, Keep::kMixerInput, Keep::kBlockInput})
+    expect_identical(most, keeping(keep), "each block alike");
 }
 
 /// Few tokens, so that the first blocks' gradients have room for the last one's activations.

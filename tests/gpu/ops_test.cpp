@@ -347,6 +347,73 @@ TEST(GpuOps, SsdInOneWalk) {
   }
 }
 
+/// The walk with its gate, and the norm's backward pass that follows from either of what the forward pass may
+/// have kept.
+void check_gated_walk(int64_t batch, int64_t length, int64_t heads, int64_t groups, bool packed) {
+  static constexpr at::ScalarType kDtype = at::kBFloat16;
+  const int64_t channels = 64 * heads, states = 128 * groups;
+  const at::Tensor cu_seqlens = packed ? packed_rows(batch, length) : at::Tensor(),
+                   convolved = random_exact({batch, length, channels + 2 * states}, kDtype, 0.3),
+                   dt = random_exact({batch, length, heads}, kDtype),
+                   z = random_exact({batch, length, channels}, kDtype),
+                   A = at::rand({heads}, at::kFloat).add_(0.1).neg_().to(at::kDouble),
+                   D = random_exact({heads}, at::kFloat), bias = random_exact({heads}, at::kFloat).sub_(2),
+                   weight = random_exact({channels}, at::kFloat),
+                   grad_out = random_exact({batch, length, channels}, kDtype);
+  z[0][0][0] = 0;
+  weight[1] = 0;
+  check(
+      [&](const Place& p) {
+        const at::Tensor rows = p.activation(convolved);
+        SsdInputs in;
+        in.x = rows.narrow(2, 0, channels).unflatten(2, {heads, 64});
+        in.B = rows.narrow(2, channels, states).unflatten(2, {groups, 128});
+        in.C = rows.narrow(2, channels + states, states).unflatten(2, {groups, 128});
+        in.dt = p.activation(dt);
+        in.A = p.parameter(A);
+        in.D = p.parameter(D);
+        in.dt_bias = p.parameter(bias);
+        in.cu_seqlens = cu_seqlens;
+        GatedRmsNormInputs norm{{}, sliced(p.activation(z), 8), p.parameter(weight), groups, 1e-5, true};
+        const bool on_gpu = in.x.is_cuda();
+        EXPECT_EQ(ssd_takes_gate(in, norm), on_gpu && in.x.scalar_type() == kDtype);
+        Results results;
+        SsdSaved saved, plain;
+        const at::Tensor inner = results["inner"] =
+            ssd_gated_forward(in, norm, &saved, &results["rstd"]).clone();
+        norm.x = ssd_forward(in, &plain).flatten(-2);
+        EXPECT_TRUE(at::equal(saved.chunk_states, plain.chunk_states));
+        GatedRmsNormGradients grad{at::empty_like(inner), at::empty_like(inner), at::zeros_like(norm.weight),
+                                   at::empty_like(inner)};
+        gated_rms_norm_backward(norm, results["rstd"], p.activation(grad_out), grad);
+        EXPECT_TRUE(at::equal(grad.out, inner));
+        if (on_gpu) {
+          norm.x = at::Tensor();
+          GatedRmsNormGradients of_out{at::empty_like(inner), at::empty_like(inner),
+                                       at::zeros_like(norm.weight), inner};
+          gated_rms_norm_backward(norm, results["rstd"], p.activation(grad_out), of_out);
+          EXPECT_TRUE(at::equal(grad.x, of_out.x) && at::equal(grad.z, of_out.z) &&
+                      at::equal(grad.weight, of_out.weight));
+        }
+        results["grad_x"] = grad.x;
+        results["grad_z"] = grad.z;
+        results["grad_weight"] = grad.weight;
+        return results;
+      },
+      // The scan's roundings, and two of the norm's.
+      kDtype, bound(kDtype, 8, 256 + static_cast<double>(length)),
+      text("gated walk", kDtype,
+           fmt::format("B {} L {} H {} G {} packed {}", batch, length, heads, groups, packed)));
+}
+
+TEST(GpuOps, SsdAndItsGateInOneWalk) {
+  const int64_t places = multiprocessors();
+  for (const bool packed : {false, true}) {
+    for (const int64_t length : {1, 64, 65, 151, 372}) check_gated_walk(places / 4, length, 16, 1, packed);
+    check_gated_walk(places / 8, 193, 32, 2, packed);
+  }
+}
+
 // ---- norms ----
 
 void check_rms_norm(int64_t rows, int64_t size, bool with_residual, at::ScalarType dtype) {

@@ -1,11 +1,12 @@
-// Neighbouring elements of one thread, moved in one access, and the small arithmetic that the row kernels
-// share. Arithmetic is fp32 whatever the elements are.
+// Neighbouring elements of one thread, moved in one access. Arithmetic is fp32 whatever the elements are.
 #pragma once
 
 #include <cstdint>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <type_traits>
+
+#include "models/ops/cuda/fast_math.cuh"
 
 namespace exactmamba::ops {
 
@@ -71,26 +72,6 @@ __device__ __forceinline__ DevicePack<T, kSize> pack_floats(const float (&from)[
 template <class T, int kSize>
 __device__ __forceinline__ void store_floats(T* to, const float (&from)[kSize]) {
   *reinterpret_cast<DevicePack<T, kSize>*>(to) = pack_floats<T>(from);
-}
-
-inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
-
-/// 2^x, 2 ulp; 0 for x below −126.
-__device__ __forceinline__ float fast_exp2(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
-/// 1/x, 1 ulp; 0 at infinity.
-__device__ __forceinline__ float fast_reciprocal(float x) {
-  float result;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
-__device__ __forceinline__ float fast_sigmoid(float x) {
-  return fast_reciprocal(1.0f + fast_exp2(-kLog2E * x));
 }
 
 /// Starts a copy into shared memory that only the copying thread may read, behind wait_for_copies(). A pack

@@ -1,4 +1,4 @@
-// The weight of a norm as the kernels of every path take it.
+// The factors of a norm as the kernels of every path take them.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -12,6 +12,12 @@ template <class T>
 __device__ __forceinline__ float usable_weight(float weight) {
   constexpr float kLeast = std::is_same_v<T, __half> ? 0x1p-14f : 0x1p-60f;
   return fabsf(weight) < kLeast ? copysignf(kLeast, weight) : weight;
+}
+
+/// SiLU(z). Like a weight it is never nearer to 0 than can be divided out again.
+template <class T>
+__device__ __forceinline__ float usable_gate(float z, float sigmoid) {
+  return usable_weight<T>(z * sigmoid);
 }
 
 }  // namespace exactmamba::ops

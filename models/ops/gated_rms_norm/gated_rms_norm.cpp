@@ -48,7 +48,7 @@ void gated_rms_norm_backward(const GatedRmsNormInputs& in, const at::Tensor& rst
   const bool from_out = in.z.is_cuda() && !in.x.defined();
   const at::Tensor& x = from_out ? gradients.out : in.x;
   const OperatorChecks checks("gated_rms_norm", from_out ? "gradients.out" : "x", x);
-  check_inputs(checks, {x, in.z, in.weight, in.groups});
+  check_inputs(checks, {x, in.z, in.weight, in.groups, in.eps, in.scale_later});
   checks.wide("rstd", rstd, {x.size(0), x.size(1), in.groups});
   checks.rows("grad_out", grad_out, x.sizes());
   checks.rows_or_undefined("gradients.x", gradients.x, x.sizes());

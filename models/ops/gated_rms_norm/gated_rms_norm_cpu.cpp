@@ -28,26 +28,28 @@ void forward_token(const GatedRmsNormParams<T>& params, int64_t token) {
     const T rstd =
         static_cast<T>(1.0 / std::sqrt(sum_of_lanes(squares) / static_cast<double>(size) + params.eps));
     if (params.rstd) params.rstd[token * params.groups + group] = rstd;
+    const T scale = params.scale_later ? T(1) : rstd;
     for_each_pack<T>(size, [&](int64_t c, int64_t n) {
-      store(out + c, load(params.weight + first + c, n) * (load(out + c, n) * rstd), n);
+      store(out + c, load(params.weight + first + c, n) * (load(out + c, n) * scale), n);
     });
   }
 }
 
 /// The gradient of v = x ⊙ SiLU(z) is that of RMSNorm: rstd (ĝ − v̂ mean(ĝ ⊙ v̂)), v̂ = v·rstd, ĝ = weight ⊙
-/// grad_out.
+/// grad_out / scale, where out = weight ⊙ v ⊙ scale.
 template <class T>
 void backward_token(const GatedRmsNormParams<T>& params, int64_t token, T* grad_weight) {
   const int64_t size = params.channels / params.groups;
   for (int64_t group = 0; group < params.groups; ++group) {
     const int64_t first = group * size;
-    const T rstd = params.saved_rstd[token * params.groups + group];
+    const T rstd = params.saved_rstd[token * params.groups + group], scale = params.scale_later ? T(1) : rstd,
+            late = rstd / scale;
     const T *x = params.x.at(token) + first, *z = params.z.at(token) + first,
             *grad_out = params.grad_out.at(token) + first;
     const T* weight = params.weight + first;
     Pack<T> products{};
     for_each_pack<T>(size, [&](int64_t c, int64_t n) {
-      const Pack<T> normed = load(x + c, n) * silu(load(z + c, n)) * rstd, g = load(grad_out + c, n);
+      const Pack<T> normed = load(x + c, n) * silu(load(z + c, n)) * rstd, g = load(grad_out + c, n) / late;
       T* to = grad_weight + first + c;
       store(to, load(to, n) + g * normed, n);
       products += load(weight + c, n) * g * normed;
@@ -57,11 +59,11 @@ void backward_token(const GatedRmsNormParams<T>& params, int64_t token, T* grad_
       const Pack<T> x_pack = load(x + c, n), z_pack = load(z + c, n);
       const Pack<T> gate = sigmoid(z_pack), silu_z = z_pack * gate;
       const Pack<T> normed = x_pack * silu_z * rstd, weights = load(weight + c, n);
-      const Pack<T> grad = rstd * (weights * load(grad_out + c, n) - normed * mean);
+      const Pack<T> grad = rstd * (weights * load(grad_out + c, n) / late - normed * mean);
       if (params.grad_x) store(params.grad_x.at(token) + first + c, grad * silu_z, n);
       if (params.grad_z)
         store(params.grad_z.at(token) + first + c, grad * x_pack * gate * (1 + z_pack * (1 - gate)), n);
-      if (params.out) store(params.out.at(token) + first + c, weights * normed, n);
+      if (params.out) store(params.out.at(token) + first + c, weights * (x_pack * silu_z * scale), n);
     });
   }
 }

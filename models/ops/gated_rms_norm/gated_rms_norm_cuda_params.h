@@ -14,6 +14,7 @@ template <class T>
 struct GatedRmsNormCudaParams {
   int64_t tokens = 0, channels = 0, groups = 1;  // B·L, D, G; D/G at most 8192, G at most 65535
   float eps = 0;
+  bool scale_later = false;  // out without rstd
   Rows<const T> x, z;
   const float* weight = nullptr;  // (D)
   Rows<T> out;                    // backward writes it too; may be grad_out [there nullable]

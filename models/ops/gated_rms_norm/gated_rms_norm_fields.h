@@ -12,6 +12,7 @@ void set_inputs(Params& params, const GatedRmsNormInputs& in) {
   params.channels = in.z.size(2);
   params.groups = in.groups;
   params.eps = static_cast<decltype(params.eps)>(in.eps);
+  params.scale_later = in.scale_later;
   set(params.x, in.x);
   set(params.z, in.z);
   set(params.weight, in.weight);

@@ -31,12 +31,6 @@ __device__ __forceinline__ void load_weights(const float* from, float (&to)[kVec
   }
 }
 
-/// SiLU(z). Like a weight it is never nearer to 0 than can be divided out again.
-template <class T>
-__device__ __forceinline__ float usable_gate(float z, float sigmoid) {
-  return usable_weight<T>(z * sigmoid);
-}
-
 template <class T, class Team>
 __global__ void __launch_bounds__(Team::kThreads)
     gated_rms_norm_forward_kernel(const __grid_constant__ GatedRmsNormCudaParams<T> params, const int size) {
@@ -64,19 +58,21 @@ __global__ void __launch_bounds__(Team::kThreads)
   typename Team::Sum team_sum;
   const float rstd = rsqrtf(team_sum(squares) / static_cast<float>(size) + params.eps);
   if (params.rstd && Team::column(0) == 0) params.rstd[token * params.groups + blockIdx.y] = rstd;
+  const float scale = params.scale_later ? 1.f : rstd;
   T* out = group_of(params.out, token, first);
   Team::for_each_pack(size, [&](int k, int column) {
     float weight[kVector];
     load_weights<T>(params.weight + first + column, weight);
 #pragma unroll
-    for (int v = 0; v < kVector; ++v) gated[k][v] *= rstd * weight[v];
+    for (int v = 0; v < kVector; ++v) gated[k][v] *= scale * weight[v];
     store_floats(out + column, gated[k]);
   });
 }
 
 /// The gradient of v = x ⊙ SiLU(z) is that of RMSNorm: rstd (ĝ − v̂ mean(ĝ ⊙ v̂)), v̂ = v·rstd, ĝ = weight ⊙
-/// grad_out. v̂ and x come from forward's out, read (`kFromOut`) or made again, so that both give the same
-/// bits: v̂ = out / weight, x = v̂ / (rstd SiLU(z)), and ĝ ⊙ v̂ = grad_out ⊙ out.
+/// grad_out. v and x come from forward's out, read (`kFromOut`) or made again, so that both give the same
+/// bits: v̂ = out / weight, x = v̂ / (rstd SiLU(z)), and ĝ ⊙ v̂ = grad_out ⊙ out. With scale_later out is
+/// weight ⊙ v, grad_out that of it, and ĝ = weight ⊙ grad_out / rstd.
 template <class T, class Team, bool kFromOut>
 __global__ void __launch_bounds__(Team::kThreads)
     gated_rms_norm_backward_kernel(const __grid_constant__ GatedRmsNormCudaParams<T> params, const int size) {
@@ -89,7 +85,8 @@ __global__ void __launch_bounds__(Team::kThreads)
        token += int64_t(gridDim.x) * Team::kTeams) {
     const T *from = group_of(kFromOut ? params.normed : params.x, token, first),
             *z = group_of(params.z, token, first), *grad_out = group_of(params.grad_out, token, first);
-    const float rstd = params.saved_rstd[token * params.groups + blockIdx.y];
+    const float rstd = params.saved_rstd[token * params.groups + blockIdx.y],
+                scale = params.scale_later ? 1.f : rstd;
     DevicePack<T, kVector> out_packs[Team::kPacks], z_packs[Team::kPacks], grad_packs[Team::kPacks];
     Team::for_each_pack(size, [&](int k, int column) {
       out_packs[k] = load_pack<kVector>(from + column);
@@ -109,7 +106,7 @@ __global__ void __launch_bounds__(Team::kThreads)
         unpack(out_packs[k], out);
 #pragma unroll
         for (int v = 0; v < kVector; ++v)
-          out[v] = out[v] * usable_gate<T>(z_floats[v], sigmoids[k][v]) * (rstd * weight[v]);
+          out[v] = out[v] * usable_gate<T>(z_floats[v], sigmoids[k][v]) * (scale * weight[v]);
         out_packs[k] = pack_floats<T>(out);
       }
       unpack(out_packs[k], out);
@@ -120,7 +117,8 @@ __global__ void __launch_bounds__(Team::kThreads)
         products = fmaf(grad[v], out[v], products);
       }
     });
-    const float mean = team_sum(products) / static_cast<float>(size);
+    const float mean =
+        team_sum(products) / static_cast<float>(size) * (params.scale_later ? rstd * rstd : 1.f);
     T* grad_x = params.grad_x.data ? group_of(params.grad_x, token, first) : nullptr;
     T* grad_z = params.grad_z.data ? group_of(params.grad_z, token, first) : nullptr;
     T* out_again = params.out.data ? group_of(params.out, token, first) : nullptr;
@@ -133,8 +131,8 @@ __global__ void __launch_bounds__(Team::kThreads)
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
         const float s = sigmoids[k][v], silu = usable_gate<T>(z_floats[v], s),
-                    normed = out[v] * fast_reciprocal(weight[v]), x = normed * fast_reciprocal(rstd * silu),
-                    inner = rstd * fmaf(weight[v], grad[v], -normed * mean);
+                    scaled = out[v] * fast_reciprocal(weight[v]), x = scaled * fast_reciprocal(scale * silu),
+                    inner = scale * fmaf(weight[v], grad[v], -scaled * mean);
         grad[v] = inner * silu;
         z_floats[v] = inner * x * s * fmaf(z_floats[v], 1 - s, 1.0f);
       }

@@ -11,6 +11,7 @@ template <class T>
 struct GatedRmsNormParams {
   int64_t tokens = 0, channels = 0, groups = 1;  // B·L, D, G
   double eps = 0;
+  bool scale_later = false;  // out without rstd
   Rows<const T> x, z;
   const T* weight = nullptr;  // (D)
   Rows<T> out;                // backward writes it too; may be grad_out [there nullable]

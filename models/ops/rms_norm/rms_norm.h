@@ -1,6 +1,6 @@
-// RMSNorm with the residual addition fused: r = x + residual; out = weight ⊙ r / sqrt(mean(r²) + eps). (Zhang
-// & Sennrich 2019) The last dimension is normalised. On a CPU all is float or all is double. On a GPU x and
-// out are float, bfloat16 or half; the residual stream, weight and rstd are float.
+// RMSNorm with the residual addition fused: r = scale·x + residual; out = weight ⊙ r / sqrt(mean(r²) + eps).
+// (Zhang & Sennrich 2019) The last dimension is normalised. On a CPU all is float or all is double. On a GPU
+// x and out are float, bfloat16 or half; the residual stream, weight and rstd are float.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,11 +12,13 @@ struct RmsNormInputs {
   at::Tensor residual;  // (…, d) [nullable]
   at::Tensor weight;    // (d)
   double eps = 1e-5;
+  at::Tensor scale = {};  // (…) of x's rows: what gated_rms_norm left for later [nullable]
 };
 struct RmsNormOutputs {
   at::Tensor out;           // (…, d) in x's dtype
-  at::Tensor residual_out;  // (…, d) = x + residual; x itself without residual, where the dtypes are equal
+  at::Tensor residual_out;  // (…, d) r; x itself without residual and scale, where the dtypes are equal
   at::Tensor rstd;          // (…) 1/rms, for backward and for decomposition
+  at::Tensor scale;         // the input's
 };
 RmsNormOutputs rms_norm_forward(const RmsNormInputs& in);
 
@@ -24,14 +26,15 @@ RmsNormOutputs rms_norm_forward(const RmsNormInputs& in);
 /// which what follows the norm keeps anyway. Backward divides the weight out of it, so that forward takes a
 /// weight nearer to 0 than 2^-60 (half: 2^-14) for that.
 struct RmsNormSaved {
-  at::Tensor rows;  // (…, d)
-  at::Tensor rstd;  // (…)
+  at::Tensor rows;   // (…, d)
+  at::Tensor rstd;   // (…)
+  at::Tensor scale;  // (…) [nullable]
 };
 RmsNormSaved rms_norm_saved(const RmsNormOutputs& outputs);
 
 struct RmsNormGradient {
-  at::Tensor residual;  // (…, d) of x + residual: through out, plus `grad_residual_out`
-  at::Tensor x;         // the same in x's dtype
+  at::Tensor residual;  // (…, d) of r: through out, plus `grad_residual_out`
+  at::Tensor x;         // the same in x's dtype, times the scale; that of the scale is not made
 };
 /// `grad_residual_out` [nullable]. `grad_weight` (d) is ADDED to where defined.
 RmsNormGradient rms_norm_backward(const RmsNormSaved& saved, const at::Tensor& weight,

@@ -14,14 +14,13 @@ constexpr int64_t kGrain = 16;  // rows of a thread at least
 template <class T>
 void forward_row(const RmsNormParams<T>& params, int64_t row) {
   const int64_t at = row * params.size;
-  const T* summed = params.residual ? params.sum + at : params.x + at;
+  const T* summed = params.sum ? params.sum + at : params.x + at;
+  const T scale = params.scale ? params.scale[row] : T(1);
   Pack<T> squares{};
   for_each_pack<T>(params.size, [&](int64_t c, int64_t n) {
-    Pack<T> r = load(params.x + at + c, n);
-    if (params.residual) {
-      r += load(params.residual + at + c, n);
-      store(params.sum + at + c, r, n);
-    }
+    Pack<T> r = load(params.x + at + c, n) * scale;
+    if (params.residual) r += load(params.residual + at + c, n);
+    if (params.sum) store(params.sum + at + c, r, n);
     squares += r * r;
   });
   const T rstd =
@@ -32,7 +31,7 @@ void forward_row(const RmsNormParams<T>& params, int64_t row) {
   });
 }
 
-/// With r̂ = r·rstd and ĝ = weight ⊙ grad_out: grad_x = rstd (ĝ − r̂ mean(ĝ ⊙ r̂)).
+/// With r̂ = r·rstd and ĝ = weight ⊙ grad_out: grad_residual = rstd (ĝ − r̂ mean(ĝ ⊙ r̂)).
 template <class T>
 void backward_row(const RmsNormParams<T>& params, int64_t row, T* grad_weight) {
   const int64_t at = row * params.size;
@@ -51,7 +50,8 @@ void backward_row(const RmsNormParams<T>& params, int64_t row, T* grad_weight) {
     const Pack<T> normed = normed_at(c, n), weight = load(params.weight + c, n);
     Pack<T> grad = rstd * (weight * load(params.grad_out + at + c, n) - normed * mean);
     if (params.grad_residual_out) grad += load(params.grad_residual_out + at + c, n);
-    store(params.grad_x + at + c, grad, n);
+    store(params.grad_residual + at + c, grad, n);
+    if (params.scale) store(params.grad_x + at + c, grad * params.scale[row], n);
   });
 }
 

@@ -13,12 +13,13 @@ struct RmsNormCudaParams {
   int64_t rows = 0, size = 0;  // size: d, at most 8192
   float eps = 0;
   const float* weight = nullptr;  // (d)
+  const float* scale = nullptr;   // (rows) [nullable]
 
   // forward
   const T* x = nullptr;
   T* out = nullptr;
   const float* residual = nullptr;  // [nullable]
-  float* sum = nullptr;             // x + residual; x in fp32 without residual [nullable]; may be residual
+  float* sum = nullptr;             // scale·x + residual, in fp32 [nullable]; may be residual
   float* rstd = nullptr;            // (rows) [nullable]
 
   // backward
@@ -26,8 +27,8 @@ struct RmsNormCudaParams {
   const float* saved_rstd = nullptr;
   const T* grad_out = nullptr;
   const float* grad_residual_out = nullptr;  // [nullable]
-  float* grad_x = nullptr;                   // may be grad_residual_out
-  T* grad_x_rounded = nullptr;               // grad_x in T [nullable]
+  float* grad_residual = nullptr;            // may be grad_residual_out
+  T* grad_x = nullptr;                       // scale·grad_residual in T [nullable]
   float* grad_weight = nullptr;              // (d), added to [nullable]
   void* workspace = nullptr;                 // rms_norm_backward_workspace() bytes
 

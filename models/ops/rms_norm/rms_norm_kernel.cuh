@@ -19,6 +19,7 @@ __global__ void __launch_bounds__(Team::kThreads)
   const int64_t row = int64_t(blockIdx.x) * Team::kTeams + Team::index(), at = row * params.size;
   const int size = static_cast<int>(params.size);
   if (row >= params.rows) return;  // a whole team
+  const float scale = params.scale ? params.scale[row] : 1.f;
   DevicePack<T, kVector> x[Team::kPacks];
   float stream[Team::kPacks][kVector] = {};
   Team::for_each_pack(size, [&](int k, int column) { x[k] = load_pack<kVector>(params.x + at + column); });
@@ -31,7 +32,7 @@ __global__ void __launch_bounds__(Team::kThreads)
     unpack(x[k], added);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      stream[k][v] += added[v];
+      stream[k][v] = fmaf(scale, added[v], stream[k][v]);
       squares = fmaf(stream[k][v], stream[k][v], squares);
     }
     if (params.sum) store_floats(params.sum + at + column, stream[k]);
@@ -48,7 +49,7 @@ __global__ void __launch_bounds__(Team::kThreads)
   });
 }
 
-/// With r̂ = normed / weight and ĝ = weight ⊙ grad_out: grad_x = rstd (ĝ − r̂ mean(ĝ ⊙ r̂)) +
+/// With r̂ = normed / weight and ĝ = weight ⊙ grad_out: grad_residual = rstd (ĝ − r̂ mean(ĝ ⊙ r̂)) +
 /// grad_residual_out, and ĝ ⊙ r̂ = grad_out ⊙ normed.
 template <class T, class Team>
 __global__ void __launch_bounds__(Team::kThreads)
@@ -61,7 +62,7 @@ __global__ void __launch_bounds__(Team::kThreads)
   for (int64_t row = int64_t(blockIdx.x) * Team::kTeams + Team::index(); row < params.rows;
        row += int64_t(gridDim.x) * Team::kTeams) {
     const int64_t at = row * params.size;
-    const float rstd = params.saved_rstd[row];
+    const float rstd = params.saved_rstd[row], scale = params.scale ? params.scale[row] : 1.f;
     float through[Team::kPacks][kVector] = {};
     DevicePack<T, kVector> normed[Team::kPacks], grad_out[Team::kPacks];
     Team::for_each_pack(size, [&](int k, int column) {
@@ -84,17 +85,20 @@ __global__ void __launch_bounds__(Team::kThreads)
     });
     const float mean = team_sum(products) / static_cast<float>(size);
     Team::for_each_pack(size, [&](int k, int column) {
-      float grad[kVector], out[kVector], weight[kVector], grad_x[kVector];
+      float grad[kVector], out[kVector], weight[kVector], sum[kVector];
       unpack(grad_out[k], grad);
       unpack(normed[k], out);
       load_floats(params.weight + column, weight);
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
         const float used = usable_weight<T>(weight[v]), along = __fdividef(out[v], used) * mean;
-        grad_x[v] = fmaf(rstd, fmaf(used, grad[v], -along), through[k][v]);
+        sum[v] = fmaf(rstd, fmaf(used, grad[v], -along), through[k][v]);
       }
-      store_floats(params.grad_x + at + column, grad_x);
-      if (params.grad_x_rounded) store_floats(params.grad_x_rounded + at + column, grad_x);
+      store_floats(params.grad_residual + at + column, sum);
+      if (!params.grad_x) return;
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) sum[v] *= scale;
+      store_floats(params.grad_x + at + column, sum);
     });
   }
   Team::for_each_pack(size, [&](int k, int column) {
@@ -115,8 +119,8 @@ bool takes_packs(const RmsNormCudaParams<T>& params) {
          is_aligned(params.x, kActivation) && is_aligned(params.residual, kStream) &&
          is_aligned(params.out, kActivation) && is_aligned(params.sum, kStream) &&
          is_aligned(params.normed, kActivation) && is_aligned(params.grad_out, kActivation) &&
-         is_aligned(params.grad_residual_out, kStream) && is_aligned(params.grad_x, kStream) &&
-         is_aligned(params.grad_x_rounded, kActivation);
+         is_aligned(params.grad_residual_out, kStream) && is_aligned(params.grad_residual, kStream) &&
+         is_aligned(params.grad_x, kActivation);
 }
 
 /// Calls launch.operator()<Team>(kernel, blocks, shared memory).

@@ -10,12 +10,13 @@ struct RmsNormParams {
   int64_t rows = 0, size = 0;  // size: d
   double eps = 0;
   const T* weight = nullptr;  // (d)
+  const T* scale = nullptr;   // (rows) [nullable]
 
   // forward
   const T* x = nullptr;
   T* out = nullptr;
   const T* residual = nullptr;  // [nullable]
-  T* sum = nullptr;             // x + residual [nullable without residual]
+  T* sum = nullptr;             // scale·x + residual [nullable without both]
   T* rstd = nullptr;            // (rows)
 
   // backward
@@ -23,7 +24,8 @@ struct RmsNormParams {
   const T* saved_rstd = nullptr;
   const T* grad_out = nullptr;
   const T* grad_residual_out = nullptr;  // [nullable]
-  T* grad_x = nullptr;
+  T* grad_residual = nullptr;
+  T* grad_x = nullptr;       // scale·grad_residual [nullable without scale]
   T* grad_weight = nullptr;  // (d), added to [nullable]
 };
 

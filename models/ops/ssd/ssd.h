@@ -10,6 +10,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "models/ops/gated_rms_norm/gated_rms_norm.h"
+
 namespace exactmamba::ops {
 
 struct SsdInputs {
@@ -33,6 +35,13 @@ struct SsdSaved {
 /// @return out (B, L, H, P). `last_state` (S, H, P, N) when asked for. `saved` may be null when no backward
 /// follows.
 at::Tensor ssd_forward(const SsdInputs& in, SsdSaved* saved = nullptr, at::Tensor* last_state = nullptr);
+
+/// Mamba-2's norm behind the scan but for its scale: gated_rms_norm_forward() of `norm`, whose scale is to be
+/// left for later and whose x is `out` (undefined there). @return (B, L, H·P)
+at::Tensor ssd_gated_forward(const SsdInputs& in, const GatedRmsNormInputs& norm, SsdSaved* saved,
+                             at::Tensor* rstd);
+/// Whether that is one pass, which makes no `out`: bfloat16 where a GPU's walk over the tokens makes all.
+bool ssd_takes_gate(const SsdInputs& in, const GatedRmsNormInputs& norm);
 
 /// Input gradients are written where defined (strided like the inputs); parameter gradients (A, D, dt_bias)
 /// are ADDED where defined.

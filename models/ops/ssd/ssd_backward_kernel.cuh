@@ -406,9 +406,10 @@ template <class T, int N>
 cudaError_t ssd_fast_backward(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
                               const SsdBackwardSpace<T>& space) {
   if (!p.chunk_states) {
-    const cudaError_t error = walks_once(p, sizes)
-                                  ? launch_ssd_walk<T, N, false>(p, sizes, space.fast, space.states)
-                                  : launch_ssd_states<T, N, false>(p, sizes, space.fast, space.states);
+    const cudaError_t error =
+        walks_once(p, sizes)
+            ? launch_ssd_walk<T, N, SsdWalkMakes::kStates>(p, sizes, space.fast, space.states)
+            : launch_ssd_states<T, N, false>(p, sizes, space.fast, space.states);
     if (error) return error;
   }
   if (const cudaError_t error = launch_ssd_states<T, N, true>(p, sizes, space.fast, space.grad_states))

@@ -52,6 +52,25 @@ at::Tensor step(const SsdInputs& in, at::Tensor& state) {
   return out;
 }
 
+template <class T>
+void set_gate(SsdCudaParams<T>& params, const GatedRmsNormInputs& norm) {
+  set(params.z, norm.z);
+  set(params.gate_weight, norm.weight);
+  params.eps = static_cast<float>(norm.eps);
+}
+
+/// Behind all that says what `params` computes.
+template <class T>
+void run_forward(SsdCudaParams<T> params, const at::Tensor& x, SsdSaved* saved) {
+  if (saved) {
+    saved->chunk_states = at::empty({ssd_chunk_state_count(params)}, x.options());
+    set(params.chunk_states, saved->chunk_states);
+  }
+  const at::Tensor workspace = workspace_of(x, ssd_forward_workspace(params));
+  params.workspace = workspace.mutable_data_ptr();
+  check_launch(kOp, launch_ssd_forward(params));
+}
+
 }  // namespace
 
 at::Tensor ssd_forward_cuda(const SsdInputs& in, SsdSaved* saved, at::Tensor* last_state) {
@@ -66,13 +85,33 @@ at::Tensor ssd_forward_cuda(const SsdInputs& in, SsdSaved* saved, at::Tensor* la
     auto params = params_of<T>(in, cu_seqlens, last_state != nullptr);
     set(params.out, out);
     if (last_state) set(params.last_state, *last_state);
-    if (saved) {
-      saved->chunk_states = at::empty({ssd_chunk_state_count(params)}, in.x.options());
-      set(params.chunk_states, saved->chunk_states);
-    }
-    const at::Tensor workspace = workspace_of(in.x, ssd_forward_workspace(params));
-    params.workspace = workspace.mutable_data_ptr();
-    check_launch(kOp, launch_ssd_forward(params));
+    run_forward(params, in.x, saved);
+  });
+  return out;
+}
+
+bool ssd_takes_gate_cuda(const SsdInputs& in, const GatedRmsNormInputs& norm) {
+  const at::Tensor cu_seqlens = boundaries(in);
+  bool takes = false;
+  dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
+    auto params = params_of<T>(in, cu_seqlens, false);
+    set_gate(params, norm);
+    takes = ssd_takes_gate(params);
+  });
+  return takes;
+}
+
+at::Tensor ssd_gated_forward_cuda(const SsdInputs& in, const GatedRmsNormInputs& norm, SsdSaved* saved,
+                                  at::Tensor& rstd) {
+  const at::Tensor cu_seqlens = boundaries(in);
+  at::Tensor out = at::empty(norm.z.sizes(), norm.z.options());
+  rstd = empty_float(in.x, {in.x.size(0), in.x.size(1), norm.groups});
+  dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
+    auto params = params_of<T>(in, cu_seqlens, false);
+    set_gate(params, norm);
+    set(params.out, out);
+    set(params.rstd, rstd);
+    run_forward(params, in.x, saved);
   });
   return out;
 }

@@ -35,6 +35,11 @@ struct SsdCudaParams {
   // forward
   Rows<T> out;                  // rows of H·P
   float* last_state = nullptr;  // (S, H, P, N) [nullable]; may be initial_state
+  /// The gate behind, where ssd_takes_gate(): out becomes gate_weight ⊙ out ⊙ SiLU(z).
+  Rows<const T> z;                     // rows of H·P [nullable]
+  const float* gate_weight = nullptr;  // (H·P)
+  float eps = 0;
+  float* rstd = nullptr;  // (B·L, G) 1/sqrt(mean((out ⊙ SiLU(z))²) + eps) over a group's channels
 
   // backward
   Rows<const T> grad_out;
@@ -59,6 +64,10 @@ struct SsdStepParams {
   T* out = nullptr;
   cudaStream_t stream = nullptr;
 };
+
+/// Whether the forward pass takes `z`, which is set.
+template <class T>
+bool ssd_takes_gate(const SsdCudaParams<T>& params);
 
 /// Elements of `chunk_states`.
 template <class T>

@@ -5,6 +5,10 @@
 namespace exactmamba::ops {
 
 at::Tensor ssd_forward_cuda(const SsdInputs&, SsdSaved*, at::Tensor*) { refuse_cuda("ssd"); }
+bool ssd_takes_gate_cuda(const SsdInputs&, const GatedRmsNormInputs&) { refuse_cuda("ssd"); }
+at::Tensor ssd_gated_forward_cuda(const SsdInputs&, const GatedRmsNormInputs&, SsdSaved*, at::Tensor&) {
+  refuse_cuda("ssd");
+}
 void ssd_backward_cuda(const SsdInputs&, const SsdSaved&, const at::Tensor&, const at::Tensor&,
                        SsdGradients&) {
   refuse_cuda("ssd");

@@ -2,6 +2,7 @@
 
 namespace exactmamba::ops {
 
+template bool ssd_takes_gate(const SsdCudaParams<__nv_bfloat16>&);
 template int64_t ssd_chunk_state_count(const SsdCudaParams<__nv_bfloat16>&);
 template size_t ssd_forward_workspace(const SsdCudaParams<__nv_bfloat16>&);
 template cudaError_t launch_ssd_forward(const SsdCudaParams<__nv_bfloat16>&);

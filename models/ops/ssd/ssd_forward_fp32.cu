@@ -2,6 +2,7 @@
 
 namespace exactmamba::ops {
 
+template bool ssd_takes_gate(const SsdCudaParams<float>&);
 template int64_t ssd_chunk_state_count(const SsdCudaParams<float>&);
 template size_t ssd_forward_workspace(const SsdCudaParams<float>&);
 template cudaError_t launch_ssd_forward(const SsdCudaParams<float>&);

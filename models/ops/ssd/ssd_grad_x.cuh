@@ -192,7 +192,7 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArg
     // The decay from j to a later tile's i: to the end of j's tile, and on from there. What both the later
     // tiles and the leaving state have in common, the former, is multiplied once.
     const float tile_end = cumulative[row_tile * 16 + 15],
-                onward_end = exp2_fast(cumulative[kSsdChunk - 1] - tile_end);
+                onward_end = fast_exp2(cumulative[kSsdChunk - 1] - tile_end);
     const float exponent[2] = {cumulative[row0], cumulative[row0 + 8]},
                 step[2] = {delta[row0], delta[row0 + 8]}, step_to_end[2] = {to_tile[row0], to_tile[row0 + 8]};
 #pragma unroll
@@ -213,7 +213,7 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArg
       for (int c = 0; c < 2; ++c) {
         const int column = i * 16 + c * 8 + quad * 2;
         const float2 later = reinterpret_cast<const float2&>(cumulative[column]);
-        const float onward[2] = {exp2_fast(later.x - tile_end), exp2_fast(later.y - tile_end)};
+        const float onward[2] = {fast_exp2(later.x - tile_end), fast_exp2(later.y - tile_end)};
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           keep_packed(products[m][2 * c + r]);
@@ -225,7 +225,7 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArg
             float& grad_product = grad_products[m][4 * c + 2 * r + k];
             if constexpr (decltype(is_diagonal)::value) {
               // Before j the product is 0, and the decay must not be infinite.
-              const float decay = exp2_fast(fminf((k ? later.y : later.x) - exponent[r], 0.f));
+              const float decay = fast_exp2(fminf((k ? later.y : later.x) - exponent[r], 0.f));
               const float grad = pair * (decay * step[r]);
               grad_product += grad;
               // The exponent of a token's own decay is always 0.
@@ -255,7 +255,7 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_x_kernel(const SsdBackwardArg
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const float to_end = exp2_fast(tile_end - exponent[r]);
+      const float to_end = fast_exp2(tile_end - exponent[r]);
       columns[r] *= step_to_end[r];
 #pragma unroll
       for (int n = 0; n < 8; ++n) sums[n][2 * r] *= to_end, sums[n][2 * r + 1] *= to_end;

@@ -130,7 +130,7 @@ __global__ __launch_bounds__(wide_threads(384),
     for (int r = 0; r < 2; ++r) {
       exponent[r] = cumulative[row0 + 8 * r];
       step[r] = delta[row0 + 8 * r];
-      to_end[r] = exp2_fast(tile_end - exponent[r]);
+      to_end[r] = fast_exp2(tile_end - exponent[r]);
     }
 
     uint32_t left[4][4] = {};  // (CBᵀ ∘ L)ᵀ
@@ -146,7 +146,7 @@ __global__ __launch_bounds__(wide_threads(384),
           float decays[2][2];  // [8 rows][column]
           if (i > row_tile) {
             // To the end of j's tile, and on from there.
-            const float onward[2] = {exp2_fast(later.x - tile_end), exp2_fast(later.y - tile_end)};
+            const float onward[2] = {fast_exp2(later.x - tile_end), fast_exp2(later.y - tile_end)};
 #pragma unroll
             for (int r = 0; r < 2; ++r)
               decays[r][0] = onward[0] * to_end[r], decays[r][1] = onward[1] * to_end[r];
@@ -154,8 +154,8 @@ __global__ __launch_bounds__(wide_threads(384),
             // Before j the product is 0, and the decay must not be infinite.
 #pragma unroll
             for (int r = 0; r < 2; ++r)
-              decays[r][0] = exp2_fast(fminf(later.x - exponent[r], 0.f)),
-              decays[r][1] = exp2_fast(fminf(later.y - exponent[r], 0.f));
+              decays[r][0] = fast_exp2(fminf(later.x - exponent[r], 0.f)),
+              decays[r][1] = fast_exp2(fminf(later.y - exponent[r], 0.f));
           }
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
@@ -186,7 +186,7 @@ __global__ __launch_bounds__(wide_threads(384),
     if (reads_state)
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const float leave = row0 + 8 * r >= chunk.tail ? exp2_fast(last - exponent[r]) : 0.f;
+        const float leave = row0 + 8 * r >= chunk.tail ? fast_exp2(last - exponent[r]) : 0.f;
 #pragma unroll
         for (int n = 0; n < 8; ++n) sums[n][2 * r] *= leave, sums[n][2 * r + 1] *= leave;
       }

@@ -149,8 +149,8 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
       if (j < row_tile) {
         // Decay from j to i: to the end of j's tile, and on from there.
         const float tile_end = cumulative[j * 16 + 15];
-        const float onward[2] = {exp2_fast(exponent[0] - tile_end) * kProductScale<T>,
-                                 exp2_fast(exponent[1] - tile_end) * kProductScale<T>};
+        const float onward[2] = {fast_exp2(exponent[0] - tile_end) * kProductScale<T>,
+                                 fast_exp2(exponent[1] - tile_end) * kProductScale<T>};
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
           const int column = j * 16 + c * 8 + quad * 2;
@@ -174,8 +174,8 @@ __global__ __launch_bounds__(256, 2) void ssd_output_kernel(const SsdOutputArgum
             keep_packed(products[j][2 * c + r]);
             const float2 product = unpack_pair<T>(products[j][2 * c + r]);
             // Above the diagonal the product is 0, and the decay must not be infinite.
-            const float low = exp2_fast(fminf(exponent[r] - before.x, 0.f)) * kProductScale<T> * step.x,
-                        high = exp2_fast(fminf(exponent[r] - before.y, 0.f)) * kProductScale<T> * step.y;
+            const float low = fast_exp2(fminf(exponent[r] - before.x, 0.f)) * kProductScale<T> * step.x,
+                        high = fast_exp2(fminf(exponent[r] - before.y, 0.f)) * kProductScale<T> * step.y;
             left[2 * c + r] = pack_pair<T>(product.x * low, product.y * high);
           }
         }
@@ -233,9 +233,12 @@ inline int ssd_splits(int64_t blocks, int64_t heads_per_group, int64_t wanted) {
 
 template <class T, int N>
 cudaError_t ssd_fast_forward(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
-                             const SsdTables<float>& tables, T* states) {
+                             const SsdTables<float>& tables, T* states, float* squares) {
   if (const cudaError_t error = launch_ssd_prepare(p, sizes, tables)) return error;
-  if (walks_once(p, sizes)) return launch_ssd_walk<T, N, true>(p, sizes, tables, p.chunk_states);
+  if constexpr (kTakesGate<T, N>)
+    if (p.z.data) return launch_ssd_gated_walk<T, N>(p, sizes, tables, squares);
+  if (walks_once(p, sizes))
+    return launch_ssd_walk<T, N, SsdWalkMakes::kOutput>(p, sizes, tables, p.chunk_states);
   if (const cudaError_t error = launch_ssd_states<T, N, false>(p, sizes, tables, states)) return error;
   const int splits = ssd_splits(sizes.slots * p.groups, p.heads / p.groups, 512);
   const SsdOutputArguments<T> output{p.x,
@@ -268,6 +271,7 @@ struct SsdForwardSpace {
   SsdTables<double> generic;
   T* states;
   float* products;  // (slots, G, Q, Q)
+  float* squares;   // (H, B·L), for the gate
   size_t bytes;
 
   SsdForwardSpace(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes) {
@@ -278,6 +282,7 @@ struct SsdForwardSpace {
                  : arena.template take<T>(sizes.slots * p.heads * sizes.state_size);
     if (fast_shape) {
       fast = sizes.template take_tables<float>(arena, p);
+      squares = p.z.data ? arena.template take<float>(p.heads * p.batch * p.length) : nullptr;
     } else {
       generic = sizes.template take_tables<double>(arena, p);
       products = arena.template take<float>(sizes.slots * p.groups * kSsdChunk * kSsdChunk);
@@ -285,6 +290,12 @@ struct SsdForwardSpace {
     bytes = arena.used();
   }
 };
+
+template <class T>
+bool ssd_takes_gate(const SsdCudaParams<T>& p) {
+  return kTakesGate<T, 128> && p.states == 128 && uses_fast_forward(p) && is_aligned(p.z) &&
+         walks_once(p, SsdSizes<T>(p));
+}
 
 template <class T>
 int64_t ssd_chunk_state_count(const SsdCudaParams<T>& p) {
@@ -300,12 +311,13 @@ size_t ssd_forward_workspace(const SsdCudaParams<T>& params) {
 template <class T>
 cudaError_t launch_ssd_forward(const SsdCudaParams<T>& p) {
   if (p.batch * p.length * p.heads == 0) return cudaSuccess;
+  if (p.z.data && !ssd_takes_gate(p)) return cudaErrorInvalidValue;
   const SsdSizes<T> sizes(p);
   const SsdForwardSpace<T> space(p, sizes);
   if constexpr (sizeof(T) == 2)
     if (uses_fast_forward(p))
-      return p.states == 128 ? ssd_fast_forward<T, 128>(p, sizes, space.fast, space.states)
-                             : ssd_fast_forward<T, 64>(p, sizes, space.fast, space.states);
+      return p.states == 128 ? ssd_fast_forward<T, 128>(p, sizes, space.fast, space.states, space.squares)
+                             : ssd_fast_forward<T, 64>(p, sizes, space.fast, space.states, nullptr);
   return ssd_generic_forward(p, sizes, space.generic, space.states, space.products);
 }
 

@@ -8,6 +8,7 @@
 #include <cuda_fp16.h>
 #include <type_traits>
 
+#include "models/ops/cuda/fast_math.cuh"
 #include "models/ops/cuda/multiply_add.cuh"
 #include "models/ops/cuda/warpgroup.cuh"
 
@@ -43,12 +44,6 @@ __device__ __forceinline__ float2 unpack_pair(uint32_t v) {
 
 /// Keeps the compiler from moving what it makes of `v` out of a loop, where it would take more registers.
 __device__ __forceinline__ void keep_packed(uint32_t& v) { asm volatile("" : "+r"(v)); }
-
-__device__ __forceinline__ float exp2_fast(float v) {
-  float out;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(v));
-  return out;
-}
 
 /// 16 bytes into shared memory.
 __device__ __forceinline__ void copy_async(uint32_t to, const void* from) {

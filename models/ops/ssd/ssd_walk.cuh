@@ -3,18 +3,24 @@
 // Without the output it is the states that the backward pass makes again, bit by bit.
 #pragma once
 
+#include "models/ops/cuda/norm_weight.cuh"
 #include "models/ops/cuda/phase_barrier.cuh"
 #include "models/ops/cuda/tensor_tiles.cuh"
 #include "models/ops/ssd/ssd_chunks.cuh"
 
 namespace exactmamba::ops {
 
+/// What a walk makes: only the states; the output; the output behind its gate.
+enum class SsdWalkMakes { kStates, kOutput, kGated };
+
 template <class T>
 struct SsdWalkArguments {
-  TensorTiles x, B, C;
+  TensorTiles x, B, C, z;
   Rows<T> out;
-  const float* D;  // (H) [nullable]
-  T* states;       // (slots, H, P, N), the state entering every chunk [nullable where there is an output]
+  const float* gate_weight;  // (H·P)
+  float* squares;            // (H, rows · L): of a head's channels behind the gate
+  const float* D;            // (H) [nullable]
+  T* states;  // (slots, H, P, N), the state entering every chunk [nullable where there is an output]
   SsdTables<float> tables;
   SsdLayout layout;
   int heads, groups;
@@ -35,7 +41,7 @@ struct SsdWalkTile {
   static constexpr int kRow = 64 * 4, kBytes = kHeads * kHead + 2 * (2 * kKeys + kHeads * 4 * kRow);
 };
 
-/// A barrier of the warpgroup's 128 threads.
+/// A barrier of the warpgroup's 128 threads. Its number is a constant, since racecheck follows no other.
 __device__ __forceinline__ void sync_warpgroup(int index) {
   if (index == 0) asm volatile("bar.sync 1, 128;" ::: "memory");
   if (index == 1) asm volatile("bar.sync 2, 128;" ::: "memory");
@@ -91,7 +97,7 @@ __device__ __forceinline__ void put_weights(const float (&pairs)[8][4], const Ss
     if (m < warp) {
       // To the end of j's tile, and on from there.
       const float tile_end = rows.cumulative[m * 16 + 15];
-      const float onward[2] = {exp2_fast(exponent[0] - tile_end), exp2_fast(exponent[1] - tile_end)};
+      const float onward[2] = {fast_exp2(exponent[0] - tile_end), fast_exp2(exponent[1] - tile_end)};
       put(m, [&](int column, int r) {
         const float2 weight = reinterpret_cast<const float2&>(rows.to_tile[column]);
         return float2{onward[r] * weight.x, onward[r] * weight.y};
@@ -101,8 +107,8 @@ __device__ __forceinline__ void put_weights(const float (&pairs)[8][4], const Ss
         const float2 before = reinterpret_cast<const float2&>(rows.cumulative[column]),
                      weight = reinterpret_cast<const float2&>(rows.delta[column]);
         // Above the diagonal the decay must not be infinite.
-        const float low = exp2_fast(fminf(exponent[r] - before.x, 0.f)),
-                    high = exp2_fast(fminf(exponent[r] - before.y, 0.f));
+        const float low = fast_exp2(fminf(exponent[r] - before.x, 0.f)),
+                    high = fast_exp2(fminf(exponent[r] - before.y, 0.f));
         return float2{column <= row0 + 8 * r ? low * weight.x : 0.f,
                       column < row0 + 8 * r ? high * weight.y : 0.f};
       });
@@ -119,7 +125,7 @@ __device__ __forceinline__ void load_written(uint32_t (&written)[4][4], uint32_t
                                              int lane) {
 #pragma unroll
   for (int m = 0; m < 4; ++m) {
-    const float onward = exp2_fast(end - rows.cumulative[m * 16 + 15]);
+    const float onward = fast_exp2(end - rows.cumulative[m * 16 + 15]);
     load_left_transposed<64>(written[m], tile_x, warp * 16, m * 16, lane);
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
@@ -136,17 +142,51 @@ __device__ __forceinline__ void load_written(uint32_t (&written)[4][4], uint32_t
   }
 }
 
+/// y ⊙ SiLU(z) of 8 channels, times `weight`; `squares` grows by those of y ⊙ SiLU(z).
+template <class T>
+__device__ __forceinline__ uint4 gate_channels(const uint4& y, const uint4& z, const float* weight,
+                                               float& squares) {
+  const uint32_t y_pairs[4] = {y.x, y.y, y.z, y.w}, z_pairs[4] = {z.x, z.y, z.z, z.w};
+  uint32_t out[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 value = unpack_pair<T>(y_pairs[i]), gate = unpack_pair<T>(z_pairs[i]),
+                 factor = reinterpret_cast<const float2&>(weight[2 * i]);
+    const float low = value.x * usable_gate<T>(gate.x, fast_sigmoid(gate.x)),
+                high = value.y * usable_gate<T>(gate.y, fast_sigmoid(gate.y));
+    squares = fmaf(low, low, fmaf(high, high, squares));
+    out[i] = pack_pair<T>(low * factor.x, high * factor.y);
+  }
+  return {out[0], out[1], out[2], out[3]};
+}
+
+__device__ __forceinline__ uint4 load_piece(uint32_t address) {
+  uint4 piece;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(piece.x), "=r"(piece.y), "=r"(piece.z), "=r"(piece.w)
+               : "r"(address)
+               : "memory");
+  return piece;
+}
+__device__ __forceinline__ void store_piece(uint32_t address, const uint4& piece) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(piece.x), "r"(piece.y),
+               "r"(piece.z), "r"(piece.w)
+               : "memory");
+}
+
 /// Grid: (H / 4, rows). A warpgroup walks with one head, 64 tokens a step; with s the state, L the decays, e
 /// and f those from the step's start and to its end:
 ///   out = e ∘ (C sᵀ) + (CBᵀ ∘ L ∘ Δ) x + D x,   s ← decay · s + (f ∘ Δ ∘ x)ᵀ B
 /// `kPacked`: sequences may start inside a row.
-template <class T, int N, bool kPacked, bool kOutput>
+template <class T, int N, bool kPacked, SsdWalkMakes kMakes>
 __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
                              1) void ssd_walk_kernel(const __grid_constant__ SsdWalkArguments<T> a) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using Tile = SsdWalkTile<T, N>;
+  constexpr bool kOutput = kMakes != SsdWalkMakes::kStates, kGated = kMakes == SsdWalkMakes::kGated;
   extern __shared__ __align__(1024) unsigned char shared[];
-  __shared__ CopyBarrier filled[2], filled_x[2][Tile::kHeads];
+  __shared__ float gate_weight[kGated ? Tile::kHeads * 64 : 1];
+  __shared__ CopyBarrier filled[2], filled_x[2][Tile::kHeads], filled_z[Tile::kHeads];
   __shared__ PhaseBarrier emptied[2];
   const int part = warp_index() / 4, warp = warp_index() % 4, lane = threadIdx.x % 32, quad = lane % 4;
   const int first_head = blockIdx.x * Tile::kHeads, head = first_head + part, row = blockIdx.y;
@@ -191,6 +231,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
     barrier.announce(Tile::kSquare);
     copy_tile(place_of_x(step), a.x, head * 64, step * 64, row, barrier);
     if (step + 1 < steps) prefetch_tile(a.x, head * 64, (step + 1) * 64, row);
+    if (kGated) prefetch_tile(a.z, head * 64, step * 64, row);
   };
 
   if (threadIdx.x < 2) {
@@ -198,6 +239,9 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
     emptied[threadIdx.x].init(4 * Tile::kHeads);
   }
   if (threadIdx.x < 2 * Tile::kHeads) filled_x[0][threadIdx.x].init();
+  if (kGated && threadIdx.x < Tile::kHeads) filled_z[threadIdx.x].init();
+  if (kGated && threadIdx.x < Tile::kHeads * 64)
+    gate_weight[threadIdx.x] = usable_weight<T>(a.gate_weight[first_head * 64 + threadIdx.x]);
   __syncthreads();
   if (part == 0 && warp < 2 && warp < steps) fetch(warp);
   if (kAhead > 0) fetch_x(0);
@@ -252,17 +296,31 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
       fetch(step + 1);
     }
 
+    const uint32_t tile_ungated = tile_state + Tile::kSquare;
+    const auto store = [&](const uint4& channels, int r, int piece) {
+      const int token = step * 64 + row0 + 8 * r;
+      if (token >= a.layout.length) return;
+      T* to = a.out.data + row * a.out.batch_stride + token * a.out.token_stride + head * 64;
+      reinterpret_cast<uint4&>(to[piece * 8]) = channels;
+    };
     if constexpr (kOutput) {
       float sums[8][4];
       begin_products();
       multiply_wide_rows<T, N, 64, 64>(sums, wide_tile(tile_C), wide_tile(tile_state), false);
       end_products();
       take_sums(sums);
+      if constexpr (kGated) {  // the state gives way to z
+        sync_warpgroup(part);
+        if (warp == 0 && lane == 0) {
+          filled_z[part].announce(Tile::kSquare);
+          copy_tile(tile_state, a.z, head * 64, step * 64, row, filled_z[part]);
+        }
+      }
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         // A sequence that starts with the chunk's second half does not read the state, either.
         const bool reads = !kPacked || first[r] < (in_chunk ? 0 : 1);
-        const float enter = reads ? exp2_fast(exponent[r] - begin) : 0.f;
+        const float enter = reads ? fast_exp2(exponent[r] - begin) : 0.f;
 #pragma unroll
         for (int n = 0; n < 8; ++n) sums[n][2 * r] *= enter, sums[n][2 * r + 1] *= enter;
       }
@@ -277,12 +335,13 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
       take_sums(sums);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const int token = step * 64 + row0 + 8 * r;
-        const SsdOutputRow packed = finish_output<T>(sums, r, tile_x, row0 + 8 * r, skip, lane);
-        if (token < a.layout.length) {
-          T* to = a.out.data + row * a.out.batch_stride + token * a.out.token_stride + head * 64 + quad * 8;
-          reinterpret_cast<uint4&>(to[0]) = packed.low;
-          reinterpret_cast<uint4&>(to[32]) = packed.high;
+        const SsdOutputRow out = finish_output<T>(sums, r, tile_x, row0 + 8 * r, skip, lane);
+        if constexpr (kGated) {
+          store_piece(tile_address<64>(tile_ungated, row0 + 8 * r, quad), out.low);
+          store_piece(tile_address<64>(tile_ungated, row0 + 8 * r, quad + 4), out.high);
+        } else {
+          store(out.low, r, quad);
+          store(out.high, r, quad + 4);
         }
       }
     } else {
@@ -291,7 +350,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
 
     int tail = 0;  // the token of the step from which on the last one's sequence reaches
     if (kPacked) tail = rows.start[63] - in_chunk;
-    const float across = kPacked && tail > (in_chunk ? -1 : 0) ? 0.f : exp2_fast(end - begin);
+    const float across = kPacked && tail > (in_chunk ? -1 : 0) ? 0.f : fast_exp2(end - begin);
 #pragma unroll
     for (int n = 0; n < N / 8; ++n)
 #pragma unroll
@@ -300,6 +359,28 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
     load_written<T, kPacked>(written, tile_x, rows, end, tail, warp, lane);
     multiply_wide_columns<T, N>(state, written, wide_tile(tile_B));
     emptied[step % 2].arrive();
+
+    if constexpr (kGated) {
+      filled_z[part].wait(step % 2);
+      const float* weight = gate_weight + part * 64 + quad * 8;
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        float squares = 0;
+        const auto gated = [&](int piece) {
+          const uint32_t at = tile_address<64>(0, row0 + 8 * r, piece);
+          return gate_channels<T>(load_piece(tile_ungated + at), load_piece(tile_state + at),
+                                  weight + (piece - quad) * 8, squares);
+        };
+        // Neighbouring rows in different halves, for the banks of shared memory.
+        const int first_piece = quad + row0 % 2 * 4;
+        store(gated(first_piece), r, first_piece);
+        store(gated(first_piece ^ 4), r, first_piece ^ 4);
+        squares = sum_quad(squares);
+        const int token = step * 64 + row0 + 8 * r;
+        if (token < a.layout.length && quad == 0)
+          a.squares[(static_cast<int64_t>(head) * gridDim.y + row) * a.layout.length + token] = squares;
+      }
+    }
   }
 #endif
 }
@@ -313,7 +394,7 @@ bool walks_once(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes) {
     bool wide = false;
     if (p.initial_state || p.last_state || p.grad_last_state || sizes.layout.aligned || p.batch > kMostRows ||
         p.heads / p.groups % kHeads != 0 ||
-        find_wide(ssd_walk_kernel<T, 128, false, false>, wide) != cudaSuccess || !wide)
+        find_wide(ssd_walk_kernel<T, 128, false, SsdWalkMakes::kStates>, wide) != cudaSuccess || !wide)
       return false;
     const int64_t blocks = sizes.walks * p.heads / kHeads, places = multiprocessors();
     return 10 * blocks >= 6 * ceil_divide(blocks, places) * places;
@@ -321,14 +402,17 @@ bool walks_once(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes) {
   return false;
 }
 
-template <class T, int N, bool kOutput>
+template <class T, int N, SsdWalkMakes kMakes>
 cudaError_t launch_ssd_walk(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
-                            const SsdTables<float>& tables, T* states) {
+                            const SsdTables<float>& tables, T* states, float* squares = nullptr) {
   using Tile = SsdWalkTile<T, N>;
   SsdWalkArguments<T> a{{},
                         {},
                         {},
+                        {},
                         p.out,
+                        p.gate_weight,
+                        squares,
                         p.D,
                         states,
                         tables,
@@ -338,10 +422,44 @@ cudaError_t launch_ssd_walk(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
   if (const cudaError_t error = describe_tiles<64>(a.x, p.x, p.batch, p.heads * 64)) return error;
   if (const cudaError_t error = describe_tiles<64>(a.B, p.B, p.batch, p.groups * N)) return error;
   if (const cudaError_t error = describe_tiles<64>(a.C, p.C, p.batch, p.groups * N)) return error;
+  if (kMakes == SsdWalkMakes::kGated)
+    if (const cudaError_t error = describe_tiles<64>(a.z, p.z, p.batch, p.heads * 64)) return error;
   const auto kernel =
-      tables.start ? ssd_walk_kernel<T, N, true, kOutput> : ssd_walk_kernel<T, N, false, kOutput>;
+      tables.start ? ssd_walk_kernel<T, N, true, kMakes> : ssd_walk_kernel<T, N, false, kMakes>;
   if (const cudaError_t error = allow_shared(kernel, Tile::kBytes)) return error;
   kernel<<<dim3(p.heads / Tile::kHeads, p.batch), Tile::kThreads, Tile::kBytes, p.stream>>>(a);
+  return cudaGetLastError();
+}
+
+/// With float16 the gate's output might be none of its numbers before its scale is applied.
+template <class T, int N>
+inline constexpr bool kTakesGate = std::is_same_v<T, __nv_bfloat16>&& N == 128;
+
+/// `squares`: (H, tokens) of a head's channels; rstd (tokens, groups).
+template <int kThreads>
+__global__ __launch_bounds__(kThreads) void ssd_gate_rstd_kernel(const float* squares, float* rstd,
+                                                                 int64_t tokens, int heads_per_group,
+                                                                 int head_size, float eps) {
+  const int64_t token = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (token >= tokens) return;
+  const float* from = squares + blockIdx.y * heads_per_group * tokens + token;
+  float sum = 0;
+  for (int head = 0; head < heads_per_group; ++head) sum += from[head * tokens];
+  rstd[token * gridDim.y + blockIdx.y] = rsqrtf(sum / static_cast<float>(heads_per_group * head_size) + eps);
+}
+
+/// The walk with its gate, where ssd_takes_gate(). `squares` as above.
+template <class T, int N>
+cudaError_t launch_ssd_gated_walk(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
+                                  const SsdTables<float>& tables, float* squares) {
+  if (const cudaError_t error =
+          launch_ssd_walk<T, N, SsdWalkMakes::kGated>(p, sizes, tables, p.chunk_states, squares))
+    return error;
+  const int64_t tokens = p.batch * p.length;
+  constexpr int kThreads = 256;
+  const dim3 grid(static_cast<unsigned>((tokens + kThreads - 1) / kThreads), static_cast<unsigned>(p.groups));
+  ssd_gate_rstd_kernel<kThreads><<<grid, kThreads, 0, p.stream>>>(
+      squares, p.rstd, tokens, static_cast<int>(p.heads / p.groups), static_cast<int>(p.head_size), p.eps);
   return cudaGetLastError();
 }
 

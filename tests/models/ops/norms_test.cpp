@@ -53,5 +53,37 @@ TEST(GatedRmsNorm, MatchesGoldenOutputsAndGradients) {
   });
 }
 
+/// A scale that is left for later gives, behind a linear map, what the norm that applies it gives.
+TEST(GatedRmsNorm, ItsScaleCommutesWithALinearMap) {
+  at::manual_seed(5);
+  const int64_t length = 7, channels = 13, width = 5;
+  const auto random = [](at::IntArrayRef shape) { return at::randn(shape, at::kDouble); };
+  const GatedRmsNormInputs norm{random({2, length, channels}), random({2, length, channels}),
+                                random({channels})};
+  GatedRmsNormInputs later = norm;
+  later.scale_later = true;
+  const at::Tensor map = random({width, channels}), residual = random({2, length, width}),
+                   weight = random({width}), grad_out = random({2, length, width});
+  const auto run = [&](const GatedRmsNormInputs& in) {
+    at::Tensor rstd, grad_weight = at::zeros_like(weight);
+    const at::Tensor x = gated_rms_norm_forward(in, &rstd).matmul(map.t());
+    const RmsNormOutputs outputs =
+        rms_norm_forward({x, residual, weight, 1e-5, in.scale_later ? rstd.squeeze(-1) : at::Tensor()});
+    const RmsNormGradient grad =
+        rms_norm_backward(rms_norm_saved(outputs), weight, grad_out, grad_out, grad_weight);
+    GatedRmsNormGradients g{at::empty_like(in.x), at::empty_like(in.z), at::zeros_like(in.weight),
+                            at::empty_like(in.x)};
+    gated_rms_norm_backward(in, rstd, grad.x.matmul(map), g);
+    const at::Tensor made_again = in.scale_later ? g.out * rstd : g.out;
+    return std::vector<at::Tensor>{
+        outputs.out, outputs.residual_out, grad.residual, grad_weight, g.x, g.z, g.weight, made_again};
+  };
+  const auto expected = run(norm), found = run(later);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double distance = (expected[i] - found[i]).abs().max().item<double>();
+    EXPECT_LE(distance, 1e-12 * expected[i].abs().max().item<double>()) << "result " << i;
+  }
+}
+
 }  // namespace
 }  // namespace exactmamba::ops

@@ -139,6 +139,31 @@ Operator gated_norm(int64_t length, int64_t channels, at::ScalarType dtype) {
       }};
 }
 
+/// The gated norm whose scale is left to the rms_norm behind it, as out.
+Operator scaled_later(int64_t length, int64_t channels, at::ScalarType dtype) {
+  const at::Tensor residual = random({2, length, channels}, dtype), last = random({channels}, dtype);
+  const auto gated = [](const Tensors& t) { return GatedRmsNormInputs{t[0], t[1], t[2], 1, 1e-5, true}; };
+  const auto outputs = [=](const Tensors& t, at::Tensor& rstd) {
+    const at::Tensor x = gated_rms_norm_forward(gated(t), &rstd);
+    return rms_norm_forward({x, residual, last, 1e-5, rstd.squeeze(-1)});
+  };
+  return {
+      {random({2, length, channels}, dtype), random({2, length, channels}, dtype), random({channels}, dtype)},
+      [=](const Tensors& t) {
+        at::Tensor rstd;
+        return outputs(t, rstd).out;
+      },
+      [=](const Tensors& t, const at::Tensor& grad) {
+        at::Tensor rstd, ignored;
+        const RmsNormOutputs behind = outputs(t, rstd);
+        const RmsNormGradient grad_behind =
+            rms_norm_backward(rms_norm_saved(behind), last, grad, {}, ignored);
+        GatedRmsNormGradients g{at::empty_like(t[0]), at::empty_like(t[1]), at::zeros_like(t[2])};
+        gated_rms_norm_backward(gated(t), rstd, grad_behind.x, g);
+        return Tensors{g.x, g.z, g.weight};
+      }};
+}
+
 /// One token among several is ignored.
 Operator head(int64_t tokens, int64_t size, at::ScalarType dtype) {
   const int64_t vocabulary = size + 3;
@@ -168,7 +193,8 @@ constexpr Named kOperators[] = {{"causal_conv1d", convolution, true},
                                 {"ssd, 10 heads in 1 group", duality<10, 1>, true},
                                 {"ssd, 18 heads in 2 groups", duality<18, 2>, true},
                                 {"rms_norm", norm, false},
-                                {"gated_rms_norm", gated_norm, true}};
+                                {"gated_rms_norm", gated_norm, true},
+                                {"gated_rms_norm, scaled later", scaled_later, false}};
 constexpr std::pair<int64_t, int64_t> kOddSizes[] = {{1, 1}, {2, 7}, {7, 129}, {129, 2}};
 
 /// ⟨grad, forward⟩ with input `i` moved by `step` along `direction`.
