@@ -2,7 +2,7 @@
 // inputs in registers and walk over time, so that a token's channels are read once, in one access each, but
 // for the inputs before (and, backward, the gradients behind) the chunk. Tokens come through a ring in shared
 // memory that each lane fills for itself several batches ahead: no barriers, and no registers for what is
-// under way.
+// under way. The last chunks come first, for the second-level cache (see RowTeam::place).
 #pragma once
 
 #include <algorithm>
@@ -195,9 +195,10 @@ __global__ void __launch_bounds__(32 * kConvWarps, Walk::kBlocks)
                                  const ConvPlan plan, const ActivationForm form) {
   constexpr int kVector = Walk::kVector, kBatch = Walk::kBatch;
   __shared__ typename ConvRing<T, Walk>::Slots slots[kConvWarps];
-  const int unit = blockIdx.x * kConvWarps + threadIdx.x / 32, index = unit / plan.channel_blocks;
-  if (index >= plan.chunks) return;
-  const int channel = ((unit - index * plan.channel_blocks) * 32 + threadIdx.x % 32) * kVector;
+  const int unit = blockIdx.x * kConvWarps + threadIdx.x / 32, place = unit / plan.channel_blocks,
+            index = plan.chunks - 1 - place;
+  if (index < 0) return;
+  const int channel = ((unit - place * plan.channel_blocks) * 32 + threadIdx.x % 32) * kVector;
   const ConvChunk chunk(plan, index);
   SequenceCursor sequence(params.cu_seqlens, params.sequence_count, params.x.length, chunk.begin);
   if (channel >= params.channels) return;
@@ -307,10 +308,10 @@ __global__ void __launch_bounds__(32 * kConvWarps, Walk::kBlocks)
   } shared;
   allow_dependent_launch();
   const int channel = (blockIdx.x * 32 + threadIdx.x % 32) * kVector;
-  const int warp = threadIdx.x / 32, index = blockIdx.y * kConvWarps + warp;
+  const int warp = threadIdx.x / 32, index = plan.chunks - 1 - (blockIdx.y * kConvWarps + warp);
   ConvGradients<kVector, kTaps> gradients;
 
-  if (index < plan.chunks) {
+  if (index >= 0) {
     const ConvChunk chunk(plan, index);
     SequenceCursor sequence(params.cu_seqlens, params.sequence_count, params.x.length, chunk.begin);
     if (channel < params.channels) {

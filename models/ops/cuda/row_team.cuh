@@ -19,6 +19,10 @@ struct RowTeam {
                        kThreads = 32 * kWarps * kTeams;
 
   static __device__ int index() { return kWarps == 1 ? threadIdx.x / 32 : 0; }
+  /// This team among all of the grid. Kernels begin with the last row: what ran before wrote it last, so that
+  /// the second-level cache still has it, and leave the first ones there for what follows.
+  static __device__ int64_t place() { return int64_t(blockIdx.x) * kTeams + index(); }
+  static __device__ int64_t count() { return int64_t(gridDim.x) * kTeams; }
   static __device__ int column(int pack) {
     return (pack * 32 * kWarps + (kWarps == 1 ? threadIdx.x % 32 : threadIdx.x)) * kVector;
   }

@@ -35,9 +35,8 @@ template <class T, class Team>
 __global__ void __launch_bounds__(Team::kThreads)
     gated_rms_norm_forward_kernel(const __grid_constant__ GatedRmsNormCudaParams<T> params, const int size) {
   constexpr int kVector = Team::kVector;
-  const int64_t token = int64_t(blockIdx.x) * Team::kTeams + Team::index(),
-                first = int64_t(blockIdx.y) * size;
-  if (token >= params.tokens) return;  // a whole team
+  const int64_t token = params.tokens - 1 - Team::place(), first = int64_t(blockIdx.y) * size;
+  if (token < 0) return;  // a whole team
   const T *x = group_of(params.x, token, first), *z = group_of(params.z, token, first);
   DevicePack<T, kVector> x_packs[Team::kPacks], z_packs[Team::kPacks];
   Team::for_each_pack(size, [&](int k, int column) {
@@ -81,8 +80,7 @@ __global__ void __launch_bounds__(Team::kThreads)
   const int64_t first = int64_t(blockIdx.y) * size;
   float grad_weight[Team::kElements] = {};  // times the weight
   typename Team::Sum team_sum;
-  for (int64_t token = int64_t(blockIdx.x) * Team::kTeams + Team::index(); token < params.tokens;
-       token += int64_t(gridDim.x) * Team::kTeams) {
+  for (int64_t token = params.tokens - 1 - Team::place(); token >= 0; token -= Team::count()) {
     const T *from = group_of(kFromOut ? params.normed : params.x, token, first),
             *z = group_of(params.z, token, first), *grad_out = group_of(params.grad_out, token, first);
     const float rstd = params.saved_rstd[token * params.groups + blockIdx.y],

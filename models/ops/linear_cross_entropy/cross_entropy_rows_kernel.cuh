@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kMostCrossEntropyThreads)
     cross_entropy_rows_kernel(const __grid_constant__ CrossEntropyRowsCudaParams<T> params) {
   constexpr int kBatch = kVector > 1 ? 4 : 8;
   extern __shared__ __align__(16) unsigned char kept_row[];
-  const int64_t row = blockIdx.x;
+  const int64_t row = gridDim.x - 1 - blockIdx.x;
   const int vocabulary = static_cast<int>(params.vocabulary), first = threadIdx.x * kVector,
             step = blockDim.x * kVector;
   T* logits = params.logits + row * params.row_stride;

@@ -16,9 +16,9 @@ template <class T, class Team>
 __global__ void __launch_bounds__(Team::kThreads)
     rms_norm_forward_kernel(const __grid_constant__ RmsNormCudaParams<T> params) {
   constexpr int kVector = Team::kVector;
-  const int64_t row = int64_t(blockIdx.x) * Team::kTeams + Team::index(), at = row * params.size;
+  const int64_t row = params.rows - 1 - Team::place(), at = row * params.size;
   const int size = static_cast<int>(params.size);
-  if (row >= params.rows) return;  // a whole team
+  if (row < 0) return;  // a whole team
   const float scale = params.scale ? params.scale[row] : 1.f;
   DevicePack<T, kVector> x[Team::kPacks];
   float stream[Team::kPacks][kVector] = {};
@@ -59,8 +59,7 @@ __global__ void __launch_bounds__(Team::kThreads)
   const int size = static_cast<int>(params.size);
   float grad_weight[Team::kElements] = {};  // times the weight
   typename Team::Sum team_sum;
-  for (int64_t row = int64_t(blockIdx.x) * Team::kTeams + Team::index(); row < params.rows;
-       row += int64_t(gridDim.x) * Team::kTeams) {
+  for (int64_t row = params.rows - 1 - Team::place(); row >= 0; row -= Team::count()) {
     const int64_t at = row * params.size;
     const float rstd = params.saved_rstd[row], scale = params.scale ? params.scale[row] : 1.f;
     float through[Team::kPacks][kVector] = {};
