@@ -71,7 +71,7 @@ void Mamba1Mixer::scan_again(MixerSaved& saved) const {
   if (!saved.delta.defined()) saved.delta = linear(dt_of(saved.dt_B_C), scan_weights_.dt_proj);
 }
 
-at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& saved,
+at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
                                       const at::Tensor& grad_projected) {
   const Weights gradient = gradients();
   at::Tensor grad_dt_B_C = at::empty_like(saved.dt_B_C);
@@ -86,7 +86,10 @@ at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& 
   grad.delta_bias = gradient.dt_bias;
   if (!saved.inner.defined()) grad.out = saved.inner = at::empty_like(saved.convolved);
   const ops::SelectiveScanInputs in = scan_inputs(saved);
-  ops::selective_scan_backward(in, {saved.chunk_states}, grad_inner, {}, grad);
+  ops::selective_scan_backward(in, {saved.chunk_states}, linear_input_gradient(grad_output, weights_.out), {},
+                               grad);
+  grad.out.reset();
+  use_inner(grad_output, saved);
 
   at::Tensor(gradient.A_log).addcmul_(grad.A, in.A);  // A = −exp(A_log), so dA/dA_log = A
   add_linear_gradients(grad.delta, dt_of(saved.dt_B_C), gradient.dt_proj);

@@ -5,6 +5,8 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
+#include "models/linear.h"
+
 namespace exactmamba::models {
 
 Mamba2Mixer::Mamba2Mixer(const ModelConfig& config, const ParameterScope& parameters)
@@ -95,9 +97,10 @@ void Mamba2Mixer::scan_again(MixerSaved& saved) const {
   if (!saved.scanned.defined() && !saved.inner.defined()) run_ssd(saved, true, nullptr);
 }
 
-at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& saved,
+at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
                                       const at::Tensor& grad_projected) {
   const Weights gradient = gradients();
+  const at::Tensor grad_inner = linear_input_gradient(grad_output, weights_.out);
   // Gradients take the place of what they are made from.
   ops::GatedRmsNormGradients grad_norm{saved.scanned.defined() ? saved.scanned : grad_inner,
                                        gate(grad_projected), gradient.norm};
@@ -105,6 +108,8 @@ at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_inner, MixerSaved& 
   if (!saved.scanned.defined()) grad_norm.out = saved.inner;
   ops::gated_rms_norm_backward(norm_inputs(saved.scanned, saved.projected, saved.scale_later), saved.rstd,
                                grad_inner, grad_norm);
+  grad_norm.out.reset();
+  use_inner(grad_output, saved);
 
   at::Tensor grad_convolved = at::empty_like(saved.convolved);
   const Pieces cut = pieces(grad_convolved);

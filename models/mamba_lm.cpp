@@ -29,7 +29,7 @@ const char* const kFinalNorm = "backbone.norm_f.weight";
 const char* const kHead = "lm_head.weight";
 
 /// Of the memory of a GPU.
-constexpr double kKeptShare = 0.248;
+constexpr double kKeptShare = 0.249;
 
 /// Blocks that run again together with Keep::kBlockInput: their own inputs and those of the groups need the
 /// least memory together for 24 blocks, and nearly so for 48.

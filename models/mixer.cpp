@@ -1,5 +1,7 @@
 #include "models/mixer.h"
 
+#include <utility>
+
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/zeros.h>
@@ -104,15 +106,18 @@ void Mixer::convolve_backward(const at::Tensor& grad_convolved, const MixerSaved
   ops::causal_conv1d_backward(in, grad_convolved, wanted);
 }
 
+void Mixer::use_inner(const at::Tensor& grad_output, MixerSaved& saved) {
+  const Projections gradient = gradients();
+  add_linear_gradients(grad_output, std::exchange(saved.inner, {}), gradient.out, gradient.out_bias);
+}
+
 at::Tensor Mixer::backward(const at::Tensor& grad_output, MixerSaved& saved) {
   if (!saved.projected.defined()) saved.projected = linear(saved.input, weights_.in, weights_.in_bias);
   if (!saved.convolved.defined()) saved.convolved = convolve(saved, nullptr);
   scan_again(saved);
   const Projections gradient = gradients();
   const at::Tensor grad_projected = at::empty_like(saved.projected),
-                   grad_convolved =
-                       scan_backward(linear_input_gradient(grad_output, weights_.out), saved, grad_projected);
-  add_linear_gradients(grad_output, saved.inner, gradient.out, gradient.out_bias);
+                   grad_convolved = scan_backward(grad_output, saved, grad_projected);
   convolve_backward(grad_convolved, saved, gradient, grad_projected);
   add_linear_gradients(grad_projected, saved.input, gradient.in, gradient.in_bias);
   return linear_input_gradient(grad_projected, weights_.in);

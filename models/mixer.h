@@ -86,11 +86,13 @@ class Mixer {
   virtual at::Tensor scan(MixerSaved& kept, bool keep, LayerState* state) const = 0;
   /// Restores what scan() made, as far as it is undefined and scan_backward() does not make it on the way.
   virtual void scan_again(MixerSaved& saved) const = 0;
-  /// Gradient of out_proj's input → of `convolved` (returned) and of the other channels of `grad_projected`,
-  /// whose channels of the convolution may be used on the way. May write into all of `saved` and
-  /// `grad_inner`; afterwards saved.inner is there.
-  virtual at::Tensor scan_backward(const at::Tensor& grad_inner, MixerSaved& saved,
+  /// Gradient of out_proj's output → of `convolved` (returned) and of the other channels of `grad_projected`,
+  /// whose channels of the convolution may be used on the way. May write into all of `saved`; calls
+  /// use_inner() as soon as saved.inner is there.
+  virtual at::Tensor scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
                                    const at::Tensor& grad_projected) = 0;
+  /// Adds out_proj's gradients, after which saved.inner goes.
+  void use_inner(const at::Tensor& grad_output, MixerSaved& saved);
   virtual at::Tensor scan_step(const at::Tensor& projected, const at::Tensor& convolved,
                                at::Tensor& ssm) const = 0;
   virtual void trace_scan(const MixerSaved& saved, LayerTrace& trace) const = 0;

@@ -48,7 +48,7 @@ void bind_loop(core::Schema& schema, TrainOptions& o) {
       .cosmetic()
       .help(
           "What forward may leave for backward, in each process; the rest is computed again, with the same "
-          "results as train.recompute. 0 = 24.8 % of a GPU's memory, all on a CPU.");
+          "results as train.recompute. 0 = 24.9 % of a GPU's memory, all on a CPU.");
   schema.option("train.max_bad_steps", &o.max_bad_steps)
       .range(1, kManySteps)
       .unit("updates")
