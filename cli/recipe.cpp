@@ -264,7 +264,7 @@ std::string unknown_names(const core::Option& option, const std::string& kind,
   return fmt::format("{}: {}: there is no {} {}{}; there are: {}{}", option.origin(), option.key(), kind,
                      quoted(unknown), near.empty() ? "" : fmt::format("; did you mean '{}'?", near),
                      fmt::join(shown, ", "),
-                     option.origin().starts_with("--set")
+                     option.origin().starts_with(core::kCommandLine)
                          ? ""
                          : fmt::format("; change it there, or by --set {}=…", option.key()));
 }

@@ -151,9 +151,9 @@ std::string hash_of_files(const DataOptions& o, const std::vector<std::string>& 
 }  // namespace
 
 void check_training_pairs(const DataOptions& o) {
+  if (o.weights.empty()) return check_pairs(o, {o.train});
   std::vector<std::vector<std::string>> sets;
   for (const std::string& name : o.train) sets.push_back({name});
-  if (o.weights.empty()) sets = {o.train};
   check_pairs(o, sets);
 }
 

@@ -19,6 +19,7 @@ struct Stream {
   at::Tensor scale = {};  // (B, L) of y's rows [nullable]
 };
 
+/// The norm of the stream, weight (d), which closes the addition: `residual_out` (B, L, d) is the stream.
 ops::RmsNormOutputs norm_of(const Stream& stream, const at::Tensor& weight, double eps);
 
 struct BlockSaved {
@@ -43,7 +44,7 @@ class Block {
   ops::RmsNormGradient backward(const ops::RmsNormGradient& grad_stream, BlockSaved& saved);
   /// One token: the stream is (B, d).
   void step(Stream& stream, LayerState& state) const;
-  /// Of a forward pass over one row; `stream` as that pass left it.
+  /// Of a forward pass over one row with Keep::kAll, which leaves no scale; `stream` as that pass left it.
   LayerTrace trace(const BlockSaved& saved, const Stream& stream) const;
 
  private:

@@ -61,15 +61,14 @@ ops::GatedRmsNormInputs Mamba2Mixer::norm_inputs(const at::Tensor& scanned, cons
   return {scanned, gate(projected), scan_weights_.norm, config_.ngroups, config_.norm_eps, scale_later};
 }
 
-at::Tensor Mamba2Mixer::gated_scan(MixerSaved& kept, bool keep) const {
+at::Tensor Mamba2Mixer::gated_scan(MixerSaved& kept, bool keep_states) const {
   if (config_.ngroups != 1 || weights_.out_bias.defined()) return {};
-  kept.A = A();
   const ops::SsdInputs in = scan_inputs(kept);
   const ops::GatedRmsNormInputs norm = norm_inputs({}, kept.projected, true);
   if (!ops::ssd_takes_gate(in, norm)) return {};
   kept.scale_later = true;
   ops::SsdSaved saved;
-  const at::Tensor inner = ops::ssd_gated_forward(in, norm, keep ? &saved : nullptr, &kept.rstd);
+  const at::Tensor inner = ops::ssd_gated_forward(in, norm, keep_states ? &saved : nullptr, &kept.rstd);
   kept.chunk_states = saved.chunk_states;
   return inner;
 }
@@ -86,7 +85,9 @@ void Mamba2Mixer::run_ssd(MixerSaved& kept, bool keep, LayerState* state) const 
 }
 
 at::Tensor Mamba2Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) const {
+  kept.A = A();
   const bool keep_states = keep && kept.keep < Keep::kCostly;
+  // The walk with its gate has no states at borders, and leaves no output between for a trace.
   if (state == nullptr && kept.keep > Keep::kAll)
     if (const at::Tensor inner = gated_scan(kept, keep_states); inner.defined()) return inner;
   run_ssd(kept, keep_states, state);
@@ -100,7 +101,7 @@ void Mamba2Mixer::scan_again(MixerSaved& saved) const {
 at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
                                       const at::Tensor& grad_projected) {
   const Weights gradient = gradients();
-  const at::Tensor grad_inner = linear_input_gradient(grad_output, weights_.out);
+  at::Tensor grad_inner = linear_input_gradient(grad_output, weights_.out);
   // Gradients take the place of what they are made from.
   ops::GatedRmsNormGradients grad_norm{saved.scanned.defined() ? saved.scanned : grad_inner,
                                        gate(grad_projected), gradient.norm};
@@ -109,6 +110,7 @@ at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_output, MixerSaved&
   ops::gated_rms_norm_backward(norm_inputs(saved.scanned, saved.projected, saved.scale_later), saved.rstd,
                                grad_inner, grad_norm);
   grad_norm.out.reset();
+  grad_inner.reset();  // grad_norm.x, or what use_inner() lets go
   use_inner(grad_output, saved);
 
   at::Tensor grad_convolved = at::empty_like(saved.convolved);

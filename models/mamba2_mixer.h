@@ -40,7 +40,7 @@ class Mamba2Mixer : public Mixer {
                                       bool scale_later = false) const;
   /// From scan and gate in one pass, where a kernel has it, to out_proj's input; else undefined. A row's
   /// scale commutes with out_proj only without bias, and with a single group.
-  at::Tensor gated_scan(MixerSaved& kept, bool keep) const;
+  at::Tensor gated_scan(MixerSaved& kept, bool keep_states) const;
 
   Weights scan_weights_;
 };

@@ -61,9 +61,10 @@ class MambaLM {
   const ParameterStore& parameters() const { return *store_; }
   /// Changes φ or its α, as annealing does at every step.
   void set_activation(const ConvActivation& activation);
-  /// What forward_backward keeps on the way, in every block. No choice changes a gradient but for Mamba-1's
-  /// on a GPU, which is rounded otherwise where out_proj's input is not kept. At first all on a CPU; on a GPU
-  /// set_keep_within() with 24.9 % of its memory: the rest is for weights, moments and what comes and goes.
+  /// What forward_backward keeps on the way, in every block. No choice changes a gradient but on a GPU,
+  /// where Mamba-1's is rounded otherwise if out_proj's input is not kept, and Mamba-2's with Keep::kAll. At
+  /// first all on a CPU; on a GPU set_keep_within() with 24.9 % of its memory: the rest is for weights,
+  /// moments and what comes and goes.
   void set_keep(Keep keep) { keep_ = keep, kept_bytes_ = kNoLimit; }
   /// Keep::kMost; beyond `bytes` in all, the first blocks let go, level by level down to Keep::kProjected.
   void set_keep_within(int64_t bytes) { keep_ = Keep::kMost, kept_bytes_ = bytes; }

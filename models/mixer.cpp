@@ -82,8 +82,8 @@ at::Tensor Mixer::convolve(const MixerSaved& kept, LayerState* state) const {
 MixerOutput Mixer::forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
                            LayerState* state) const {
   MixerSaved kept;
-  kept.keep = Keep::kMixerInput;
-  if (saved != nullptr) kept.keep = saved->keep, kept.place = saved->place;
+  kept.keep = saved != nullptr ? saved->keep : Keep::kMixerInput;  // of which nothing is read again
+  if (saved != nullptr) kept.place = saved->place;
   kept.cu_seqlens = cu_seqlens;
   kept.input = input;
   kept.projected = linear(input, weights_.in, weights_.in_bias, kept.place);

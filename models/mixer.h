@@ -22,7 +22,7 @@ struct LayerState {
 /// What forward leaves for backward, which computes the rest again. Each level also lets go what saves less
 /// time a byte than what it still keeps (docs/kernels.md has the times). A trace needs all.
 enum class Keep {
-  kAll,
+  kAll,         // Mamba-2's scan and gate are two passes, for the output between
   kMost,        // not Mamba-2's input of out_proj, on a GPU not the scan's output, which is divided out of it
   kDelta,       // nor Mamba-1's, which the scan's backward pass makes with little more work
   kConvolved,   // nor Δ, a product of a few columns
@@ -47,7 +47,7 @@ struct MixerSaved {
   at::Tensor A;              // (D, N) Mamba-1, (H) Mamba-2: −exp(A_log)
   at::Tensor scanned;        // Mamba-2: (B, L, D) υ
   at::Tensor rstd;           // Mamba-2: (B, L, G) of the gated norm
-  bool scale_later = false;  // Mamba-2: which `inner` then lacks
+  bool scale_later = false;  // Mamba-2: `inner` lacks rstd, which is MixerOutput::scale
 
   /// Forgets what `at_most` does not keep. @return bytes
   int64_t drop(Keep at_most);
@@ -65,8 +65,8 @@ class Mixer {
 
   void set_activation(const ConvActivation& activation) { activation_ = activation; }
 
-  /// û (B, L, d) → y (B, L, d). `saved` [nullable]: filled for backward or trace. `state` [nullable]: the
-  /// sequences continue from it and leave in it what follows their last token.
+  /// û (B, L, d) → y (B, L, d) and its scale. `saved` [nullable]: filled for backward or trace. `state`
+  /// [nullable]: the sequences continue from it and leave in it what follows their last token.
   MixerOutput forward(const at::Tensor& input, const at::Tensor& cu_seqlens, MixerSaved* saved,
                       LayerState* state) const;
   /// Gradient of y as forward left it → gradient of û; parameter gradients are added to the store's.

@@ -376,7 +376,7 @@ void check_gated_walk(int64_t batch, int64_t length, int64_t heads, int64_t grou
         in.cu_seqlens = cu_seqlens;
         GatedRmsNormInputs norm{{}, sliced(p.activation(z), 8), p.parameter(weight), groups, 1e-5, true};
         const bool on_gpu = in.x.is_cuda();
-        EXPECT_EQ(ssd_takes_gate(in, norm), on_gpu && in.x.scalar_type() == kDtype);
+        EXPECT_EQ(ssd_takes_gate(in, norm), on_gpu);
         Results results;
         SsdSaved saved, plain;
         const at::Tensor inner = results["inner"] =
@@ -407,6 +407,7 @@ void check_gated_walk(int64_t batch, int64_t length, int64_t heads, int64_t grou
 }
 
 TEST(GpuOps, SsdAndItsGateInOneWalk) {
+  if (device_attribute(cudaDevAttrComputeCapabilityMajor) != 9) GTEST_SKIP() << "the walk is for sm_90a";
   const int64_t places = multiprocessors();
   for (const bool packed : {false, true}) {
     for (const int64_t length : {1, 64, 65, 151, 372}) check_gated_walk(places / 4, length, 16, 1, packed);
@@ -416,10 +417,11 @@ TEST(GpuOps, SsdAndItsGateInOneWalk) {
 
 // ---- norms ----
 
-void check_rms_norm(int64_t rows, int64_t size, bool with_residual, at::ScalarType dtype) {
+void check_rms_norm(int64_t rows, int64_t size, bool with_residual, bool with_scale, at::ScalarType dtype) {
   const at::Tensor x = random_exact({rows, size}, dtype), residual = random_exact({rows, size}, at::kFloat),
                    weight = random_exact({size}, at::kFloat), grad_out = random_exact({rows, size}, dtype),
-                   grad_residual = random_exact({rows, size}, at::kFloat);
+                   grad_residual = random_exact({rows, size}, at::kFloat),
+                   scale = random_exact({rows}, at::kFloat);
   if (size > 2) {  // backward divides by them on a GPU
     weight[1] = 0;
     weight[2] = -1e-30;
@@ -427,11 +429,12 @@ void check_rms_norm(int64_t rows, int64_t size, bool with_residual, at::ScalarTy
   const auto forward = [&](const Place& p) {
     // With one value a row, a small eps would leave of the gradient only what cancellation leaves.
     const double eps = size == 1 ? 1.0 : 1e-5;
-    return rms_norm_forward(
-        {p.activation(x), with_residual ? p.parameter(residual) : at::Tensor(), p.parameter(weight), eps});
+    return rms_norm_forward({p.activation(x), with_residual ? p.parameter(residual) : at::Tensor(),
+                             p.parameter(weight), eps, with_scale ? p.parameter(scale) : at::Tensor()});
   };
   const std::string what =
-      text("rms_norm", dtype, fmt::format("rows {} d {} residual {}", rows, size, with_residual));
+      text("rms_norm", dtype,
+           fmt::format("rows {} d {} residual {} scale {}", rows, size, with_residual, with_scale));
   check(
       [&](const Place& p) {
         const RmsNormOutputs outputs = forward(p);
@@ -448,7 +451,7 @@ void check_rms_norm(int64_t rows, int64_t size, bool with_residual, at::ScalarTy
                               with_residual ? p.parameter(grad_residual) : at::Tensor(), grad_weight);
         return Results{{"grad_residual", grad.residual}, {"grad_x", grad.x}, {"grad_weight", grad_weight}};
       },
-      // Backward's own, and that of the output that it reads.
+      // Backward's own, and that of the output that it reads; a scale's is one of float.
       dtype, bound(dtype, 2, 64 + static_cast<double>(rows)), what,
       [&](const Results&) {
         const RmsNormOutputs exact = forward(reference());
@@ -468,12 +471,14 @@ TEST(GpuOps, RmsNormOfAWeightThatIsNoNumberIsNone) {
 TEST(GpuOps, RmsNorm) {
   for (const at::ScalarType dtype : kDtypes) {
     for (const int64_t size : {1, 7, 64, 151, 768, 1024, 4097})
-      for (const bool with_residual : {false, true}) check_rms_norm(37, size, with_residual, dtype);
-    check_rms_norm(2049, 96, true, dtype);
+      for (const bool with_residual : {false, true})
+        for (const bool with_scale : {false, true})
+          check_rms_norm(37, size, with_residual, with_scale, dtype);
+    check_rms_norm(2049, 96, true, true, dtype);
   }
 }
 
-void check_gated_rms_norm(int64_t length, int64_t channels, int64_t groups, int64_t padding,
+void check_gated_rms_norm(int64_t length, int64_t channels, int64_t groups, int64_t padding, bool scale_later,
                           at::ScalarType dtype) {
   const std::vector<int64_t> shape = {2, length, channels};
   const at::Tensor x = random_exact(shape, dtype), z = random_exact(shape, dtype),
@@ -485,6 +490,7 @@ void check_gated_rms_norm(int64_t length, int64_t channels, int64_t groups, int6
         in.z = sliced(p.activation(z), padding);
         in.weight = p.parameter(weight);
         in.groups = groups;
+        in.scale_later = scale_later;
         at::Tensor rstd;
         Results results;
         results["out"] = gated_rms_norm_forward(in, &rstd);
@@ -497,7 +503,7 @@ void check_gated_rms_norm(int64_t length, int64_t channels, int64_t groups, int6
           const at::Tensor grad_x = p.activation(grad_out).clone();
           GatedRmsNormGradients again{grad_x, at::empty_like(in.z), at::zeros_like(in.weight),
                                       results["out"]};
-          gated_rms_norm_backward({{}, in.z, in.weight, groups}, rstd, grad_x, again);
+          gated_rms_norm_backward({{}, in.z, in.weight, groups, in.eps, scale_later}, rstd, grad_x, again);
           EXPECT_TRUE(again.x.equal(grad.x) && again.z.equal(grad.z) && again.weight.equal(grad.weight));
         }
         results["rstd"] = rstd;
@@ -508,16 +514,18 @@ void check_gated_rms_norm(int64_t length, int64_t channels, int64_t groups, int6
       },
       dtype, bound(dtype, 2, 64 + static_cast<double>(length)),  // gradients come from the rounded out
       text("gated_rms_norm", dtype,
-           fmt::format("L {} D {} G {} padding {}", length, channels, groups, padding)));
+           fmt::format("L {} D {} G {} padding {} scale later {}", length, channels, groups, padding,
+                       scale_later)));
 }
 
 TEST(GpuOps, GatedRmsNorm) {
   for (const at::ScalarType dtype : kDtypes) {
-    for (const int64_t length : {1, 7, 372}) {
-      check_gated_rms_norm(length, 64, 1, 0, dtype);
-      check_gated_rms_norm(length, 1536, 4, 8, dtype);
-      check_gated_rms_norm(length, 21, 3, 1, dtype);
-    }
+    for (const int64_t length : {1, 7, 372})
+      for (const bool later : {false, true}) {
+        check_gated_rms_norm(length, 64, 1, 0, later, dtype);
+        check_gated_rms_norm(length, 1536, 4, 8, later, dtype);
+        check_gated_rms_norm(length, 21, 3, 1, later, dtype);
+      }
   }
 }
 

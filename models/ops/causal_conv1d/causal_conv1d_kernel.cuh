@@ -11,6 +11,7 @@
 #include "models/ops/cuda/activation_form.cuh"
 #include "models/ops/cuda/column_sums.cuh"
 #include "models/ops/cuda/device_pack.cuh"
+#include "models/ops/cuda/fast_math.cuh"
 #include "models/ops/cuda/launch.h"
 
 namespace exactmamba::ops {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "models/ops/conv_activation.h"
-#include "models/ops/cuda/device_pack.cuh"
+#include "models/ops/cuda/fast_math.cuh"
 
 namespace exactmamba::ops {
 

@@ -6,8 +6,6 @@
 #include <cuda_fp16.h>
 #include <type_traits>
 
-#include "models/ops/cuda/fast_math.cuh"
-
 namespace exactmamba::ops {
 
 template <class T, int kSize>

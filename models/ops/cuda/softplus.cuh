@@ -2,6 +2,7 @@
 #pragma once
 
 #include "models/ops/cuda/device_pack.cuh"
+#include "models/ops/cuda/fast_math.cuh"
 
 namespace exactmamba::ops {
 

@@ -13,7 +13,8 @@ struct GatedRmsNormInputs {
   int64_t groups = 1;
   double eps = 1e-5;
   /// The root is left out: out = weight ⊙ v, and what follows, which must be linear, is to be multiplied by
-  /// rstd. Backward's grad_out is that of this out; the gradient through rstd is made from it, too.
+  /// rstd (of several groups: what follows from each, by its own). Backward's grad_out is that of this out;
+  /// the gradient through rstd is made from it, too.
   bool scale_later = false;
 };
 /// @return out (B, L, D). `rstd` (B, L, G) when asked for.

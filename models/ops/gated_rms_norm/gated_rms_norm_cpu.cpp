@@ -43,13 +43,13 @@ void backward_token(const GatedRmsNormParams<T>& params, int64_t token, T* grad_
   for (int64_t group = 0; group < params.groups; ++group) {
     const int64_t first = group * size;
     const T rstd = params.saved_rstd[token * params.groups + group], scale = params.scale_later ? T(1) : rstd,
-            late = rstd / scale;
+            late = scale / rstd;
     const T *x = params.x.at(token) + first, *z = params.z.at(token) + first,
             *grad_out = params.grad_out.at(token) + first;
     const T* weight = params.weight + first;
     Pack<T> products{};
     for_each_pack<T>(size, [&](int64_t c, int64_t n) {
-      const Pack<T> normed = load(x + c, n) * silu(load(z + c, n)) * rstd, g = load(grad_out + c, n) / late;
+      const Pack<T> normed = load(x + c, n) * silu(load(z + c, n)) * rstd, g = load(grad_out + c, n) * late;
       T* to = grad_weight + first + c;
       store(to, load(to, n) + g * normed, n);
       products += load(weight + c, n) * g * normed;
@@ -59,7 +59,7 @@ void backward_token(const GatedRmsNormParams<T>& params, int64_t token, T* grad_
       const Pack<T> x_pack = load(x + c, n), z_pack = load(z + c, n);
       const Pack<T> gate = sigmoid(z_pack), silu_z = z_pack * gate;
       const Pack<T> normed = x_pack * silu_z * rstd, weights = load(weight + c, n);
-      const Pack<T> grad = rstd * (weights * load(grad_out + c, n) / late - normed * mean);
+      const Pack<T> grad = rstd * (weights * load(grad_out + c, n) * late - normed * mean);
       if (params.grad_x) store(params.grad_x.at(token) + first + c, grad * silu_z, n);
       if (params.grad_z)
         store(params.grad_z.at(token) + first + c, grad * x_pack * gate * (1 + z_pack * (1 - gate)), n);

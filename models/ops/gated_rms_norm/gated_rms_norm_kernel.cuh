@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "models/ops/cuda/column_sums.cuh"
+#include "models/ops/cuda/fast_math.cuh"
 #include "models/ops/cuda/norm_weight.cuh"
 #include "models/ops/cuda/row_team.cuh"
 #include "models/ops/gated_rms_norm/gated_rms_norm_cuda_params.h"

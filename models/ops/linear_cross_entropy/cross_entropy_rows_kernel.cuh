@@ -8,6 +8,7 @@
 #include <climits>
 
 #include "models/ops/cuda/device_pack.cuh"
+#include "models/ops/cuda/fast_math.cuh"
 #include "models/ops/cuda/launch.h"
 #include "models/ops/linear_cross_entropy/linear_cross_entropy_cuda_params.h"
 

@@ -1,6 +1,6 @@
 // RMSNorm with the residual addition fused: r = scale·x + residual; out = weight ⊙ r / sqrt(mean(r²) + eps).
 // (Zhang & Sennrich 2019) The last dimension is normalised. On a CPU all is float or all is double. On a GPU
-// x and out are float, bfloat16 or half; the residual stream, weight and rstd are float.
+// x and out are float, bfloat16 or half; the residual stream, weight, scale and rstd are float.
 #pragma once
 
 #include <ATen/core/Tensor.h>

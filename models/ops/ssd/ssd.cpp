@@ -122,14 +122,14 @@ at::Tensor ssd_gated_forward(const SsdInputs& in, const GatedRmsNormInputs& norm
                              at::Tensor* rstd) {
   const Call call = checked_call(in);
   require(norm.scale_later && rstd, "ssd: a norm behind it is to leave its scale for later");
+  const OperatorChecks checks(kOp, "x", in.x);
+  checks.rows("z", norm.z, {call.batch, call.length, call.heads * call.head_size});
+  checks.wide("the norm's weight", norm.weight, {call.heads * call.head_size});
   if (!ssd_takes_gate(in, norm)) {
     GatedRmsNormInputs behind = norm;
     behind.x = ssd_forward(in, saved).flatten(-2);
     return gated_rms_norm_forward(behind, rstd);
   }
-  const OperatorChecks checks(kOp, "x", in.x);
-  checks.rows("z", norm.z, {call.batch, call.length, call.heads * call.head_size});
-  checks.wide("the norm's weight", norm.weight, {call.heads * call.head_size});
   return ssd_gated_forward_cuda(in, norm, saved, *rstd);
 }
 

@@ -36,11 +36,13 @@ struct SsdSaved {
 /// follows.
 at::Tensor ssd_forward(const SsdInputs& in, SsdSaved* saved = nullptr, at::Tensor* last_state = nullptr);
 
-/// Mamba-2's norm behind the scan but for its scale: gated_rms_norm_forward() of `norm`, whose scale is to be
-/// left for later and whose x is `out` (undefined there). @return (B, L, H·P)
+/// Mamba-2's norm behind the scan but for its scale: gated_rms_norm_forward() with scale_later, as `norm`
+/// must ask for, of ssd_forward()'s output, norm.x, which is left undefined. @return (B, L, H·P), and rstd
+/// (B, L, norm.groups). `saved` [nullable] as above. @throws InputError on shapes or dtypes that do not fit.
 at::Tensor ssd_gated_forward(const SsdInputs& in, const GatedRmsNormInputs& norm, SsdSaved* saved,
                              at::Tensor* rstd);
-/// Whether that is one pass, which makes no `out`: bfloat16 where a GPU's walk over the tokens makes all.
+/// Whether that is one pass, which makes no output between: where a GPU's walk over the tokens makes all, in
+/// bfloat16, P 64, N 128, norm.groups = G, no initial state, z and the others at multiples of 16 bytes.
 bool ssd_takes_gate(const SsdInputs& in, const GatedRmsNormInputs& norm);
 
 /// Input gradients are written where defined (strided like the inputs); parameter gradients (A, D, dt_bias)

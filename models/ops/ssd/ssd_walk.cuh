@@ -1,8 +1,9 @@
 // The forward pass of ssd in one walk over the tokens, by warpgroups of sm_90a: the states stay in registers,
-// and only x, the keys and the output pass through memory. It needs as many rows and heads as fill the GPU.
-// Without the output it is the states that the backward pass makes again, bit by bit.
+// and only x, the keys, the gate and the output pass through memory. It needs as many rows and heads as fill
+// the GPU. Without the output it is the states that the backward pass makes again, bit by bit.
 #pragma once
 
+#include "models/ops/cuda/fast_math.cuh"
 #include "models/ops/cuda/norm_weight.cuh"
 #include "models/ops/cuda/phase_barrier.cuh"
 #include "models/ops/cuda/tensor_tiles.cuh"
@@ -15,7 +16,7 @@ enum class SsdWalkMakes { kStates, kOutput, kGated };
 
 template <class T>
 struct SsdWalkArguments {
-  TensorTiles x, B, C, z;
+  TensorTiles x, B, C, z;  // z: of kGated, like what follows `out`
   Rows<T> out;
   const float* gate_weight;  // (H·P)
   float* squares;            // (H, rows · L): of a head's channels behind the gate
@@ -33,7 +34,8 @@ struct SsdWalkRows {
 };
 
 /// Shared memory of a block, tiles of 64 tokens: for each head its state, weights and x; twice, of which one
-/// is being filled, the keys, and for each head rows of the tables.
+/// is being filled, the keys, and for each head rows of the tables. The state, once it has been read in a
+/// step, gives way to z and to the output without its gate.
 template <class T, int N>
 struct SsdWalkTile {
   static constexpr int kHeads = 4, kThreads = 128 * kHeads, kState = 64 * N * 2, kSquare = 64 * 64 * 2,
@@ -177,6 +179,7 @@ __device__ __forceinline__ void store_piece(uint32_t address, const uint4& piece
 /// Grid: (H / 4, rows). A warpgroup walks with one head, 64 tokens a step; with s the state, L the decays, e
 /// and f those from the step's start and to its end:
 ///   out = e ∘ (C sᵀ) + (CBᵀ ∘ L ∘ Δ) x + D x,   s ← decay · s + (f ∘ Δ ∘ x)ᵀ B
+/// kGated: out ← gate_weight ∘ out ∘ SiLU(z).
 /// `kPacked`: sequences may start inside a row.
 template <class T, int N, bool kPacked, SsdWalkMakes kMakes>
 __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
@@ -185,7 +188,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
   using Tile = SsdWalkTile<T, N>;
   constexpr bool kOutput = kMakes != SsdWalkMakes::kStates, kGated = kMakes == SsdWalkMakes::kGated;
   extern __shared__ __align__(1024) unsigned char shared[];
-  __shared__ float gate_weight[kGated ? Tile::kHeads * 64 : 1];
+  __shared__ __align__(16) float gate_weight[kGated ? Tile::kHeads * 64 : 1];
   __shared__ CopyBarrier filled[2], filled_x[2][Tile::kHeads], filled_z[Tile::kHeads];
   __shared__ PhaseBarrier emptied[2];
   const int part = warp_index() / 4, warp = warp_index() % 4, lane = threadIdx.x % 32, quad = lane % 4;
