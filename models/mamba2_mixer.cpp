@@ -74,7 +74,6 @@ at::Tensor Mamba2Mixer::gated_scan(MixerSaved& kept, bool keep_states) const {
 }
 
 void Mamba2Mixer::run_ssd(MixerSaved& kept, bool keep, LayerState* state) const {
-  if (!kept.A.defined()) kept.A = A();
   ops::SsdInputs in = scan_inputs(kept);
   if (state != nullptr) in.initial_state = state->ssm;
   ops::SsdSaved saved;
