@@ -20,10 +20,12 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/neg.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/softplus.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
@@ -515,7 +517,23 @@ void check_gated_rms_norm(int64_t length, int64_t channels, int64_t groups, int6
       dtype, bound(dtype, 2, 64 + static_cast<double>(length)),  // gradients come from the rounded out
       text("gated_rms_norm", dtype,
            fmt::format("L {} D {} G {} padding {} scale later {}", length, channels, groups, padding,
-                       scale_later)));
+                       scale_later)),
+      // ∂v is a difference: what it takes off, v·Σ grad_out ⊙ out, is off by the rounding of v and by that of
+      // each out in the sum, whatever is left.
+      [&](const Results& exact) {
+        const std::vector<int64_t> grouped = {2, length, groups, channels / groups};
+        const at::Tensor rstd = exact.at("rstd").unsqueeze(-1), root = scale_later ? at::ones_like(rstd) : rstd,
+                         silu = (z * z.sigmoid()).view(grouped), v = x.view(grouped) * silu,
+                         slope = (z.sigmoid() * (1 + z * (1 - z.sigmoid()))).view(grouped),
+                         products = grad_out.view(grouped) * exact.at("out").view(grouped) * rstd.square() /
+                                    root.square() / static_cast<double>(channels / groups),
+                         of_mean = v * root.square() * products.sum(-1, true),
+                         of_terms = v * root.square() * products.square().sum(-1, true).sqrt();
+        const auto terms = [&](const at::Tensor& factor) {
+          return at::stack({(of_mean * factor).view_as(x), (of_terms * factor).view_as(x)});
+        };
+        return Terms{{"grad_x", terms(silu)}, {"grad_z", terms(x.view(grouped) * slope)}};
+      });
 }
 
 TEST(GpuOps, GatedRmsNorm) {
