@@ -112,9 +112,9 @@ void ssd(Report& report, bool packed, int64_t heads = 24) {
       [&] { ops::ssd_forward(in); });
   at::Tensor rstd;
   const ops::GatedRmsNormInputs norm{{}, activation(inner), parameter({inner}), 1, 1e-5, true};
-  if (ops::ssd_takes_gate(in, norm))
+  if (ops::ssd_gated_forward(in, norm, nullptr, rstd).defined())
     add(report, "ssd forward with its gate" + packing, traffic(3 * inner + 2 * kStates + heads), operations,
-        [&] { ops::ssd_gated_forward(in, norm, &saved, &rstd); });
+        [&] { ops::ssd_gated_forward(in, norm, &saved, rstd); });
   const at::Tensor grad = at::randn_like(ops::ssd_forward(in, &saved)),
                    grad_convolved = at::empty_like(convolved);
   ops::SsdGradients gradients;

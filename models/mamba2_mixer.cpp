@@ -64,11 +64,10 @@ ops::GatedRmsNormInputs Mamba2Mixer::norm_inputs(const at::Tensor& scanned, cons
 at::Tensor Mamba2Mixer::gated_scan(MixerSaved& kept, bool keep_states) const {
   if (config_.ngroups != 1 || weights_.out_bias.defined()) return {};
   const ops::SsdInputs in = scan_inputs(kept);
-  const ops::GatedRmsNormInputs norm = norm_inputs({}, kept.projected, true);
-  if (!ops::ssd_takes_gate(in, norm)) return {};
-  kept.scale_later = true;
   ops::SsdSaved saved;
-  const at::Tensor inner = ops::ssd_gated_forward(in, norm, keep_states ? &saved : nullptr, &kept.rstd);
+  const at::Tensor inner = ops::ssd_gated_forward(in, norm_inputs({}, kept.projected, true),
+                                                  keep_states ? &saved : nullptr, kept.rstd);
+  kept.scale_later = inner.defined();
   kept.chunk_states = saved.chunk_states;
   return inner;
 }

@@ -114,23 +114,15 @@ at::Tensor ssd_forward(const SsdInputs& in, SsdSaved* saved, at::Tensor* last_st
                      last_state ? *last_state : at::Tensor());
 }
 
-bool ssd_takes_gate(const SsdInputs& in, const GatedRmsNormInputs& norm) {
-  return in.x.is_cuda() && norm.groups == in.B.size(2) && ssd_takes_gate_cuda(in, norm);
-}
-
 at::Tensor ssd_gated_forward(const SsdInputs& in, const GatedRmsNormInputs& norm, SsdSaved* saved,
-                             at::Tensor* rstd) {
+                             at::Tensor& rstd) {
   const Call call = checked_call(in);
-  require(norm.scale_later && rstd, "ssd: a norm behind it is to leave its scale for later");
+  require(norm.scale_later, "ssd: a norm behind it is to leave its scale for later");
   const OperatorChecks checks(kOp, "x", in.x);
   checks.rows("z", norm.z, {call.batch, call.length, call.heads * call.head_size});
   checks.wide("the norm's weight", norm.weight, {call.heads * call.head_size});
-  if (!ssd_takes_gate(in, norm)) {
-    GatedRmsNormInputs behind = norm;
-    behind.x = ssd_forward(in, saved).flatten(-2);
-    return gated_rms_norm_forward(behind, rstd);
-  }
-  return ssd_gated_forward_cuda(in, norm, saved, *rstd);
+  if (!in.x.is_cuda() || norm.groups != call.groups) return {};
+  return ssd_gated_forward_cuda(in, norm, saved, rstd);
 }
 
 void ssd_backward(const SsdInputs& in, const SsdSaved& saved, const at::Tensor& grad_out,

@@ -36,14 +36,14 @@ struct SsdSaved {
 /// follows.
 at::Tensor ssd_forward(const SsdInputs& in, SsdSaved* saved = nullptr, at::Tensor* last_state = nullptr);
 
-/// Mamba-2's norm behind the scan but for its scale: gated_rms_norm_forward() with scale_later, as `norm`
-/// must ask for, of ssd_forward()'s output, norm.x, which is left undefined. @return (B, L, H·P), and rstd
-/// (B, L, norm.groups). `saved` [nullable] as above. @throws InputError on shapes or dtypes that do not fit.
+/// Mamba-2's norm behind the scan but for its scale, in one pass, which makes no output between:
+/// gated_rms_norm_forward() with scale_later, as `norm` must ask for, of ssd_forward()'s output, norm.x,
+/// which is left undefined. @return (B, L, H·P), and rstd (B, L, norm.groups); undefined, with nothing made,
+/// where there is no such pass: a GPU's walk over the tokens has it, in bfloat16, P 64, N 128, norm.groups =
+/// G, no initial state, z and the others at multiples of 16 bytes. `saved` [nullable] as above. @throws
+/// InputError on shapes or dtypes that do not fit.
 at::Tensor ssd_gated_forward(const SsdInputs& in, const GatedRmsNormInputs& norm, SsdSaved* saved,
-                             at::Tensor* rstd);
-/// Whether that is one pass, which makes no output between: where a GPU's walk over the tokens makes all, in
-/// bfloat16, P 64, N 128, norm.groups = G, no initial state, z and the others at multiples of 16 bytes.
-bool ssd_takes_gate(const SsdInputs& in, const GatedRmsNormInputs& norm);
+                             at::Tensor& rstd);
 
 /// Input gradients are written where defined (strided like the inputs); parameter gradients (A, D, dt_bias)
 /// are ADDED where defined.

@@ -52,13 +52,6 @@ at::Tensor step(const SsdInputs& in, at::Tensor& state) {
   return out;
 }
 
-template <class T>
-void set_gate(SsdCudaParams<T>& params, const GatedRmsNormInputs& norm) {
-  set(params.z, norm.z);
-  set(params.gate_weight, norm.weight);
-  params.eps = static_cast<float>(norm.eps);
-}
-
 /// Behind all that says what `params` computes.
 template <class T>
 void run_forward(SsdCudaParams<T> params, const at::Tensor& x, SsdSaved* saved) {
@@ -90,25 +83,18 @@ at::Tensor ssd_forward_cuda(const SsdInputs& in, SsdSaved* saved, at::Tensor* la
   return out;
 }
 
-bool ssd_takes_gate_cuda(const SsdInputs& in, const GatedRmsNormInputs& norm) {
-  const at::Tensor cu_seqlens = boundaries(in);
-  bool takes = false;
-  dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
-    auto params = params_of<T>(in, cu_seqlens, false);
-    set_gate(params, norm);
-    takes = ssd_takes_gate(params);
-  });
-  return takes;
-}
-
 at::Tensor ssd_gated_forward_cuda(const SsdInputs& in, const GatedRmsNormInputs& norm, SsdSaved* saved,
                                   at::Tensor& rstd) {
   const at::Tensor cu_seqlens = boundaries(in);
-  at::Tensor out = at::empty(norm.z.sizes(), norm.z.options());
-  rstd = empty_float(in.x, {in.x.size(0), in.x.size(1), norm.groups});
+  at::Tensor out;
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, cu_seqlens, false);
-    set_gate(params, norm);
+    set(params.z, norm.z);
+    set(params.gate_weight, norm.weight);
+    params.eps = static_cast<float>(norm.eps);
+    if (!ssd_takes_gate(params)) return;
+    out = at::empty(norm.z.sizes(), norm.z.options());
+    rstd = empty_float(in.x, {in.x.size(0), in.x.size(1), norm.groups});
     set(params.out, out);
     set(params.rstd, rstd);
     run_forward(params, in.x, saved);

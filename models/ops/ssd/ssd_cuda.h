@@ -8,7 +8,6 @@ namespace exactmamba::ops {
 
 /// A `last_state` that is defined is written where it is (it may be in.initial_state), else it is made.
 at::Tensor ssd_forward_cuda(const SsdInputs& in, SsdSaved* saved, at::Tensor* last_state);
-bool ssd_takes_gate_cuda(const SsdInputs& in, const GatedRmsNormInputs& norm);
 at::Tensor ssd_gated_forward_cuda(const SsdInputs& in, const GatedRmsNormInputs& norm, SsdSaved* saved,
                                   at::Tensor& rstd);
 void ssd_backward_cuda(const SsdInputs& in, const SsdSaved& saved, const at::Tensor& grad_out,

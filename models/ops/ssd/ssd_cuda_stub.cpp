@@ -5,7 +5,6 @@
 namespace exactmamba::ops {
 
 at::Tensor ssd_forward_cuda(const SsdInputs&, SsdSaved*, at::Tensor*) { refuse_cuda("ssd"); }
-bool ssd_takes_gate_cuda(const SsdInputs&, const GatedRmsNormInputs&) { refuse_cuda("ssd"); }
 at::Tensor ssd_gated_forward_cuda(const SsdInputs&, const GatedRmsNormInputs&, SsdSaved*, at::Tensor&) {
   refuse_cuda("ssd");
 }
