@@ -44,7 +44,7 @@ class Checker {
     check_data("data.train", data.train, all);
     check_data("data.valid", data.valid, true);
     check_data("data.exclude", data.exclude, all);
-    if (all && new_data_ && has_pairs() && problems_.empty()) check_rows();
+    if (all && new_data_ && (has_pairs() || data.task == "text") && problems_.empty()) check_text();
     check_evaluation();
   }
 
@@ -115,15 +115,19 @@ class Checker {
     });
   }
 
-  /// Whether options and pairs fit each other, which is known when all pairs are read.
-  void check_rows() {
+  /// Whether options and text fit each other, which is known when all pairs are read, or a first document.
+  void check_text() {
     const data::DataOptions& data = run_.recipe.data;
-    attempt_together(
-        {"data.train", "data.tokenizer", "data.context", "data.on_long_pair", "data.min_characters",
-         "data.max_characters", "data.max_pair_ratio", "data.exclude", "data.weights"},
-        [&] { data::check_training_pairs(data); });
-    if (!data.valid.empty())
-      attempt_together({"data.valid", "data.context"}, [&] { data::check_validation_pairs(data); });
+    Names training = {"data.train", "data.text_key", "data.min_characters", "data.max_characters"},
+          validation = {"data.valid", "data.text_key"};
+    if (has_pairs()) {
+      training = {"data.train",          "data.tokenizer",      "data.context",
+                  "data.on_long_pair",   "data.min_characters", "data.max_characters",
+                  "data.max_pair_ratio", "data.exclude",        "data.weights"};
+      validation = {"data.valid", "data.context"};
+    }
+    attempt_together(training, [&] { data::check_training_text(data); });
+    if (!data.valid.empty()) attempt_together(validation, [&] { data::check_validation_text(data); });
   }
 
   void check_model() {

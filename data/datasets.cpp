@@ -101,7 +101,11 @@ DataOptions for_validation(DataOptions options) {
 }
 
 /// `sets`: of files that give rows together.
-void check_pairs(const DataOptions& o, const std::vector<std::vector<std::string>>& sets) {
+void check_sets(const DataOptions& o, const std::vector<std::vector<std::string>>& sets) {
+  if (!translates(o)) {
+    for (const std::vector<std::string>& files : sets) check_text(text_source(o, files));
+    return;
+  }
   std::optional<TranslationTokenizer> tokenizer;
   if (!trains_tokenizer(o)) tokenizer = TranslationTokenizer::open(o.tokenizer, o.separator, o.end);
   for (const std::vector<std::string>& files : sets)
@@ -123,7 +127,8 @@ int64_t add_training_text(BpeTrainer& trainer, const DataOptions& o, const Token
   int64_t texts = 0;
   const auto add = [&](const std::string& text, const std::string&) {
     trainer.add(text);
-    if (told) told(++texts, 0);
+    ++texts;
+    if (told) told(texts, 0);
   };
   if (translates(o)) {
     read_wanted(translation_source(o, o.train), tolerance,
@@ -150,18 +155,19 @@ std::string hash_of_files(const DataOptions& o, const std::vector<std::string>& 
 
 }  // namespace
 
-void check_training_pairs(const DataOptions& o) {
-  if (o.weights.empty()) return check_pairs(o, {o.train});
+void check_training_text(const DataOptions& o) {
+  if (o.weights.empty()) return check_sets(o, {o.train});
   std::vector<std::vector<std::string>> sets;
   for (const std::string& name : o.train) sets.push_back({name});
-  check_pairs(o, sets);
+  check_sets(o, sets);
 }
 
-void check_validation_pairs(const DataOptions& o) { check_pairs(for_validation(o), {o.valid}); }
+void check_validation_text(const DataOptions& o) { check_sets(for_validation(o), {o.valid}); }
 
 BpeSpec train_tokenizer(const DataOptions& o, const TokenizerProgress& told) {
   BpeTrainer trainer = trainer_for(o);
   const int64_t texts = add_training_text(trainer, o, told);
+  core::require(texts > 0, "there is no text in {} but what is left out", file_names(expand_all(o.train)));
   BpeSpec spec = trainer.train([&](int64_t tokens) {
     if (told) told(texts, tokens);
   });

@@ -28,10 +28,10 @@ struct Datasets {
 /// @throws InputError, IoError: unset variables, missing, malformed or empty files.
 Datasets make_datasets(const DataOptions& options, uint64_t seed, const BpeSpec* trained = nullptr);
 
-/// Of the task translation: what make_datasets() would refuse in the pairs of data.train or of data.valid,
-/// without making rows of them. @throws as make_datasets
-void check_training_pairs(const DataOptions& options);
-void check_validation_pairs(const DataOptions& options);
+/// Of the tasks text and translation: what make_datasets() would refuse in the pairs of data.train or of
+/// data.valid, or that there is no text in them, without making rows. @throws as make_datasets
+void check_training_text(const DataOptions& options);
+void check_validation_text(const DataOptions& options);
 
 /// How many texts are read and, when all are, how many tokens there are.
 using TokenizerProgress = std::function<void(int64_t texts, int64_t tokens)>;
@@ -42,7 +42,7 @@ int64_t vocabulary_of(const DataOptions& options);
 /// Byte-level BPE of data.vocab_size tokens, the special ones of the task included, made from what
 /// data.exclude, data.min_characters and data.max_characters leave of the files of data.train: documents,
 /// or both sides of pairs. `told`: of how far it is, again and again; what it throws ends the work.
-/// @throws as the readers of these files
+/// @throws as the readers of these files; InputError when no text is left
 BpeSpec train_tokenizer(const DataOptions& options, const TokenizerProgress& told = {});
 
 /// What its result depends on beside options: (name, hash) of the content of the files of data.train and

@@ -16,7 +16,6 @@ PackedText::PackedText(const TextSource& source, std::shared_ptr<const Tokenizer
       context_(context),
       tokens_(source, *tokenizer_, cache) {
   core::require(context_ >= 2, "data.context = {} must be at least 2: a token and its target", context_);
-  core::require(tokens_.size() > 0, "there is no text in {}", name_);
 }
 
 /// A last row of one token would be an end of document alone: nothing to predict.

@@ -19,7 +19,7 @@ namespace exactmamba::data {
 class PackedText final : public Dataset {
  public:
   /// Reads all files; `cache`: as TokenCorpus.
-  /// @throws as TokenCorpus; InputError when there is no text or context < 2.
+  /// @throws as TokenCorpus; InputError when context < 2.
   PackedText(const TextSource& source, std::shared_ptr<const Tokenizer> tokenizer, int64_t context,
              const std::filesystem::path& cache = {});
 

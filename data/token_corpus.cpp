@@ -56,6 +56,11 @@ class BlockHash {
   std::string block_, state_;
 };
 
+void require_text(bool any, const TextSource& source, const UnwantedTexts& unwanted) {
+  core::require(any, "there is no text in {}{}", file_names(source.files),
+                unwanted.unfit > 0 ? " but what is left out" : "");
+}
+
 template <class T>
 std::string_view bytes_of(std::span<const T> values) {
   return {reinterpret_cast<const char*>(values.data()), values.size_bytes()};
@@ -186,9 +191,22 @@ UnwantedTexts read_wanted(const TextSource& source, const Tolerance& tolerance, 
   return unwanted;
 }
 
+void check_text(const TextSource& source) {
+  struct Found {};  // ends the reading, which otherwise goes through whole files
+  Tolerance tolerance(source.on_invalid);
+  if (source.on_bad_record == OnBadRecord::kSkip) tolerance.skip = [](const std::string&) {};
+  try {
+    require_text(false, source,
+                 read_wanted(source, tolerance, [](const auto&, const auto&) { throw Found{}; }));
+  } catch (const Found&) {
+    return;
+  }
+}
+
 TokenCorpus::TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, const fs::path& cache) {
   cache.empty() ? make_in_memory(source, tokenizer) : find_or_make_in(cache, source, tokenizer);
   log_left_out(source);
+  require_text(!document_begins_.empty(), source, unwanted_);
 }
 
 void TokenCorpus::make_in_memory(const TextSource& source, const Tokenizer& tokenizer) {

@@ -33,6 +33,10 @@ struct UnwantedTexts {
 /// Calls `take` with the documents that are wanted. Empty ones are not. @throws as read_documents
 UnwantedTexts read_wanted(const TextSource& source, const Tolerance& tolerance, const TakeText& take);
 
+/// Reads as far as the first document that is wanted. @throws InputError when there is none; as
+/// read_documents
+void check_text(const TextSource& source);
+
 class TokenCorpus {
  public:
   /// How many bad records, rows without a text, empty documents and those of other lengths are left out is
@@ -40,7 +44,7 @@ class TokenCorpus {
   /// content of the source and the tokenizer, which is written whole or not at all, and found again; of the
   /// processes of a machine that want one at the same time the first makes it, and the others wait. Empty:
   /// memory, 2 bytes an id up to 65,536 of them, else 4. A damaged file is made anew, with a warning.
-  /// @throws IoError, InputError ("file:line: …") as read_documents and Tokenizer::encode
+  /// @throws IoError, InputError ("file:line: …") as read_documents, Tokenizer::encode and check_text
   TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, const std::filesystem::path& cache = {});
 
   int64_t size() const;  // tokens

@@ -26,6 +26,7 @@ namespace {
 namespace fs = std::filesystem;
 using core::Json;
 using testing::ProgramOutcome;
+using testing::put_file;
 using testing::run_program;
 using testing::TemporaryFolder;
 
@@ -638,6 +639,42 @@ TEST_F(RunTest, ValidateShowsWhatRunsWillNeed) {
   const std::string text = succeed({"validate", "r.toml"});
   EXPECT_CONTAINS(text, "train.steps = 6");
   EXPECT_CONTAINS(text, "d_model=32 (model.d_model = 32): mamba2 with ");
+}
+
+TEST_F(RunTest, ValidateRefusesTextOfWhichNothingIsLeft) {
+  put_file(folder_ / "a.jsonl", "{\"text\": \"some\"}\n{\"text\": \"text\"}\n{\"text\": \"äöü\"}\n");
+  put_file(folder_ / "b.jsonl", "{\"text\": \"longer\"}\n");
+  put_file(folder_ / "empty.jsonl", "{\"text\": \"\"}\n");
+  put_file(folder_ / "r.toml",
+           "run.output = \"out\"\ntrain.steps = 1\ndata.task = \"text\"\ndata.train = [\"a.jsonl\"]\n"
+           "data.min_characters = 4\n");
+  const auto refusal = [this](const Strings& sets) {
+    const ProgramOutcome outcome = program({"validate", "r.toml"}, sets);
+    EXPECT_EQ(outcome.code, 1) << outcome.out;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    const ProgramOutcome trained = program({"train", "r.toml"}, sets);
+    EXPECT_EQ(trained.code, 1);
+    EXPECT_FALSE(fs::exists(folder_ / "out"));
+    return outcome.err;
+  };
+  succeed({"validate", "r.toml"});
+  succeed({"validate", "r.toml"}, {"data.train=[\"a.jsonl\", \"b.jsonl\"]", "data.min_characters=6"});
+  EXPECT_CONTAINS(refusal({"data.min_characters=5"}),
+                  "error: --set data.min_characters=5: data.min_characters: there is no text in a.jsonl but "
+                  "what is left out [data.train = [\"a.jsonl\"] (r.toml:4:14), data.min_characters = 5 (");
+  EXPECT_CONTAINS(
+      refusal({"data.train=[\"a.jsonl\", \"b.jsonl\"]", "data.min_characters=6", "data.weights=[1, 1]"}),
+      "data.train: there is no text in a.jsonl but what is left out");
+  EXPECT_CONTAINS(refusal({"data.valid=[\"empty.jsonl\"]"}),
+                  "error: --set data.valid=[\"empty.jsonl\"]: data.valid: there is no text in empty.jsonl [");
+  EXPECT_CONTAINS(refusal({"data.text_key=body"}),
+                  "data.text_key: a.jsonl:1: there is no key 'body' but 'text'");
+  const Strings bpe = {"data.min_characters=7", "data.tokenizer=bpe", "data.vocab_size=300"};
+  const ProgramOutcome made = program({"train", "r.toml"}, bpe);
+  EXPECT_EQ(made.code, 1);
+  EXPECT_CONTAINS(made.err, "error: there is no text in a.jsonl but what is left out");
+  for (const auto& entry : fs::recursive_directory_iterator(folder_ / "out"))
+    EXPECT_NE(entry.path().filename(), "tokenizer.json");
 }
 
 TEST_F(RunTest, ValidateShowsWhatASweepReplaces) {

@@ -312,6 +312,22 @@ TEST(TrainedTokenizer, IsRefusedWithoutRoom) {
       "only with data.tokenizer = \"bpe\"");
 }
 
+TEST(TrainedTokenizer, IsNotMadeOfNothing) {
+  const TemporaryFolder folder;
+  core::write_file(folder / "a.tsv", "zwei\ttwo\n");
+  for (const std::string what : {"'translation'\nmin_characters = 4", "'text'\nmin_characters = 10"}) {
+    DataOptions options =
+        load("[data]\ntrain = ['x']\ntokenizer = 'bpe'\nvocab_size = 261\ntask = " + what + "\n");
+    const bool text = options.task == "text";
+    if (text) core::write_file(folder / "a.txt", "zwei two\n");
+    options.train = {(folder / (text ? "a.txt" : "a.tsv")).string()};
+    EXPECT_CONTAINS(error_of<core::InputError>([&] { train_tokenizer(options); }),
+                    options.train[0] + " but what is left out");
+    --options.min_characters;
+    EXPECT_EQ(train_tokenizer(options).vocab.size(), 261u);
+  }
+}
+
 TEST(TrainedTokenizer, TellsHowFarItIs) {
   const TemporaryFolder folder;
   core::write_file(folder / "a.tsv", "der Hund und die Katze\tthe dog and the cat\nund\tand\n");
