@@ -1,6 +1,7 @@
 #include "cli/model_origin.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include <fmt/format.h>
@@ -110,17 +111,28 @@ struct FoundModel {
   fs::path training, folder;
   std::string label;  // of the run; "" before the end of its training
   bool finished = false;
+  std::map<std::string, Json> made_with;  // what names the finished training's stage
 };
+
+/// Options and inputs by their names, and the version of what the training computes.
+std::map<std::string, Json> made_with(const Json& record) {
+  std::map<std::string, Json> values = {{"algorithm", record.value("algorithm", Json())}};
+  for (const char* part : {"options", "inputs"}) {
+    const Json table = record.value(part, Json());
+    for (const auto& [name, value] : table.items()) values[name] = value;
+  }
+  return values;
+}
 
 /// The checkpoint that stands for a training: its result, or before its end the last.
 std::optional<FoundModel> model_of_training(const fs::path& training) {
   if (const std::optional<Json> record = stage_record(training, "train")) {
     const Json result = record->value("result", Json());
     fs::path checkpoint = resulting_checkpoint(training, result);
-    return FoundModel{training, std::move(checkpoint), result.value(kRunLabel, ""), true};
+    return FoundModel{training, std::move(checkpoint), result.value(kRunLabel, ""), true, made_with(*record)};
   }
   const auto last = train::last_checkpoint(training);
-  return last ? std::optional(FoundModel{training, *last, ""}) : std::nullopt;
+  return last ? std::optional(FoundModel{training, *last, "", false, {}}) : std::nullopt;
 }
 
 /// Those of the trainings in the folder of a run, or of one training.
@@ -135,10 +147,19 @@ std::vector<FoundModel> trained_models(const fs::path& folder) {
   return found;
 }
 
-/// "FOLDER ('silu')": labels alone may be alike, of two versions of a run.
-std::string described(const FoundModel& model) {
-  const std::string label = model.label.empty() ? "" : fmt::format(" ('{}')", model.label);
-  return fmt::format("{}{}", model.training.string(), model.finished ? label : " (not finished)");
+/// "FOLDER ('silu', train.lr = 0.1)": of versions of one run, which have one label, also what they differ in.
+std::string described(const FoundModel& model, const std::vector<FoundModel>& all) {
+  if (!model.finished) return fmt::format("{} (not finished)", model.training.string());
+  std::string version = fmt::format("'{}'", model.label);
+  for (const auto& [name, value] : model.made_with) {
+    const auto differs = [&, &name = name, &value = value](const FoundModel& other) {
+      const auto its = other.made_with.find(name);
+      return other.finished && other.label == model.label &&
+             (its == other.made_with.end() || its->second != value);
+    };
+    if (std::any_of(all.begin(), all.end(), differs)) version += fmt::format(", {} = {}", name, value.dump());
+  }
+  return fmt::format("{} ({})", model.training.string(), version);
 }
 
 bool is_model(const fs::path& folder) {
@@ -164,7 +185,7 @@ fs::path model_of(const fs::path& folder) {
                                "{}: is no model, which has config.json, and no run with a training in it",
                                folder.string());
   std::vector<std::string> trainings;
-  for (const FoundModel& model : found) trainings.push_back(described(model));
+  for (const FoundModel& model : found) trainings.push_back(described(model, found));
   core::require<core::IoError>(found.size() == 1, "{}: holds several trainings; give the folder of one: {}",
                                folder.string(), fmt::join(trainings, ", "));
   const FoundModel& model = found.front();

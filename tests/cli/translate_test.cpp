@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -369,14 +370,19 @@ TEST_F(TranslateTest, TheModelOfARunIsItsResult) {
 }
 
 TEST_F(TranslateTest, TwoVersionsOfARunAreToldApart) {
-  for (const std::string rate : {"0.1", "0.2"})
-    succeed({"train", "r.toml", "--set", "run.output=versions", "--set", "train.lr=" + rate});
+  std::map<std::string, std::string> trainings;  // with what the program must tell them apart by
+  for (const std::string rate : {"0.1", "0.2"}) {
+    const Json result = Json::parse(succeed(
+        {"train", "r.toml", "--json", "--set", "run.output=versions", "--set", "train.lr=" + rate}))[0];
+    const fs::path checkpoint = result["result"]["checkpoint"].get<std::string>();
+    trainings[checkpoint.parent_path().parent_path().string()] = " ('r', train.lr = " + rate + ")";
+  }
+  ASSERT_EQ(trainings.size(), 2u);
   const ProgramOutcome which = program({"translate", "versions"});
   EXPECT_EQ(which.code, 3);
   EXPECT_EQ(std::count(which.err.begin(), which.err.end(), '\n'), 1) << which.err;
-  for (const fs::directory_entry& stage : fs::directory_iterator(*folder_ / "versions/stages")) {
-    const std::string training = "versions/stages/" + stage.path().filename().string();
-    EXPECT_CONTAINS(which.err, training + " ('r')");
+  for (const auto& [training, version] : trainings) {
+    EXPECT_CONTAINS(which.err, training + version);
     EXPECT_CONTAINS(program({"translate", training}).err, "model: " + training);
   }
 }
