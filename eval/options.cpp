@@ -64,18 +64,26 @@ void bind_alignment(core::Schema& schema, AlignmentOptions& options) {
       .choices(core::choices_of(kSymmetrisationNames))
       .only_with("evaluate.alignment.reverse_model")
       .help("How the links of both models become one alignment.");
-  schema.rule({"evaluate.alignment.sentences"}, [&options]() -> std::string {
-    if (options.sentences.empty()) return "";
-    if (options.gold.empty()) return "alignments are scored against evaluate.alignment.gold, which is empty";
-    if (options.gold_base.empty())
-      return "say whether the words of the gold links count from 0 or 1: evaluate.alignment.gold_base";
-    if (options.methods.empty()) return "evaluate.alignment.methods is empty";
-    if (!options.dev_sentences.empty() && options.dev_gold.empty())
-      return "evaluate.alignment.dev_sentences has no evaluate.alignment.dev_gold";
-    if (!options.dev_sentences.empty() && options.dev_pairs > 0)
-      return "the development part is either evaluate.alignment.dev_sentences or dev_pairs";
-    return "";
-  });
+  // Each with the key that is to be changed, where --set may stand, and the one that asks for it.
+  const auto rule = [&](const std::string& key, const std::string& asking, const std::string& problem,
+                        std::function<bool()> is_wrong) {
+    schema.rule({"evaluate.alignment." + key, "evaluate.alignment." + asking},
+                [&options, problem, is_wrong = std::move(is_wrong)] {
+                  return !options.sentences.empty() && is_wrong() ? problem : "";
+                });
+  };
+  rule("gold", "sentences", "alignments are scored against evaluate.alignment.gold, which is empty",
+       [&options] { return options.gold.empty(); });
+  rule("gold_base", "sentences",
+       "say whether the words of the gold links count from 0 or 1: evaluate.alignment.gold_base",
+       [&options] { return options.gold_base.empty(); });
+  rule("methods", "sentences", "evaluate.alignment.methods is empty",
+       [&options] { return options.methods.empty(); });
+  rule("dev_gold", "dev_sentences", "evaluate.alignment.dev_sentences has no evaluate.alignment.dev_gold",
+       [&options] { return !options.dev_sentences.empty() && options.dev_gold.empty(); });
+  rule("dev_pairs", "dev_sentences",
+       "the development part is either evaluate.alignment.dev_sentences or dev_pairs",
+       [&options] { return !options.dev_sentences.empty() && options.dev_pairs > 0; });
 }
 
 /// NaN: it is none.

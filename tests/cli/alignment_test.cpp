@@ -225,7 +225,15 @@ TEST_F(Alignment, WhatDoesNotFitIsRefusedBeforeTraining) {
       refusal({"evaluate.alignment.gold_base=\"0\""}),
       "gold.talp:1:5: '2-2' has source word 2, but sentence 1 in test.{de,en} has 2 words, counted "
       "from 0, as evaluate.alignment.gold_base says");
-  EXPECT_CONTAINS(refusal({"evaluate.alignment.gold=\"\""}), "evaluate.alignment.gold, which is empty");
+  EXPECT_CONTAINS(refusal({"evaluate.alignment.gold=\"\""}),
+                  "error: --set evaluate.alignment.gold=\"\": alignments are scored against "
+                  "evaluate.alignment.gold, which is empty [");
+  EXPECT_CONTAINS(refusal({"evaluate.alignment.methods=[]"}),
+                  "error: --set evaluate.alignment.methods=[]: evaluate.alignment.methods is empty [");
+  EXPECT_CONTAINS(
+      refusal({"evaluate.alignment.dev_sentences=one.{de,en}"}),
+      "error: --set evaluate.alignment.dev_sentences=one.{de,en}: evaluate.alignment.dev_sentences "
+      "has no evaluate.alignment.dev_gold [");
   EXPECT_CONTAINS(refusal({"evaluate.alignment.dev_pairs=3"}),
                   "error: --set evaluate.alignment.dev_pairs=3: evaluate.alignment.dev_pairs: dev_pairs = 3, "
                   "but test.{de,en} has 3 sentence pairs: none is left to test [");
