@@ -105,7 +105,8 @@ void add_recipe(CLI::App& command, RecipeArguments& arguments, bool required) {
   if (required) file->required();
   command
       .add_option("--set", arguments.sets,
-                  "KEY=VALUE instead of what the recipe says, e.g. train.lr=1e-3; may be repeated")
+                  "KEY=VALUE instead of what the recipe says, e.g. train.lr=1e-3; KEY= takes away what it "
+                  "says; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
 }

@@ -366,7 +366,8 @@ std::string recipe_reference() {
   bind(schema, recipe);
   return "# Recipes\n\n"
          "A recipe is a TOML file. `exactmamba validate recipe.toml` checks it and shows the effective value "
-         "of every option with its origin; `--set KEY=VALUE` on the command line comes before the file.\n\n"
+         "of every option with its origin; `--set KEY=VALUE` on the command line comes before the file, and "
+         "`--set KEY=` takes the key out of it (`--set KEY='\"\"'` is the empty string).\n\n"
          "`[sweep]` turns one recipe into several runs: dotted keys with lists of values give the product of "
          "the values, the first key changing slowest. Each `[[extra]]` table adds one run with its own "
          "values, and an optional `label`. A key may stand beside a sweep of which only some runs use it; "

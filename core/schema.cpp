@@ -145,12 +145,21 @@ std::string Option::assign(const TomlNode& node, const Origin& origin) {
   return std::visit(set, target_);
 }
 
+void Option::unset() {
+  if (is_set()) replaced_ = origin_;
+  origin_ = "default";
+  restore_();
+}
+
 Option& Schema::option(std::string key, Option::Target target) {
   require(find(key) == nullptr, "option '{}' is declared twice", key);
   Option& option = options_.emplace_back();
   option.key_ = std::move(key);
   option.target_ = target;
   option.default_ = option.value();
+  option.restore_ = std::visit(
+      [](auto* member) -> std::function<void()> { return [member, value = *member] { *member = value; }; },
+      target);
   return option;
 }
 

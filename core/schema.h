@@ -90,6 +90,8 @@ class Option {
   /// Checks type, range and choices and sets the member; or leaves it alone and returns what is wrong ("takes
   /// an integer, not …").
   std::string assign(const TomlNode& value, const Origin& origin);
+  /// Gives the member its default, as though nothing had been given.
+  void unset();
 
  private:
   struct Condition {
@@ -106,6 +108,7 @@ class Option {
   std::string key_, help_, unit_, conditions_help_;
   Target target_;
   Json default_;
+  std::function<void()> restore_;  // gives the member its default
   std::optional<double> low_, high_;
   std::vector<std::string> choices_;
   std::vector<Condition> conditions_;
@@ -127,7 +130,7 @@ class Schema {
   void rule(std::vector<std::string> keys, std::function<std::string()> check);
 
   /// A key of a recipe with its value, e.g. of --set or of a sweep. The value is parsed as TOML; a bare word
-  /// is a string.
+  /// is a string. Without a value: what was given before for the key does not count.
   struct Assignment {
     std::string key, value;
     Origin origin;
@@ -190,7 +193,7 @@ class Schema {
   std::vector<std::pair<std::vector<std::string>, std::function<std::string()>>> rules_;
 };
 
-/// "train.lr=1e-3" of the command line. @throws UsageError without a key or '='
+/// "train.lr=1e-3" of the command line, or "train.lr=". @throws UsageError without a key or '='
 Schema::Assignment command_line_assignment(const std::string& argument);
 
 /// `[sweep]`: dotted keys with lists of values; the runs are their product, first key slowest, then one run

@@ -67,6 +67,8 @@ void Schema::read_assignment(const Assignment& assignment, Problems& problems) {
   std::string problem;
   if (option == nullptr) {
     problem = unknown_key(assignment.key);
+  } else if (assignment.value.empty()) {
+    option->unset();
   } else {
     try {
       problem = option->assign(parse_toml_value(assignment.value), assignment.origin);

@@ -677,6 +677,20 @@ TEST_F(RunTest, ValidateRefusesTextOfWhichNothingIsLeft) {
     EXPECT_NE(entry.path().filename(), "tokenizer.json");
 }
 
+TEST_F(RunTest, SetTakesKeysOutOfTheRecipe) {
+  put_file(folder_ / "a.txt", "text");
+  put_file(
+      folder_ / "r.toml",
+      "data.task = \"text\"\ndata.train = [\"a.txt\"]\ndata.tokenizer = \"bpe\"\ndata.vocab_size = 300\n");
+  const Strings byte = {"data.tokenizer=byte", "data.vocab_size="};
+  EXPECT_EQ(program({"validate", "r.toml"}, {byte[0]}).code, 1);
+  const Json shown = json_of({"validate", "r.toml"}, byte);
+  EXPECT_EQ(shown["runs"][0]["vocabulary"], 257);
+  const Json vocab_size = {
+      {"value", 0}, {"origin", "default"}, {"applies", false}, {"replaces", "r.toml:4:19"}};
+  EXPECT_EQ(shown["options"]["data.vocab_size"], vocab_size);
+}
+
 TEST_F(RunTest, ValidateShowsWhatASweepReplaces) {
   write_recipe("[sweep]\nmodel.d_model = [16, 32]\n");
   const Json options = Json::parse(succeed({"validate", "r.toml", "--json"}))["options"];

@@ -176,7 +176,7 @@ TEST(Schema, TellsWhichValueWasReplaced) {
 }
 
 TEST(Schema, TakesABareWordAsAString) {
-  for (const std::string value : {"some/path.txt", "a b", "", "1.2.3", "x=y", "'quoted'", "\"quoted\""}) {
+  for (const std::string value : {"some/path.txt", "a b", "1.2.3", "x=y", "'quoted'", "\"quoted\""}) {
     Values v;
     Schema schema;
     declare(schema, v);
@@ -187,6 +187,33 @@ TEST(Schema, TakesABareWordAsAString) {
             "--set data.name=3: 'data.name' takes a string, not an integer (3)");
   EXPECT_EQ(problems("", {"data.name=x\ny=3", "train.lr=1\nb=2"}),
             "--set train.lr=1\nb=2: 'train.lr' takes a number, not a string (\"1\\u000Ab=2\")");
+}
+
+TEST(Schema, AnAssignmentOfNothingTakesTheKeyAway) {
+  Values v;
+  Schema schema;
+  declare(schema, v);
+  const std::string text =
+      "[train]\nlr = 1\nsteps = 50\nbetas = [0.5]\nschedule = 'linear'\nlimits.ceiling = 3\n"
+      "[data]\nname = 'n'\nshuffle = false\nseed = 4\n";
+  std::vector<Schema::Assignment> assignments;
+  for (const char* set : {"train.lr=", "train.betas=", "train.schedule=", "train.limits.ceiling=",
+                          "data.shuffle=", "data.seed=", "train.steps=", "train.steps=60"})
+    assignments.push_back(command_line_assignment(set));
+  schema.load(text, "r.toml", assignments);
+  EXPECT_EQ(v.lr, 1e-3);
+  EXPECT_EQ(v.betas, (std::vector<double>{0.9, 0.95}));
+  EXPECT_EQ(v.schedule, "cosine");
+  EXPECT_EQ(v.ceiling, std::numeric_limits<double>::infinity());
+  EXPECT_TRUE(v.shuffle);
+  EXPECT_EQ(v.steps, 60);
+  EXPECT_TRUE(schema.unused().empty());  // data.seed would be without data.layers
+  EXPECT_FALSE(schema.at("train.lr").is_set());
+  EXPECT_CONTAINS(schema.listing(), "  # default, replaces r.toml:2:6\n");
+  EXPECT_EQ(problems("data.name = 'n'", {"data.name="}),
+            "r.toml: missing key 'data.name' (string): What to read.");
+  EXPECT_EQ(problems("data.name = 'n'", {"data.nam="}),
+            "--set data.nam=: unknown key 'data.nam'; did you mean 'data.name'?");
 }
 
 TEST(Schema, RefusesAnAssignmentWithoutKeyOrValue) {
