@@ -135,6 +135,9 @@ TEST(GpuOps, CausalConv1d) {
       check_convolution({2, 151, 40, 4, activation, true, false, 0}, dtype);
     for (const int64_t width : {1, 2, 3, 8})
       check_convolution({2, 129, 16, width, activations[0], true, false, 0}, dtype);
+    // Rows that end where a warp's chunk does, with others behind them.
+    for (const int64_t width : {4, 6})
+      check_convolution({4, 192, 512, width, activations[0], false, false, 0}, dtype);
   }
 }
 

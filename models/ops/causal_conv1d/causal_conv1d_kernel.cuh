@@ -399,6 +399,8 @@ __global__ void __launch_bounds__(32 * kConvWarps, Walk::kBlocks)
       }
     }
   }
+  // A sequence may end with its chunk: then what was asked for behind it can still be under way.
+  wait_for_copies<0>();
   if (!params.grad_weight && !params.grad_bias) return;
   __syncthreads();  // the rings give way to the sums
   store_parameter_gradients(params, gradients, shared.sums);
