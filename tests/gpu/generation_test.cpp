@@ -3,6 +3,7 @@
 #include "models/generation.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -49,22 +50,25 @@ at::Tensor logits_of(const MambaLM& model, const Tokens& ids) {
       .to(at::kCPU, at::kDouble);
 }
 
-/// What rounding does to a logit of `tokens` behind `prompt`. It is taken from the forward pass, which rounds
-/// more than the steps do; twice, because it is a sample of as many roundings.
-double rounding_of(const MambaLM& reference, const MambaLM& there, const Tokens& prompt,
-                   const Tokens& tokens) {
+/// What the tokens `made` behind `prompt` were chosen by.
+at::Tensor logits_behind(const MambaLM& model, const Tokens& prompt, const Tokens& made) {
   Tokens ids = prompt;
-  ids.insert(ids.end(), tokens.begin(), tokens.end());
-  return 2 * (logits_of(there, ids) - logits_of(reference, ids)).abs().max().item<double>();
+  ids.insert(ids.end(), made.begin(), made.end() - 1);
+  return logits_of(model, ids);
+}
+
+/// What rounding does to one of them in the steps of a generation. It is taken from the forward pass over the
+/// same tokens, which rounds to 16 bits more often than the steps do, and in float has sums as long as
+/// theirs; twice, because it is a sample of as many roundings.
+double rounding_of(const at::Tensor& exact, const MambaLM& there, const Tokens& prompt, const Tokens& made) {
+  return 2 * (logits_behind(there, prompt, made) - exact).abs().max().item<double>();
 }
 
 /// Every token has the best logit in double on the CPU, up to what rounding does to two logits.
 void expect_best_choices(const MambaLM& reference, const MambaLM& there, const Tokens& prompt,
                          const Tokens& made, const std::string& what) {
-  Tokens ids = prompt;
-  ids.insert(ids.end(), made.begin(), made.end() - 1);
-  const at::Tensor exact = logits_of(reference, ids);
-  const double rounding = rounding_of(reference, there, prompt, made);
+  const at::Tensor exact = logits_behind(reference, prompt, made);
+  const double rounding = rounding_of(exact, there, prompt, made);
   for (size_t i = 0; i < made.size(); ++i) {
     const at::Tensor row = exact[static_cast<int64_t>(prompt.size() + i) - 1];
     EXPECT_LE((row.max() - row[made[i]]).item<double>(), 2 * rounding)
@@ -233,10 +237,16 @@ TEST(GpuGeneration, BeamsAndDrawnTokensAreThoseOfTheCpu) {
       ASSERT_EQ(found[i].size(), expected[i].size());
       for (size_t k = 0; k < found[i].size(); ++k) {
         EXPECT_EQ(found[i][k].tokens, expected[i][k].tokens) << i << ", hypothesis " << k;
-        // A mean of log-probabilities, each off by two logits' roundings, in both places.
-        const double rounding = rounding_of(reference, model, prompts[i], expected[i][k].tokens) +
-                                rounding_of(reference, there, prompts[i], expected[i][k].tokens);
-        EXPECT_NEAR(found[i][k].score, expected[i][k].score, 2 * rounding);
+        // A mean of log-probabilities, in both places off by two logits' roundings, and by those of a
+        // logarithm and of a sum of as many.
+        const Tokens& tokens = expected[i][k].tokens;
+        const at::Tensor exact = logits_behind(reference, prompts[i], tokens);
+        const double of_logits = rounding_of(exact, model, prompts[i], tokens) +
+                                 rounding_of(exact, there, prompts[i], tokens),
+                     of_sums = 2 * static_cast<double>(tokens.size() + 1) * rounding(at::kFloat) *
+                               std::abs(expected[i][k].score);
+        EXPECT_NEAR(found[i][k].score, expected[i][k].score, 2 * of_logits + of_sums);
+        EXPECT_LT(2 * of_logits + of_sums, 1e-3);  // or the line above says nothing
       }
     }
     const GenerationOptions drawing{.max_new_tokens = kNew,

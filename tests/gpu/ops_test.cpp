@@ -30,6 +30,7 @@
 #include <fmt/format.h>
 
 #include "core/dtype.h"
+#include "core/error.h"
 #include "models/ops/causal_conv1d/causal_conv1d.h"
 #include "models/ops/cuda/launch.h"
 #include "models/ops/dropout/dropout.h"
@@ -421,6 +422,43 @@ TEST(GpuOps, SsdAndItsGateInOneWalk) {
     for (const int64_t length : {1, 64, 65, 151, 372}) check_gated_walk(places / 4, length, 16, 1, packed);
     check_gated_walk(places / 8, 193, 32, 2, packed);
   }
+}
+
+/// Where there is no such pass nothing is made, and the caller takes two.
+void expect_no_gated_walk(int64_t batch, const Place& p, bool with_state, int64_t padding, int64_t groups) {
+  constexpr int64_t kLength = 65, kHeads = 16, kChannels = 64 * kHeads;
+  const at::Tensor rows = p.activation(at::ones({batch, kLength, kChannels + 256}, at::kDouble));
+  SsdInputs in;
+  in.x = rows.narrow(2, 0, kChannels).unflatten(2, {kHeads, 64});
+  in.B = rows.narrow(2, kChannels, 128).unflatten(2, {1, 128});
+  in.C = rows.narrow(2, kChannels + 128, 128).unflatten(2, {1, 128});
+  in.dt = p.activation(at::ones({batch, kLength, kHeads}, at::kDouble));
+  in.A = p.parameter(at::full({kHeads}, -1.0, at::kDouble));
+  if (with_state) in.initial_state = p.parameter(at::ones({batch, kHeads, 64, 128}, at::kDouble));
+  GatedRmsNormInputs norm{{},
+                          sliced(p.activation(at::ones({batch, kLength, kChannels}, at::kDouble)), padding),
+                          p.parameter(at::ones({kChannels}, at::kDouble)),
+                          groups,
+                          1e-5,
+                          true};
+  SsdSaved saved;
+  at::Tensor rstd;
+  EXPECT_FALSE(ssd_gated_forward(in, norm, &saved, rstd).defined());
+  EXPECT_FALSE(saved.chunk_states.defined() || rstd.defined());
+  norm.scale_later = false;
+  EXPECT_THROW(ssd_gated_forward(in, norm, &saved, rstd), core::InputError);
+}
+
+TEST(GpuOps, NothingIsMadeWhereTheGateIsNoPartOfTheWalk) {
+  const int64_t batch = multiprocessors() / 4;
+  const Place there = gpu(at::kBFloat16);
+  expect_no_gated_walk(1, there, false, 0, 1);  // too few rows
+  expect_no_gated_walk(batch, there, true, 0, 1);
+  expect_no_gated_walk(batch, there, false, 4, 1);  // z at 8 bytes
+  expect_no_gated_walk(batch, there, false, 0, 2);
+  for (const at::ScalarType dtype : {at::kHalf, at::kFloat})
+    expect_no_gated_walk(batch, gpu(dtype), false, 0, 1);
+  expect_no_gated_walk(batch, reference(), false, 0, 1);
 }
 
 // ---- norms ----
