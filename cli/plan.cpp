@@ -25,7 +25,7 @@ void check_output(const RecipeRun& run) {
   for (fs::path place = run.recipe.run.output; place.has_relative_path(); place = place.parent_path())
     core::require<core::IoError>(!fs::exists(place) || fs::is_directory(place),
                                  "{}run.output: {} is a file; choose another folder",
-                                 option.is_set() ? option.origin() + ": " : "", place.string());
+                                 option.is_left_out() ? "" : option.origin() + ": ", place.string());
 }
 
 /// The run that a chain of run.continues begins with.

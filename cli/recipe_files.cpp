@@ -80,7 +80,7 @@ class Checker {
   /// Runs `check` of options that must fit each other; its place is that of the decisive one.
   template <class Check>
   void attempt_together(Names keys, const Check& check) {
-    std::erase_if(keys, [this](const std::string& key) { return !run_.schema.at(key).is_set(); });
+    std::erase_if(keys, [this](const std::string& key) { return run_.schema.at(key).is_left_out(); });
     problems_.attempt(place(run_.schema.decisive(keys).key()), check,
                       " [" + run_.schema.values_text(keys) + "]");
   }

@@ -140,14 +140,17 @@ std::string Option::assign(const TomlNode& node, const Origin& origin) {
     *target = std::move(value);
     if (is_set()) replaced_ = origin_;
     origin_ = origin;
+    taken_out_ = false;
     return "";
   };
   return std::visit(set, target_);
 }
 
-void Option::unset() {
+void Option::unset(const Origin& origin) {
   if (is_set()) replaced_ = origin_;
-  origin_ = "default";
+  origin_ = origin;
+  taken_out_ = true;
+  undecided_ = false;
   restore_();
 }
 
@@ -204,7 +207,7 @@ std::vector<Schema::Unused> Schema::unused() const {
         {option.key_, option.origin_,
          fmt::format("{}: '{}' = {} has a meaning only {}, but {} = {} ({}); remove it, or change {}",
                      option.origin_, option.key_, option.text(), condition_text(*condition), other.key_,
-                     other.text(), other.origin_, other.key_)});
+                     other.text(), other.origin_text(), other.key_)});
   }
   return result;
 }

@@ -20,7 +20,8 @@ namespace exactmamba::core {
 
 struct TomlNode;
 
-/// Where a value came from: "default", "recipe.toml:12:8" or "--set train.lr=1e-3".
+/// Where a value came from: "default", "recipe.toml:12:8", "--set train.lr=1e-3", or "--set train.lr=", which
+/// made it the default.
 using Origin = std::string;
 /// What an origin on the command line begins with.
 inline constexpr const char* kCommandLine = "--set ";
@@ -78,7 +79,11 @@ class Option {
 
   const std::string& key() const { return key_; }
   const Origin& origin() const { return origin_; }
-  bool is_set() const { return origin_ != "default"; }
+  /// "default, by --set train.lr=" where no value is left, else as origin().
+  std::string origin_text() const;
+  bool is_set() const { return !is_left_out() && !taken_out_; }
+  /// Nothing was said of it, not even that it is to be taken out.
+  bool is_left_out() const { return origin_ == "default"; }
   /// Of the value given before, which this one took the place of: a sweep's, or --set, comes before the
   /// file's.
   /// "" without one.
@@ -90,8 +95,8 @@ class Option {
   /// Checks type, range and choices and sets the member; or leaves it alone and returns what is wrong ("takes
   /// an integer, not …").
   std::string assign(const TomlNode& value, const Origin& origin);
-  /// Gives the member its default, as though nothing had been given.
-  void unset();
+  /// Gives the member its default; `origin` is who took the value out.
+  void unset(const Origin& origin);
 
  private:
   struct Condition {
@@ -115,6 +120,7 @@ class Option {
   bool required_ = false, cosmetic_ = false;
   bool undecided_ = false;  // given, but wrong or not known yet: nothing that depends on it is checked
   Origin origin_ = "default", replaced_;
+  bool taken_out_ = false;  // by origin_
 };
 
 class Schema {
@@ -130,7 +136,7 @@ class Schema {
   void rule(std::vector<std::string> keys, std::function<std::string()> check);
 
   /// A key of a recipe with its value, e.g. of --set or of a sweep. The value is parsed as TOML; a bare word
-  /// is a string. Without a value: what was given before for the key does not count.
+  /// is a string. Without a value: what was given before for the key does not count, right or wrong.
   struct Assignment {
     std::string key, value;
     Origin origin;

@@ -13,20 +13,30 @@
 namespace exactmamba::core {
 
 struct Schema::Problems {
-  std::vector<std::pair<TomlPosition, std::string>> in_file;
-  std::vector<std::string> others;
+  struct Problem {
+    std::string key, line;
+    TomlPosition position = {};  // in the file
+  };
+  std::vector<Problem> in_file, others;
   std::set<std::string> seen;  // options that the file sets
 
-  void add(const std::string& file_name, TomlPosition position, const std::string& text) {
-    in_file.emplace_back(position, fmt::format("{}: {}", toml_place(file_name, position), text));
+  void add(const std::string& file_name, TomlPosition position, const std::string& key,
+           const std::string& text) {
+    in_file.push_back({key, fmt::format("{}: {}", toml_place(file_name, position), text), position});
+  }
+
+  /// What is wrong with values of `key` so far.
+  void forget(const std::string& key) {
+    for (std::vector<Problem>* problems : {&in_file, &others})
+      std::erase_if(*problems, [&key](const Problem& problem) { return problem.key == key; });
   }
 
   void throw_if_any() {
     std::stable_sort(in_file.begin(), in_file.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
+                     [](const Problem& a, const Problem& b) { return a.position < b.position; });
     std::vector<std::string> lines;
-    for (const auto& [position, line] : in_file) lines.push_back(line);
-    lines.insert(lines.end(), others.begin(), others.end());
+    for (const std::vector<Problem>* problems : {&in_file, &others})
+      for (const Problem& problem : *problems) lines.push_back(problem.line);
     if (!lines.empty()) throw InputError(fmt::format("{}", fmt::join(lines, "\n")));
   }
 };
@@ -35,6 +45,10 @@ namespace {
 
 std::string key_path(const std::string& prefix, const std::string& key) {
   return prefix.empty() ? key : prefix + "." + key;
+}
+
+const std::string& place(const Option& option, const std::string& file_name) {
+  return option.is_left_out() ? file_name : option.origin();
 }
 
 }  // namespace
@@ -50,14 +64,14 @@ void Schema::read_table(const TomlNode& table, const std::string& prefix, const 
       if (problem.empty()) problem = option->assign(member.node, toml_place(file_name, position));
       if (problem.empty()) continue;
       option->undecided_ = true;
-      problems.add(file_name, position, fmt::format("'{}' {}", key, problem));
+      problems.add(file_name, position, key, fmt::format("'{}' {}", key, problem));
     } else if (has_table(key) && is_table) {
       read_table(member.node, key, file_name, problems);
     } else if (has_table(key)) {
-      problems.add(file_name, member.position,
+      problems.add(file_name, member.position, key,
                    fmt::format("'{}' is a table of options, not {}", key, member.node.type_name()));
     } else {
-      problems.add(file_name, member.position, is_table ? unknown_table(key) : unknown_key(key));
+      problems.add(file_name, member.position, key, is_table ? unknown_table(key) : unknown_key(key));
     }
   }
 }
@@ -68,7 +82,8 @@ void Schema::read_assignment(const Assignment& assignment, Problems& problems) {
   if (option == nullptr) {
     problem = unknown_key(assignment.key);
   } else if (assignment.value.empty()) {
-    option->unset();
+    option->unset(assignment.origin);
+    problems.forget(assignment.key);
   } else {
     try {
       problem = option->assign(parse_toml_value(assignment.value), assignment.origin);
@@ -79,15 +94,16 @@ void Schema::read_assignment(const Assignment& assignment, Problems& problems) {
   }
   if (problem.empty()) return;
   if (option != nullptr) option->undecided_ = true;
-  problems.others.push_back(fmt::format("{}: {}", assignment.origin, problem));
+  problems.others.push_back({assignment.key, fmt::format("{}: {}", assignment.origin, problem)});
 }
 
 void Schema::check_required(const std::string& file_name, Problems& problems) {
   for (Option& option : options_) {
     if (!option.required_ || option.is_set() || option.undecided_) continue;
     option.undecided_ = true;
-    problems.others.push_back(fmt::format("{}: missing key '{}' ({}): {}", file_name, option.key_,
-                                          option.type_name(), option.help_));
+    problems.others.push_back(
+        {option.key_, fmt::format("{}: missing key '{}' ({}): {}", place(option, file_name), option.key_,
+                                  option.type_name(), option.help_)});
   }
 }
 
@@ -98,8 +114,8 @@ void Schema::check_rules(const std::string& file_name, Problems& problems) {
     const std::string message = std::any_of(keys.begin(), keys.end(), undecided) ? "" : check();
     if (message.empty()) continue;
     const Option& option = decisive(keys);
-    problems.others.push_back(fmt::format("{}: {} [{}]", option.is_set() ? option.origin() : file_name,
-                                          message, values_text(keys)));
+    problems.others.push_back(
+        {option.key_, fmt::format("{}: {} [{}]", place(option, file_name), message, values_text(keys))});
     wrong.push_back(keys.front());
   }
   for (const std::string& key : wrong) find(key)->undecided_ = true;
@@ -117,7 +133,7 @@ const Option& Schema::decisive(const std::vector<std::string>& keys) const {
 std::string Schema::values_text(const std::vector<std::string>& keys) const {
   std::vector<std::string> values;
   for (const std::string& key : keys)
-    values.push_back(fmt::format("{} = {} ({})", key, at(key).text(), at(key).origin_));
+    values.push_back(fmt::format("{} = {} ({})", key, at(key).text(), at(key).origin_text()));
   return fmt::format("{}", fmt::join(values, ", "));
 }
 

@@ -33,6 +33,8 @@ std::string escaped_for_table(const std::string& text) {
 
 std::string Option::text() const { return text_of(value()); }
 
+std::string Option::origin_text() const { return taken_out_ ? "default, by " + origin_ : origin_; }
+
 std::string Option::allowed() const {
   if (!choices_.empty()) return fmt::format("{}", fmt::join(choices_, ", "));
   if (low_ && high_) return fmt::format("{} to {}", *low_, *high_);
@@ -82,7 +84,7 @@ std::string Schema::listing() const {
   for (size_t i = 0; i < options_.size(); ++i) {
     const Option& option = options_[i];
     const Option::Condition* condition = unmet(option);
-    result += fmt::format("{:<{}}  # {}{}{}\n", assignments[i], width, option.origin_,
+    result += fmt::format("{:<{}}  # {}{}{}\n", assignments[i], width, option.origin_text(),
                           option.replaced_.empty() ? "" : ", replaces " + option.replaced_,
                           condition == nullptr ? "" : ", has a meaning only " + condition_text(*condition));
   }

@@ -687,8 +687,13 @@ TEST_F(RunTest, SetTakesKeysOutOfTheRecipe) {
   const Json shown = json_of({"validate", "r.toml"}, byte);
   EXPECT_EQ(shown["runs"][0]["vocabulary"], 257);
   const Json vocab_size = {
-      {"value", 0}, {"origin", "default"}, {"applies", false}, {"replaces", "r.toml:4:19"}};
+      {"value", 0}, {"origin", "--set data.vocab_size="}, {"applies", false}, {"replaces", "r.toml:4:19"}};
   EXPECT_EQ(shown["options"]["data.vocab_size"], vocab_size);
+  EXPECT_CONTAINS(succeed({"validate", "r.toml"}, byte),
+                  "# default, by --set data.vocab_size=, replaces r.toml:4:19, has a meaning only");
+  const std::string refused = program({"validate", "r.toml"}, {"data.train="}).err;
+  EXPECT_CONTAINS(refused, "error: --set data.train=: ");
+  EXPECT_CONTAINS(refused, "data.train = [] (default, by --set data.train=)");
 }
 
 TEST_F(RunTest, ValidateShowsWhatASweepReplaces) {

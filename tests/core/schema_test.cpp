@@ -209,11 +209,23 @@ TEST(Schema, AnAssignmentOfNothingTakesTheKeyAway) {
   EXPECT_EQ(v.steps, 60);
   EXPECT_TRUE(schema.unused().empty());  // data.seed would be without data.layers
   EXPECT_FALSE(schema.at("train.lr").is_set());
-  EXPECT_CONTAINS(schema.listing(), "  # default, replaces r.toml:2:6\n");
+  EXPECT_CONTAINS(schema.listing(), "  # default, by --set train.lr=, replaces r.toml:2:6\n");
+  EXPECT_CONTAINS(schema.listing(), "  # --set train.steps=60, replaces r.toml:3:9\n");
   EXPECT_EQ(problems("data.name = 'n'", {"data.name="}),
-            "r.toml: missing key 'data.name' (string): What to read.");
+            "--set data.name=: missing key 'data.name' (string): What to read.");
   EXPECT_EQ(problems("data.name = 'n'", {"data.nam="}),
             "--set data.nam=: unknown key 'data.nam'; did you mean 'data.name'?");
+}
+
+TEST(Schema, AKeyThatIsTakenAwayMayHaveHadAWrongValue) {
+  const std::string name = "data.name = 'n'\n";
+  EXPECT_EQ(problems(name + "train.lr = 'a'", {"train.lr="}), "");
+  EXPECT_EQ(problems(name, {"train.lr=11", "train.lr="}), "");
+  EXPECT_EQ(problems(name, {"train.lr=", "train.lr=11"}),
+            "--set train.lr=11: 'train.lr' = 11 is out of range; allowed: 0 to 10");
+  EXPECT_EQ(problems(name + "train.warmup_steps = 200\ntrain.steps = 'a'", {"train.steps="}),
+            "--set train.steps=: the warm-up is longer than the run [train.warmup_steps = 200 (r.toml:2:22), "
+            "train.steps = 100 (default, by --set train.steps=)]");
 }
 
 TEST(Schema, RefusesAnAssignmentWithoutKeyOrValue) {
@@ -309,6 +321,9 @@ TEST(Schema, SaysWhatIsGivenWhereItHasNoMeaning) {
       "false (r.toml:2:16); remove it, or change data.shuffle\n"
       "r.toml:3:12: 'data.all' = false has a meaning only without data.layers, but data.layers = [1] "
       "(r.toml:1:15); remove it, or change data.layers\n");
+  EXPECT_EQ(unused("data.seed = 1\ndata.layers = [1]", {"data.layers="}),
+            "r.toml:1:13: 'data.seed' = 1 has a meaning only with data.layers, but data.layers = [] "
+            "(default, by --set data.layers=); remove it, or change data.layers\n");
   EXPECT_EQ(
       unused("data.seed = 1"),
       "r.toml:1:13: 'data.seed' = 1 has a meaning only with data.layers, but data.layers = [] (default); "
