@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -107,19 +108,32 @@ fs::path resulting_checkpoint(const fs::path& training, const Json& result) {
 
 namespace {
 
+using Values = std::map<std::string, std::string>;  // by their names
+
 struct FoundModel {
   fs::path training, folder;
-  std::string label;  // of the run; "" before the end of its training
   bool finished = false;
-  std::map<std::string, Json> made_with;  // what names the finished training's stage
+  std::string label = {};            // of the run; "" before the end of its training
+  Values options = {}, inputs = {};  // what names the finished training's stage
 };
 
-/// Options and inputs by their names, and the version of what the training computes.
-std::map<std::string, Json> made_with(const Json& record) {
-  std::map<std::string, Json> values = {{"algorithm", record.value("algorithm", Json())}};
-  for (const char* part : {"options", "inputs"}) {
-    const Json table = record.value(part, Json());
-    for (const auto& [name, value] : table.items()) values[name] = value;
+/// The version of what the training computes is one of them.
+Values options_of(const Json& record) {
+  Values values = {{"algorithm", record.value("algorithm", Json()).dump()}};
+  const Json options = record.value("options", Json());
+  for (const auto& [key, value] : options.items()) values[key] = value.dump();
+  return values;
+}
+
+/// "training data": "a.txt 0123456789abcdef01"
+Values inputs_of(const Json& record) {
+  constexpr size_t kMost = 18;  // of a fingerprint: the name of a stage is as long
+  Values values;
+  const Json inputs = record.value("inputs", Json()),
+             names = record.value("result", Json()).value("data", Json::object());
+  for (const auto& [input, fingerprint] : inputs.items()) {
+    const std::string name = names.value(input, "");
+    values[input] = (name.empty() ? "" : name + " ") + fingerprint.get<std::string>().substr(0, kMost);
   }
   return values;
 }
@@ -128,11 +142,12 @@ std::map<std::string, Json> made_with(const Json& record) {
 std::optional<FoundModel> model_of_training(const fs::path& training) {
   if (const std::optional<Json> record = stage_record(training, "train")) {
     const Json result = record->value("result", Json());
-    fs::path checkpoint = resulting_checkpoint(training, result);
-    return FoundModel{training, std::move(checkpoint), result.value(kRunLabel, ""), true, made_with(*record)};
+    const fs::path checkpoint = resulting_checkpoint(training, result);
+    const std::string label = result.value(kRunLabel, "");
+    return FoundModel{training, checkpoint, true, label, options_of(*record), inputs_of(*record)};
   }
   const auto last = train::last_checkpoint(training);
-  return last ? std::optional(FoundModel{training, *last, "", false, {}}) : std::nullopt;
+  return last ? std::optional(FoundModel{training, *last}) : std::nullopt;
 }
 
 /// Those of the trainings in the folder of a run, or of one training.
@@ -147,19 +162,27 @@ std::vector<FoundModel> trained_models(const fs::path& folder) {
   return found;
 }
 
-/// "FOLDER ('silu', train.lr = 0.1)": of versions of one run, which have one label, also what they differ in.
+/// Adds "train.lr = 0.1", of what is not so in `other`.
+void add_differing(const Values& values, const Values& other, std::set<std::string>& found) {
+  for (const auto& [name, value] : values) {
+    const auto its = other.find(name);
+    if (its == other.end() || its->second != value) found.insert(fmt::format("{} = {}", name, value));
+  }
+}
+
+/// "FOLDER ('silu', train.lr = 0.1)": of versions of one run, which have one label, also what they differ in:
+/// options, or without such a difference inputs.
 std::string described(const FoundModel& model, const std::vector<FoundModel>& all) {
   if (!model.finished) return fmt::format("{} (not finished)", model.training.string());
-  std::string version = fmt::format("'{}'", model.label);
-  for (const auto& [name, value] : model.made_with) {
-    const auto differs = [&, &name = name, &value = value](const FoundModel& other) {
-      const auto its = other.made_with.find(name);
-      return other.finished && other.label == model.label &&
-             (its == other.made_with.end() || its->second != value);
-    };
-    if (std::any_of(all.begin(), all.end(), differs)) version += fmt::format(", {} = {}", name, value.dump());
+  std::set<std::string> differing;
+  for (const FoundModel& other : all) {
+    if (!other.finished || other.label != model.label) continue;
+    add_differing(model.options, other.options, differing);
+    if (model.options == other.options) add_differing(model.inputs, other.inputs, differing);
   }
-  return fmt::format("{} ({})", model.training.string(), version);
+  std::vector<std::string> version(differing.begin(), differing.end());
+  if (!model.label.empty()) version.insert(version.begin(), fmt::format("'{}'", model.label));
+  return model.training.string() + (version.empty() ? "" : fmt::format(" ({})", fmt::join(version, ", ")));
 }
 
 bool is_model(const fs::path& folder) {

@@ -61,6 +61,8 @@ max_rows = 2
 
 const std::string kLines = "Guten Tag\na\n\nEin Satz, der länger ist\n  \nzwei\n";  // six lines
 
+const std::string kPairs = "sechs\tsix\ndrei und vier\tthree and four\nvier fünf\tfour five\n";
+
 std::vector<std::string> lines_of(const std::string& text) {
   std::istringstream stream(text);
   std::vector<std::string> lines;
@@ -372,8 +374,10 @@ TEST_F(TranslateTest, TheModelOfARunIsItsResult) {
 TEST_F(TranslateTest, TwoVersionsOfARunAreToldApart) {
   std::map<std::string, std::string> trainings;  // with what the program must tell them apart by
   for (const std::string rate : {"0.1", "0.2"}) {
-    const Json result = Json::parse(succeed(
-        {"train", "r.toml", "--json", "--set", "run.output=versions", "--set", "train.lr=" + rate}))[0];
+    put_file(*folder_ / "changing.tsv", kPairs + "eins\t" + rate + "\n");  // not told: the option says enough
+    const Json result =
+        Json::parse(succeed({"train", "r.toml", "--json", "--set", "run.output=versions", "--set",
+                             "data.train=[\"changing.tsv\"]", "--set", "train.lr=" + rate}))[0];
     const fs::path checkpoint = result["result"]["checkpoint"].get<std::string>();
     trainings[checkpoint.parent_path().parent_path().string()] = " ('r', train.lr = " + rate + ")";
   }
@@ -385,6 +389,33 @@ TEST_F(TranslateTest, TwoVersionsOfARunAreToldApart) {
     EXPECT_CONTAINS(which.err, training + version);
     EXPECT_CONTAINS(program({"translate", training}).err, "model: " + training);
   }
+}
+
+TEST_F(TranslateTest, VersionsOfTheSameOptionsAreToldApartByTheirData) {
+  std::map<std::string, std::string> trainings;  // with what the program must tell them apart by
+  const std::string data = "data.train=[\"changing.tsv\"]", output = "run.output=data-versions";
+  for (const std::string text : {"eins\tone\n", "acht\teight\n"}) {
+    put_file(*folder_ / "changing.tsv", kPairs + text);
+    const Json result = Json::parse(succeed(
+        {"train", "r.toml", "--json", "--set", output, "--set", data, "--set", "data.exclude=[]"}))[0];
+    const fs::path training =
+        fs::path(result["result"]["checkpoint"].get<std::string>()).parent_path().parent_path();
+    const Json record = core::read_json(*folder_ / training / "stage.json");
+    trainings[training.string()] =
+        fmt::format("training data = changing.tsv {})",
+                    record["inputs"]["training data"].get<std::string>().substr(0, 18));
+  }
+  ASSERT_EQ(trainings.size(), 2u);
+  std::string told = program({"translate", "data-versions"}).err;
+  for (const auto& [training, version] : trainings) EXPECT_CONTAINS(told, training + " ('r', " + version);
+  for (const auto& [training, version] : trainings) {  // as of a record without a label
+    const fs::path file = *folder_ / training / "stage.json";
+    Json record = core::read_json(file);
+    record["result"].erase("label");
+    core::write_json(file, record);
+  }
+  told = program({"translate", "data-versions"}).err;
+  for (const auto& [training, version] : trainings) EXPECT_CONTAINS(told, training + " (" + version);
 }
 
 /// A norm whose results overflow; with two processes, of which one has no pair to translate.
