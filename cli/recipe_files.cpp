@@ -103,22 +103,25 @@ class Checker {
   /// Sides of different lengths, and no pair at all.
   void check_pairs(const std::string& key, const std::string& name) {
     const data::DataOptions& options = run_.recipe.data;
-    data::Tolerance tolerance(data::on_invalid_utf8(options.on_invalid_utf8));
-    const bool skips = key.starts_with("data.") && key != "data.exclude" &&
-                       data::on_bad_record(options.on_bad_record) == data::OnBadRecord::kSkip;
-    if (skips) tolerance.skip = [](const std::string&) {};
+    const bool may_skip = key.starts_with("data.") && key != "data.exclude";
+    data::LeftOut left_out;
+    const data::Tolerance tolerance = data::counting_quietly(
+        left_out, data::on_invalid_utf8(options.on_invalid_utf8),
+        may_skip ? data::on_bad_record(options.on_bad_record) : data::OnBadRecord::kFail);
     problems_.attempt(place(key), [&] {
       int64_t pairs = 0;
       const std::string path = core::expand_environment(name).string();
       data::read_pairs(path, tolerance, [&pairs](const data::SentencePair&, const std::string&) { ++pairs; });
-      core::require(pairs > 0, "{}: there is no pair of sentences in it", path);
+      core::require(pairs > 0, "{}: there is no pair of sentences in it{}", path,
+                    data::left_out_text({}, left_out));
     });
   }
 
-  /// Whether options and text fit each other, which is known when all pairs are read, or a first document.
+  /// Whether options and text fit each other, which is known when all pairs are read, or first documents.
   void check_text() {
     const data::DataOptions& data = run_.recipe.data;
-    Names training = {"data.train", "data.text_key", "data.min_characters", "data.max_characters"},
+    Names training = {"data.train", "data.text_key", "data.min_characters", "data.max_characters",
+                      "data.weights"},
           validation = {"data.valid", "data.text_key"};
     if (has_pairs()) {
       training = {"data.train",          "data.tokenizer",      "data.context",
@@ -126,6 +129,8 @@ class Checker {
                   "data.max_pair_ratio", "data.exclude",        "data.weights"};
       validation = {"data.valid", "data.context"};
     }
+    for (Names* keys : {&training, &validation})
+      keys->insert(keys->end(), {"data.on_bad_record", "data.on_invalid_utf8"});
     attempt_together(training, [&] { data::check_training_text(data); });
     if (!data.valid.empty()) attempt_together(validation, [&] { data::check_validation_text(data); });
   }

@@ -119,26 +119,38 @@ BpeTrainer trainer_for(const DataOptions& o) {
   return BpeTrainer(training);
 }
 
+/// Both sides of pairs.
+/// @return empty ones, which are not added
+UnwantedTexts add_pairs(const TranslationSource& source, const Tolerance& tolerance, const LeftOut& left_out,
+                        const TakeText& add) {
+  UnwantedTexts unwanted;
+  bool any = false;
+  const PairCounts counts =
+      read_wanted(source, tolerance, [&](const SentencePair& pair, const std::string& where) {
+        any = true;
+        for (const std::string& text : {pair.source, pair.target})
+          text.empty() ? void(++unwanted.empty) : add(text, where);
+      });
+  require_pairs(any, source, counts, left_out);
+  return unwanted;
+}
+
 /// What reading left out is said where the rows are made.
 /// @return texts
 int64_t add_training_text(BpeTrainer& trainer, const DataOptions& o, const TokenizerProgress& told) {
-  Tolerance tolerance(on_invalid_utf8(o.on_invalid_utf8));
-  if (on_bad_record(o.on_bad_record) == OnBadRecord::kSkip) tolerance.skip = [](const std::string&) {};
+  const TextSource source = text_source(o, o.train);
+  LeftOut left_out;
+  const Tolerance tolerance = counting_quietly(left_out, source.on_invalid, source.on_bad_record);
   int64_t texts = 0;
   const auto add = [&](const std::string& text, const std::string&) {
     trainer.add(text);
     ++texts;
     if (told) told(texts, 0);
   };
-  if (translates(o)) {
-    read_wanted(translation_source(o, o.train), tolerance,
-                [&add](const SentencePair& pair, const std::string& where) {
-                  add(pair.source, where);
-                  add(pair.target, where);
-                });
-  } else {
-    read_wanted(text_source(o, o.train), tolerance, add);
-  }
+  const UnwantedTexts unwanted = translates(o)
+                                     ? add_pairs(translation_source(o, o.train), tolerance, left_out, add)
+                                     : read_wanted(source, tolerance, add);
+  require_text(texts > 0, source, left_out, unwanted);
   return texts;
 }
 
@@ -167,7 +179,6 @@ void check_validation_text(const DataOptions& o) { check_sets(for_validation(o),
 BpeSpec train_tokenizer(const DataOptions& o, const TokenizerProgress& told) {
   BpeTrainer trainer = trainer_for(o);
   const int64_t texts = add_training_text(trainer, o, told);
-  core::require(texts > 0, "there is no text in {} but what is left out", file_names(expand_all(o.train)));
   BpeSpec spec = trainer.train([&](int64_t tokens) {
     if (told) told(texts, tokens);
   });

@@ -56,11 +56,6 @@ class BlockHash {
   std::string block_, state_;
 };
 
-void require_text(bool any, const TextSource& source, const UnwantedTexts& unwanted) {
-  core::require(any, "there is no text in {}{}", file_names(source.files),
-                unwanted.unfit > 0 ? " but what is left out" : "");
-}
-
 template <class T>
 std::string_view bytes_of(std::span<const T> values) {
   return {reinterpret_cast<const char*>(values.data()), values.size_bytes()};
@@ -149,9 +144,13 @@ void write_corpus(const TextSource& source, const Tokenizer& tokenizer, Write wr
   Writer writer(tokenizer, std::move(write));
   LeftOut left_out;
   const Tolerance tolerance = counting(left_out, source.on_invalid, source.on_bad_record);
+  bool any = false;
   const UnwantedTexts unwanted =
-      read_wanted(source, tolerance,
-                  [&](const std::string& text, const std::string& where) { writer.take(text, where); });
+      read_wanted(source, tolerance, [&](const std::string& text, const std::string& where) {
+        any = true;
+        writer.take(text, where);
+      });
+  require_text(any, source, left_out, unwanted);
   writer.finish(left_out, unwanted);
 }
 
@@ -163,6 +162,13 @@ std::string cache_name(const TextSource& source, const Tokenizer& tokenizer) {
   for (const fs::path& file : source.files)
     identity += fmt::format("; {} {}", is_json_lines(file), core::hash_file_hex(file));
   return core::hash_hex(identity) + ".ids";
+}
+
+/// A document that is not is counted.
+bool is_wanted(const std::string& text, const LengthLimits& lengths, UnwantedTexts& unwanted) {
+  if (!text.empty() && lengths.allow(text)) return true;
+  ++(text.empty() ? unwanted.empty : unwanted.unfit);
+  return false;
 }
 
 /// One process of the machine makes a file at a time.
@@ -179,34 +185,42 @@ UnwantedTexts read_wanted(const TextSource& source, const Tolerance& tolerance, 
   UnwantedTexts unwanted;
   for (const fs::path& file : source.files) {
     read_documents(file, source.text_key, tolerance, [&](const std::string& text, const std::string& where) {
-      if (text.empty()) {
-        ++unwanted.empty;
-      } else if (!source.lengths.allow(text)) {
-        ++unwanted.unfit;
-      } else {
-        take(text, where);
-      }
+      if (is_wanted(text, source.lengths, unwanted)) take(text, where);
     });
   }
   return unwanted;
 }
 
+void require_text(bool any, const TextSource& source, const LeftOut& left_out,
+                  const UnwantedTexts& unwanted) {
+  core::require(any, "there is no text in {}{}", file_names(source.files),
+                left_out_text({{unwanted.empty, "empty"},
+                               {unwanted.unfit, fmt::format("of other lengths ({})", source.lengths.text())}},
+                              left_out));
+}
+
 void check_text(const TextSource& source) {
-  struct Found {};  // ends the reading, which otherwise goes through whole files
-  Tolerance tolerance(source.on_invalid);
-  if (source.on_bad_record == OnBadRecord::kSkip) tolerance.skip = [](const std::string&) {};
-  try {
-    require_text(false, source,
-                 read_wanted(source, tolerance, [](const auto&, const auto&) { throw Found{}; }));
-  } catch (const Found&) {
-    return;
+  struct Enough {};  // ends the reading of a file
+  LeftOut left_out;
+  const Tolerance tolerance = counting_quietly(left_out, source.on_invalid, source.on_bad_record);
+  UnwantedTexts unwanted;
+  bool any = false;
+  const auto look_at = [&](const std::string& text, const std::string&) {
+    any = any || is_wanted(text, source.lengths, unwanted);
+    if (any) throw Enough();
+  };
+  for (const fs::path& file : source.files) {
+    try {
+      read_documents(file, source.text_key, tolerance, look_at);
+    } catch (const Enough&) {  // on to the next
+    }
   }
+  require_text(any, source, left_out, unwanted);
 }
 
 TokenCorpus::TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, const fs::path& cache) {
   cache.empty() ? make_in_memory(source, tokenizer) : find_or_make_in(cache, source, tokenizer);
   log_left_out(source);
-  require_text(!document_begins_.empty(), source, unwanted_);
 }
 
 void TokenCorpus::make_in_memory(const TextSource& source, const Tokenizer& tokenizer) {
@@ -236,14 +250,11 @@ void TokenCorpus::find_or_make_in(const fs::path& cache, const TextSource& sourc
 void TokenCorpus::log_left_out(const TextSource& source) const {
   const std::string name = file_names(source.files);
   data::log_left_out(left_out_, name);
-  if (unwanted_.empty > 0 && !document_begins_.empty())  // else there is no text, which is an error
+  if (unwanted_.empty > 0)
     core::log_info(fmt::format("{}: {} empty documents are left out", name, unwanted_.empty));
   if (unwanted_.unfit > 0)
-    core::log_info(
-        fmt::format("{}: {} documents are left out, {} are kept (data.min_characters = {}, "
-                    "data.max_characters = {})",
-                    name, unwanted_.unfit, document_begins_.size(), source.lengths.min_characters,
-                    source.lengths.max_characters));
+    core::log_info(fmt::format("{}: {} documents are left out, {} are kept ({})", name, unwanted_.unfit,
+                               document_begins_.size(), source.lengths.text()));
 }
 
 bool TokenCorpus::open_file(const fs::path& file) {
@@ -261,7 +272,7 @@ bool TokenCorpus::open(std::string_view bytes) {
   hash.add(content);
   hash.add(before_hash(footer));
   hash_ = hash.finish();
-  if (std::memcmp(footer.magic, kMagic, sizeof kMagic) != 0 ||
+  if (std::memcmp(footer.magic, kMagic, sizeof kMagic) != 0 || footer.documents == 0 ||
       hash_ != std::string_view(footer.hash, sizeof footer.hash))
     return false;
   const auto tokens = static_cast<size_t>(footer.tokens), documents = static_cast<size_t>(footer.documents);

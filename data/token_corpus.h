@@ -33,8 +33,11 @@ struct UnwantedTexts {
 /// Calls `take` with the documents that are wanted. Empty ones are not. @throws as read_documents
 UnwantedTexts read_wanted(const TextSource& source, const Tolerance& tolerance, const TakeText& take);
 
-/// Reads as far as the first document that is wanted. @throws InputError when there is none; as
-/// read_documents
+/// @throws InputError, which says what was left out of `source`, unless there is `any` text
+void require_text(bool any, const TextSource& source, const LeftOut& left_out, const UnwantedTexts& unwanted);
+
+/// Reads every file as far as its first document, and on until one of them is wanted; a .txt, which is one
+/// document, as a whole. @throws as read_documents and require_text
 void check_text(const TextSource& source);
 
 class TokenCorpus {
@@ -44,7 +47,7 @@ class TokenCorpus {
   /// content of the source and the tokenizer, which is written whole or not at all, and found again; of the
   /// processes of a machine that want one at the same time the first makes it, and the others wait. Empty:
   /// memory, 2 bytes an id up to 65,536 of them, else 4. A damaged file is made anew, with a warning.
-  /// @throws IoError, InputError ("file:line: …") as read_documents, Tokenizer::encode and check_text
+  /// @throws IoError, InputError ("file:line: …") as read_documents, Tokenizer::encode and require_text
   TokenCorpus(const TextSource& source, const Tokenizer& tokenizer, const std::filesystem::path& cache = {});
 
   int64_t size() const;  // tokens

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "core/names.h"
@@ -55,18 +56,25 @@ struct Tolerance {
 /// What reading leaves out.
 struct LeftOut {
   int64_t bad_records = 0, nulls = 0;
+  std::string first_bad = {};  // what is wrong with it, and where
 };
 
 /// To read with while `left_out` lives: counts there, and warns of the first bad record if they are skipped.
 Tolerance counting(LeftOut& left_out, OnInvalidUtf8 on_invalid, OnBadRecord on_bad_record);
+/// The same without a word, for what is only looked at, or read once more.
+Tolerance counting_quietly(LeftOut& left_out, OnInvalidUtf8 on_invalid, OnBadRecord on_bad_record);
 /// The counts that are not 0, of the data called `name`.
 void log_left_out(const LeftOut& left_out, const std::string& name);
+/// Why nothing is left, behind a message that says so: ": left out are 2 empty, 3 bad, the first: …", or ""
+/// when every count is 0. `others`: beside what `left_out` has.
+std::string left_out_text(std::vector<std::pair<int64_t, std::string>> others, const LeftOut& left_out);
 
 /// Texts of other lengths are not wanted.
 struct LengthLimits {
   int64_t min_characters = 0, max_characters = 0;  // 0: no limit
 
   bool allow(std::string_view text) const;  // valid UTF-8
+  std::string text() const;                 // "data.min_characters = 5, data.max_characters = 0"
 };
 
 }  // namespace exactmamba::data

@@ -1,6 +1,7 @@
 #include "data/translation.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <unordered_map>
 #include <utility>
@@ -65,11 +66,6 @@ Fate fate_of(const TranslationSource& source, int64_t context, int64_t source_to
   return length <= context ? Fate::kRow : Fate::kLong;
 }
 
-void require_rows(bool any, const TranslationSource& source, const PairCounts& counts) {
-  core::require(any, "there is no pair of sentences in {}{}", file_names(source.files),
-                counts.pairs > 0 ? " but those that are left out" : "");
-}
-
 }  // namespace
 
 PairCounts read_wanted(const TranslationSource& source, const Tolerance& tolerance, const TakePair& take) {
@@ -89,9 +85,20 @@ PairCounts read_wanted(const TranslationSource& source, const Tolerance& toleran
   return counts;
 }
 
+void require_pairs(bool any, const TranslationSource& source, const PairCounts& counts,
+                   const LeftOut& left_out) {
+  const int64_t excluded = std::accumulate(counts.excluded.begin(), counts.excluded.end(), int64_t{0});
+  core::require(any, "there is no pair of sentences in {}{}", file_names(source.files),
+                left_out_text({{excluded, "of which a side stands in data.exclude"},
+                               {counts.unfit, fmt::format("of other lengths ({})", source.lengths.text())},
+                               {counts.pairs - excluded - counts.unfit,
+                                "longer than data.context, or more uneven than data.max_pair_ratio"}},
+                              left_out));
+}
+
 void check_rows(const TranslationSource& source, const TranslationTokenizer* tokenizer, int64_t context) {
-  Tolerance tolerance(source.on_invalid);
-  if (source.on_bad_record == OnBadRecord::kSkip) tolerance.skip = [](const std::string&) {};
+  LeftOut left_out;
+  const Tolerance tolerance = counting_quietly(left_out, source.on_invalid, source.on_bad_record);
   const auto tokens = [tokenizer](const std::string& text) {
     return static_cast<int64_t>(tokenizer->encode(text).size());
   };
@@ -104,7 +111,7 @@ void check_rows(const TranslationSource& source, const TranslationTokenizer* tok
                               : fate_of(source, context, tokens(pair.source), tokens(pair.target), where);
         any = any || fate == Fate::kRow;
       });
-  require_rows(any, source, counts);
+  require_pairs(any, source, counts, left_out);
 }
 
 /// Pairs on their way to rows.
@@ -128,7 +135,7 @@ class TranslationRows::Maker {
     batch.flush();
     log_left_out(left_out, rows_.name_);
     log_counts(counts);
-    require_rows(!rows_.rows_.empty(), source_, counts);
+    require_pairs(!rows_.rows_.empty(), source_, counts, left_out);
   }
 
  private:
@@ -173,9 +180,7 @@ class TranslationRows::Maker {
       log(counts.excluded[file],
           fmt::format("a side of theirs stands in {}{} (data.exclude)", source_.exclude[file].string(),
                       file > 0 ? " and in none before it" : ""));
-    log(counts.unfit, fmt::format("a side of other lengths than data.min_characters = {}, "
-                                  "data.max_characters = {}",
-                                  source_.lengths.min_characters, source_.lengths.max_characters));
+    log(counts.unfit, "a side of other lengths than " + source_.lengths.text());
     log(uneven_, fmt::format("one side has more than data.max_pair_ratio = {} times the tokens of the other",
                              source_.max_ratio));
     log(long_, fmt::format("more than data.context = {} tokens", context_));

@@ -37,6 +37,10 @@ struct PairCounts {
 /// @throws as read_pairs
 PairCounts read_wanted(const TranslationSource& source, const Tolerance& tolerance, const TakePair& take);
 
+/// @throws InputError, which says what was left out of `source`, unless there is `any` pair
+void require_pairs(bool any, const TranslationSource& source, const PairCounts& counts,
+                   const LeftOut& left_out);
+
 /// Reads the pairs without keeping them, as TranslationRows does. `tokenizer`: nullptr when it is still to be
 /// made, so that lengths in tokens are not known. [nullable] @throws as TranslationRows
 void check_rows(const TranslationSource& source, const TranslationTokenizer* tokenizer, int64_t context);

@@ -228,6 +228,9 @@ TEST_F(Alignment, WhatDoesNotFitIsRefusedBeforeTraining) {
   EXPECT_CONTAINS(refusal({"evaluate.alignment.gold=\"\""}),
                   "error: --set evaluate.alignment.gold=\"\": alignments are scored against "
                   "evaluate.alignment.gold, which is empty [");
+  EXPECT_CONTAINS(refusal({"evaluate.alignment.gold="}),
+                  "error: --set evaluate.alignment.gold=: alignments are scored against "
+                  "evaluate.alignment.gold, which is empty [");
   EXPECT_CONTAINS(refusal({"evaluate.alignment.methods=[]"}),
                   "error: --set evaluate.alignment.methods=[]: evaluate.alignment.methods is empty [");
   EXPECT_CONTAINS(
@@ -263,7 +266,7 @@ TEST_F(Alignment, ValidateRefusesPairsThatRunWould) {
     EXPECT_EQ(program({"run", "r.toml"}, sets).code, 1);
     return outcome.err;
   };
-  const std::string none = "there is no pair of sentences in train.tsv but those that are left out";
+  const std::string none = "there is no pair of sentences in train.tsv: left out are ";
   EXPECT_CONTAINS(refusal({"data.context=12"}),
                   "error: --set data.context=12: data.context: train.tsv:2: the pair has 20 tokens and does "
                   "not fit into data.context = 12; raise it, or, of training pairs");
@@ -272,6 +275,10 @@ TEST_F(Alignment, ValidateRefusesPairsThatRunWould) {
                   "error: --set data.min_characters=100000: data.min_characters: " + none);
   EXPECT_CONTAINS(refusal({"data.exclude=[\"train.tsv\"]"}), none);
   EXPECT_CONTAINS(refusal({"data.min_characters=10", "data.tokenizer=bpe", "data.vocab_size=300"}), none);
+  put_file(folder_ / "bad.tsv", "a\nb\n");
+  EXPECT_CONTAINS(refusal({"data.train=[\"bad.tsv\"]", "data.on_bad_record=skip"}),
+                  "data.train: bad.tsv: there is no pair of sentences in it: left out are 2 bad, the first: "
+                  "bad.tsv:1: ");
   put_file(folder_ / "long.tsv", std::string(90, 'a') + "\tb\n");
   EXPECT_CONTAINS(refusal({"data.valid=[\"long.tsv\"]", "data.on_long_pair=drop"}),
                   "data.valid: long.tsv:1: the pair has 93 tokens and does not fit");

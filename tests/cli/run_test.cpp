@@ -644,35 +644,45 @@ TEST_F(RunTest, ValidateShowsWhatRunsWillNeed) {
 TEST_F(RunTest, ValidateRefusesTextOfWhichNothingIsLeft) {
   put_file(folder_ / "a.jsonl", "{\"text\": \"some\"}\n{\"text\": \"text\"}\n{\"text\": \"äöü\"}\n");
   put_file(folder_ / "b.jsonl", "{\"text\": \"longer\"}\n");
+  put_file(folder_ / "other.jsonl", "{\"body\": \"some\"}\n");
   put_file(folder_ / "empty.jsonl", "{\"text\": \"\"}\n");
   put_file(folder_ / "r.toml",
            "run.output = \"out\"\ntrain.steps = 1\ndata.task = \"text\"\ndata.train = [\"a.jsonl\"]\n"
            "data.min_characters = 4\n");
-  const auto refusal = [this](const Strings& sets) {
+  const auto expect_refusal = [this](const Strings& sets, const std::string& place, const std::string& what,
+                                     const std::string& values = "") {
     const ProgramOutcome outcome = program({"validate", "r.toml"}, sets);
     EXPECT_EQ(outcome.code, 1) << outcome.out;
     EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_CONTAINS(outcome.err, place + what);
+    EXPECT_CONTAINS(outcome.err, values);
     const ProgramOutcome trained = program({"train", "r.toml"}, sets);
     EXPECT_EQ(trained.code, 1);
+    EXPECT_CONTAINS(trained.err, "error: " + what);
     EXPECT_FALSE(fs::exists(folder_ / "out"));
-    return outcome.err;
   };
   succeed({"validate", "r.toml"});
   succeed({"validate", "r.toml"}, {"data.train=[\"a.jsonl\", \"b.jsonl\"]", "data.min_characters=6"});
-  EXPECT_CONTAINS(refusal({"data.min_characters=5"}),
-                  "error: --set data.min_characters=5: data.min_characters: there is no text in a.jsonl but "
-                  "what is left out [data.train = [\"a.jsonl\"] (r.toml:4:14), data.min_characters = 5 (");
-  EXPECT_CONTAINS(
-      refusal({"data.train=[\"a.jsonl\", \"b.jsonl\"]", "data.min_characters=6", "data.weights=[1, 1]"}),
-      "data.train: there is no text in a.jsonl but what is left out");
-  EXPECT_CONTAINS(refusal({"data.valid=[\"empty.jsonl\"]"}),
-                  "error: --set data.valid=[\"empty.jsonl\"]: data.valid: there is no text in empty.jsonl [");
-  EXPECT_CONTAINS(refusal({"data.text_key=body"}),
-                  "data.text_key: a.jsonl:1: there is no key 'body' but 'text'");
+  expect_refusal({"data.min_characters=5"}, "error: --set data.min_characters=5: data.min_characters: ",
+                 "there is no text in a.jsonl: left out are 3 of other lengths (data.min_characters = 5, "
+                 "data.max_characters = 0)",
+                 " [data.train = [\"a.jsonl\"] (r.toml:4:14), data.min_characters = 5 (");
+  expect_refusal({"data.train=[\"a.jsonl\", \"b.jsonl\"]", "data.min_characters=6", "data.weights=[1, 1]"},
+                 "data.train: ", "there is no text in a.jsonl: left out are 3 of other lengths (",
+                 "data.weights = [1.0, 1.0] (--set");
+  expect_refusal({"data.valid=[\"empty.jsonl\"]"}, "error: --set data.valid=[\"empty.jsonl\"]: data.valid: ",
+                 "there is no text in empty.jsonl: left out are 1 empty");
+  expect_refusal({"data.text_key=body"}, "data.text_key: ", "a.jsonl:1: there is no key 'body' but 'text'");
+  expect_refusal({"data.text_key=body", "data.on_bad_record=skip"}, "data.text_key: ",
+                 "there is no text in a.jsonl: left out are 3 bad, the first: a.jsonl:1: there is no key "
+                 "'body' but 'text'",
+                 "data.on_bad_record = \"skip\" (--set");
+  expect_refusal({"data.train=[\"a.jsonl\", \"other.jsonl\"]"},
+                 "data.train: ", "other.jsonl:1: there is no key 'text' but 'body'");
   const Strings bpe = {"data.min_characters=7", "data.tokenizer=bpe", "data.vocab_size=300"};
   const ProgramOutcome made = program({"train", "r.toml"}, bpe);
   EXPECT_EQ(made.code, 1);
-  EXPECT_CONTAINS(made.err, "error: there is no text in a.jsonl but what is left out");
+  EXPECT_CONTAINS(made.err, "error: there is no text in a.jsonl: left out are 3 of other lengths (data.min");
   for (const auto& entry : fs::recursive_directory_iterator(folder_ / "out"))
     EXPECT_NE(entry.path().filename(), "tokenizer.json");
 }

@@ -322,9 +322,14 @@ TEST(TrainedTokenizer, IsNotMadeOfNothing) {
     if (text) core::write_file(folder / "a.txt", "zwei two\n");
     options.train = {(folder / (text ? "a.txt" : "a.tsv")).string()};
     EXPECT_CONTAINS(error_of<core::InputError>([&] { train_tokenizer(options); }),
-                    options.train[0] + " but what is left out");
+                    fmt::format("{}: left out are 1 of other lengths (data.min_characters = {}, ",
+                                options.train[0], options.min_characters));
     --options.min_characters;
     EXPECT_EQ(train_tokenizer(options).vocab.size(), 261u);
+    core::write_file(options.train[0], text ? "" : "\t\n");
+    options.min_characters = 0;
+    EXPECT_EQ(error_of<core::InputError>([&] { train_tokenizer(options); }),
+              fmt::format("there is no text in {}: left out are {} empty", options.train[0], text ? 1 : 2));
   }
 }
 

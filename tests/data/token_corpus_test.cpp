@@ -201,6 +201,42 @@ TEST(TokenCorpus, WhatIsLeftOutIsCountedAlsoWhenItIsFoundAgain) {
   EXPECT_THROW(TokenCorpus(strict, ByteTokenizer(), folder / "cache"), core::InputError);
 }
 
+TEST(TokenCorpus, OfNoTextNothingIsMadeAndTheCauseIsSaid) {
+  const TemporaryFolder folder;
+  const fs::path file = folder / "a.jsonl";
+  put_file(file, "{\"text\": \"ab\"}\n{\"text\": 1}\n{\"text\": \"\"}\n{\n");
+  const TextSource source{{file}, "text", OnInvalidUtf8::kFail, OnBadRecord::kSkip, {3, 0}};
+  const std::string message = error_of<core::InputError>([&] { check_text(source); });
+  EXPECT_EQ(message, fmt::format("there is no text in {0}: left out are 1 empty, 1 of other lengths "
+                                 "(data.min_characters = 3, data.max_characters = 0), 2 bad, the first: "
+                                 "{0}:2: the value of 'text' is of type number, not a string",
+                                 file.string()));
+  for (const std::string cache : {"", "cache", "cache"}) {
+    const auto make = [&] { TokenCorpus(source, ByteTokenizer(), cache.empty() ? "" : folder / cache); };
+    EXPECT_EQ(error_of<core::InputError>(make), message);
+  }
+  EXPECT_TRUE(files_in(folder / "cache").empty());
+}
+
+TEST(CheckText, LooksIntoEveryFile) {
+  const TemporaryFolder folder;
+  const fs::path first = folder / "a.jsonl", other = folder / "b.jsonl";
+  put_file(first, "{\"text\": \"a\"}\n{");  // not read as far as that
+  put_file(other, "{\"text\": \"abc\"}\n{");
+  const TextSource source{{first, other}};
+  check_text(source);
+  put_file(other, "{\"body\": \"abc\"}\n");
+  EXPECT_CONTAINS(error_of<core::InputError>([&] { check_text(source); }),
+                  "b.jsonl:1: there is no key 'text' but 'body'");
+  EXPECT_CONTAINS(error_of<core::InputError>([&] {
+                    check_text({{first, folder / "b.md"}});
+                  }),
+                  "b.md: files ending in '.md' are not read");
+  put_file(first, "{\"text\": \"a\"}\n");
+  put_file(other, "{\"text\": \"ab\"}\n{\"text\": \"abc\"}\n{");
+  check_text({{first, other}, "text", OnInvalidUtf8::kFail, OnBadRecord::kFail, {3, 0}});
+}
+
 TEST(TokenCorpus, RowsWithoutATextAreCounted) {
   const TemporaryFolder folder;
   const TextSource source{{testing::golden("data/parquet/none.page-v1.dict.parquet")}};

@@ -178,7 +178,8 @@ TEST_F(TranslationRowsTest, PairsThatStandInATestSetAreLeftOut) {
   put_file(first, "c\tA\n\tD\n");
   EXPECT_CONTAINS(
       error_of<core::InputError>([&] { rows(8, RowLayout::kPacked, OnLongPair::kFail, {first}); }),
-      "but those that are left out");
+      "there is no pair of sentences in " + (folder_ / "a.{de,en}").string() +
+          ": left out are 4 of which a side stands in data.exclude");
   put_file(first, "A B &quot;\tC .\n");
   put_file(second, "cc\tDEF\n");
   ::testing::internal::CaptureStderr();
