@@ -62,6 +62,13 @@ bool read(const TomlNode& node, std::vector<T>& values) {
   return node.kind == TomlNode::Kind::kList;
 }
 
+TomlNode list_of(const TomlNode& node) {
+  TomlNode list;
+  list.kind = TomlNode::Kind::kList;
+  list.items = {node};
+  return list;
+}
+
 /// What stands in the file, for a message about a wrong type.
 std::string described(const TomlNode& node) {
   if (node.kind == TomlNode::Kind::kTable) return "a table";
@@ -76,6 +83,13 @@ std::string quotes_advice(const std::string& key, const std::string& word,
   if (std::find(choices.begin(), choices.end(), word) == choices.end()) return "";
   return origin.starts_with(kCommandLine) ? fmt::format("; write --set '{}=\"{}\"'", key, word)
                                           : fmt::format("; write it in quotes: \"{}\"", word);
+}
+
+/// Of one value where a list of such is wanted.
+std::string list_advice(const std::string& key, const TomlNode& node, const Origin& origin) {
+  const std::string list = "[" + toml_text(node) + "]";
+  return origin.starts_with(kCommandLine) ? fmt::format("; write --set '{}={}'", key, list)
+                                          : "; write " + list;
 }
 
 std::string last_part(const std::string& key) { return key.substr(key.rfind('.') + 1); }
@@ -130,7 +144,8 @@ std::string Option::assign(const TomlNode& node, const Origin& origin) {
       return fmt::format(
           "takes {}, not {}{}{}", with_article(type_name()), described(node),
           choices_.empty() ? "" : fmt::format(": one of \"{}\"", fmt::join(choices_, "\", \"")),
-          quotes_advice(key_, toml_text(node), choices_, origin));
+          read(list_of(node), value) ? list_advice(key_, node, origin)
+                                     : quotes_advice(key_, toml_text(node), choices_, origin));
     if (const std::string problem = check(node); !problem.empty())
       return fmt::format("= {} {}", toml_text(node), problem);
     for (const TomlNode& item : node.items) {

@@ -80,7 +80,9 @@ void Schema::read_assignment(const Assignment& assignment, Problems& problems) {
   Option* option = find(assignment.key);
   std::string problem;
   if (option == nullptr) {
-    problem = unknown_key(assignment.key);
+    problem = has_table(assignment.key)
+                  ? fmt::format("'{}' is a table of options; name one of them", assignment.key)
+                  : unknown_key(assignment.key);
   } else if (assignment.value.empty()) {
     option->unset(assignment.origin);
     problems.forget(assignment.key);
@@ -90,6 +92,9 @@ void Schema::read_assignment(const Assignment& assignment, Problems& problems) {
       if (!problem.empty()) problem = fmt::format("'{}' {}", assignment.key, problem);
     } catch (const InputError& error) {
       problem = error.what();
+      if (assignment.value.starts_with('['))
+        problem += fmt::format(
+            "; a shell takes quotes away unless there are others around them: --set '{}=…'", assignment.key);
     }
   }
   if (problem.empty()) return;

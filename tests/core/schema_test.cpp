@@ -94,7 +94,10 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"[train]\nschedule = true",
              "r.toml:3:12: 'train.schedule' takes a string, not a boolean (true): one of \"cosine\", "
              "\"linear\", \"constant\""},
-        Case{"[data]\nlayers = 3", "r.toml:3:10: 'data.layers' takes a list of integers, not an integer (3)"},
+        Case{"[data]\nlayers = 3",
+             "r.toml:3:10: 'data.layers' takes a list of integers, not an integer (3); write [3]"},
+        Case{"[data]\nlayers = 'a'",
+             "r.toml:3:10: 'data.layers' takes a list of integers, not a string (\"a\")"},
         Case{"[data]\nlayers = [1, \"a\"]",
              "r.toml:3:10: 'data.layers' takes a list of integers, not a list ([1, \"a\"])"},
         Case{"[data]\nlayers = [1, 48]",
@@ -112,14 +115,18 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(Schema, CollectsEveryProblemInTheOrderOfTheFile) {
   EXPECT_EQ(problems("[train]\nstepz = 3\nlr = 'a'\n[dat]\nx = 1\n",
-                     {"train.lr=11", "foo=1", "tarin.x=1", "train.betas=[1"}),
+                     {"train.lr=11", "foo=1", "tarin.x=1", "train=", "train.betas=1", "train.betas=[1"}),
             "r.toml:2:1: unknown key 'train.stepz'; did you mean 'train.steps'?\n"
             "r.toml:3:6: 'train.lr' takes a number, not a string (\"a\")\n"
             "r.toml:4:2: unknown table 'dat'; did you mean 'data'?\n"
             "--set train.lr=11: 'train.lr' = 11 is out of range; allowed: 0 to 10\n"
             "--set foo=1: unknown key 'foo'\n"
             "--set tarin.x=1: unknown table 'tarin'; did you mean 'train'?\n"
-            "--set train.betas=[1: [1 is not a TOML value\n"
+            "--set train=: 'train' is a table of options; name one of them\n"
+            "--set train.betas=1: 'train.betas' takes a list of numbers, not an integer (1); write --set "
+            "'train.betas=[1]'\n"
+            "--set train.betas=[1: [1 is not a TOML value; a shell takes quotes away unless there are others "
+            "around them: --set 'train.betas=…'\n"
             "r.toml: missing key 'data.name' (string): What to read.");
 }
 
