@@ -347,6 +347,9 @@ TEST(GpuOps, SsdInOneWalk) {
     for (const int64_t length : {1, 64, 65, 128, 151, 372})
       for (const bool packed : {false, true})
         check_ssd({places / 4, length, 16, 64, 1, 128, packed, false, false, 0}, dtype);
+    // Chunks enough that no block shares a chunk's heads with another one.
+    for (const bool packed : {false, true})
+      check_ssd({places / 4, 449, 16, 64, 1, 128, packed, false, false, 8}, dtype);
     check_ssd({places / 8, 193, 32, 64, 2, 64, true, false, true, 8}, dtype);
     // Sequences that start with a chunk, and with its second half.
     check_ssd({places / 4, 320, 16, 64, 1, 128, true, false, false, 0, {64, 128, 130, 192, 256}}, dtype);

@@ -106,17 +106,17 @@ __device__ __forceinline__ void multiply_wide(float (&sums)[8][4], uint32_t left
 #undef EXACTMAMBA_TILES
 }
 
-/// sums (+)= 64 × 16 in registers, as load_left gives them · 16 × 64 of a tile stored [k][n].
-template <class T>
+/// sums (+)= 64 × 16 in registers, as load_left gives them · 16 × 64 of a tile stored [k][n], or [n][k].
+template <class T, bool kByColumns = true>
 __device__ __forceinline__ void multiply_wide(float (&sums)[8][4], const uint32_t (&left)[4], uint32_t right,
                                               bool adds) {
 #define EXACTMAMBA_TILES "mov.b64 right, {%33, %34};\n"
   if constexpr (std::is_same_v<T, __half>)
-    EXACTMAMBA_WGMMA("f16.f16", EXACTMAMBA_TILES, "{%35,%36,%37,%38}, right, adds, 1, 1, 1", "r"(left[0]),
-                     "r"(left[1]), "r"(left[2]), "r"(left[3]));
+    EXACTMAMBA_WGMMA("f16.f16", EXACTMAMBA_TILES, "{%35,%36,%37,%38}, right, adds, 1, 1, %39", "r"(left[0]),
+                     "r"(left[1]), "r"(left[2]), "r"(left[3]), "n"(kByColumns ? 1 : 0));
   else
-    EXACTMAMBA_WGMMA("bf16.bf16", EXACTMAMBA_TILES, "{%35,%36,%37,%38}, right, adds, 1, 1, 1", "r"(left[0]),
-                     "r"(left[1]), "r"(left[2]), "r"(left[3]));
+    EXACTMAMBA_WGMMA("bf16.bf16", EXACTMAMBA_TILES, "{%35,%36,%37,%38}, right, adds, 1, 1, %39", "r"(left[0]),
+                     "r"(left[1]), "r"(left[2]), "r"(left[3]), "n"(kByColumns ? 1 : 0));
 #undef EXACTMAMBA_TILES
 }
 

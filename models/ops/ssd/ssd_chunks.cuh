@@ -92,7 +92,7 @@ struct SsdTables {
   float* delta;            // (slots, H, Q); 0 behind the chunk's end
   Cumulative* cumulative;  // (slots, H, Q) exponent of the decay from the chunk's start up to each token
   float *enter, *leave;    // (slots, H, Q) decay from the entering state; to the leaving state [nullable]
-  float* write;            // (slots, H, Q) Δ · leave
+  float* write;            // (slots, H, Q) Δ · leave [nullable, like enter]
   float* to_tile;          // (slots, H, Q) Δ · decay to the end of the token's tile of 16
   float* across;           // (slots, H) decay over the whole chunk
 };
@@ -164,8 +164,9 @@ struct SsdSizes {
     state_size = p.head_size * p.states;
   }
 
+  /// `walks`: for ssd_walk_kernel and what follows it.
   template <class Cumulative>
-  SsdTables<Cumulative> take_tables(SsdArena& arena, const SsdCudaParams<T>& p) const {
+  SsdTables<Cumulative> take_tables(SsdArena& arena, const SsdCudaParams<T>& p, bool walks) const {
     const int64_t rows = slots * p.heads * kSsdChunk;
     const bool masked = p.cu_seqlens && !layout.aligned;
     SsdTables<Cumulative> t;
@@ -174,9 +175,9 @@ struct SsdSizes {
     t.stop = masked ? arena.take<int>(slots * kSsdChunk) : nullptr;
     t.delta = arena.take<float>(rows);
     t.cumulative = arena.take<Cumulative>(rows);
-    t.enter = arena.take<float>(rows);
+    t.enter = walks ? nullptr : arena.take<float>(rows);
     t.leave = std::is_same_v<Cumulative, double> ? arena.take<float>(rows) : nullptr;
-    t.write = arena.take<float>(rows);
+    t.write = walks ? nullptr : arena.take<float>(rows);
     t.to_tile = arena.take<float>(rows);
     t.across = arena.take<float>(slots * p.heads);
     return t;
@@ -300,10 +301,11 @@ __global__ __launch_bounds__(256, 6) void ssd_prepare_kernel(const SsdCudaParams
         delta[1] * exp2f(static_cast<float>(tile_end - exponents[1])),
         delta[2] * exp2f(static_cast<float>(tile_end - exponents[2])),
         delta[3] * exp2f(static_cast<float>(tile_end - exponents[3]))};
-    reinterpret_cast<float4&>(t.enter[at]) = {enter[0], enter[1], enter[2], enter[3]};
+    if (t.enter) reinterpret_cast<float4&>(t.enter[at]) = {enter[0], enter[1], enter[2], enter[3]};
     if (t.leave) reinterpret_cast<float4&>(t.leave[at]) = {leave[0], leave[1], leave[2], leave[3]};
-    reinterpret_cast<float4&>(t.write[at]) = {delta[0] * leave[0], delta[1] * leave[1], delta[2] * leave[2],
-                                              delta[3] * leave[3]};
+    if (t.write)
+      reinterpret_cast<float4&>(t.write[at]) = {delta[0] * leave[0], delta[1] * leave[1], delta[2] * leave[2],
+                                                delta[3] * leave[3]};
     if (lane == 0) t.across[row] = chunk.tail > 0 ? 0.f : exp2f(static_cast<float>(total));
   }
 }

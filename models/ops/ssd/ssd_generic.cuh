@@ -176,7 +176,7 @@ struct SsdGradientParts {
   float* columns;         // (slots, H, Q): - gradient of token j's exponent, from the same pairs
   float *read, *written;  // (slots, H, Q): + through the entering state; - through the leaving state
   float* direct;          // (slots, H, Q): gradient of Δ through Δ x
-  float* skip;            // (slots, H): gradient of D
+  float* skip;            // (slots, H, 8): parts of the gradient of D
   float* cross;           // (slots, H, 16): parts of ⟨∂state, state⟩
 };
 
@@ -291,7 +291,7 @@ __global__ __launch_bounds__(kSsdChunk) void ssd_generic_parts_kernel(const SsdG
       cross += as_float(b.forward.states[c.state(0, e)]) * as_float(b.grad_states[c.state(0, e)]);
   skip = sum_block_of_128(skip);
   cross = sum_block_of_128(cross);
-  if (i == 0) b.parts.skip[c.row] = skip;
+  if (i < 8) b.parts.skip[c.row * 8 + i] = i == 0 ? skip : 0.f;
   if (i < 16) b.parts.cross[c.row * 16 + i] = i == 0 ? cross : 0.f;
 }
 

@@ -86,7 +86,7 @@ __global__ __launch_bounds__(wide_threads(384),
     const int t = threadIdx.x % kSsdChunk;
     if (part == 1) {
       const float total = sum_warp(t < (has_second_half ? 8 : 4) ? sums[11 * kSsdChunk + t] : 0.f);
-      if (t == 0) a.parts.skip[row] = total;
+      if (t < 8) a.parts.skip[row * 8 + t] = t == 0 ? total : 0.f;
     } else if (t < tiles * 16 && part == 0) {
       const float of_second_half = t < 64 && has_second_half ? sums[9 * kSsdChunk + t] : 0.f;
       a.parts.columns[row * kSsdChunk + t] = sums[8 * kSsdChunk + t] + of_second_half;

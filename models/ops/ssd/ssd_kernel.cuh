@@ -276,15 +276,14 @@ struct SsdForwardSpace {
 
   SsdForwardSpace(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes) {
     SsdArena arena(p.workspace);
-    const bool fast_shape = uses_fast_forward(p);
-    states = p.chunk_states || (fast_shape && walks_once(p, sizes))
-                 ? p.chunk_states
-                 : arena.template take<T>(sizes.slots * p.heads * sizes.state_size);
+    const bool fast_shape = uses_fast_forward(p), walks = fast_shape && walks_once(p, sizes);
+    states = p.chunk_states || walks ? p.chunk_states
+                                     : arena.template take<T>(sizes.slots * p.heads * sizes.state_size);
     if (fast_shape) {
-      fast = sizes.template take_tables<float>(arena, p);
+      fast = sizes.template take_tables<float>(arena, p, walks);
       squares = p.z.data ? arena.template take<float>(p.heads * p.batch * p.length) : nullptr;
     } else {
-      generic = sizes.template take_tables<double>(arena, p);
+      generic = sizes.template take_tables<double>(arena, p, false);
       products = arena.template take<float>(sizes.slots * p.groups * kSsdChunk * kSsdChunk);
     }
     bytes = arena.used();

@@ -1,6 +1,7 @@
-// The forward pass of ssd in one walk over the tokens, by warpgroups of sm_90a: the states stay in registers,
-// and only x, the keys, the gate and the output pass through memory. It needs as many rows and heads as fill
-// the GPU. Without the output it is the states that the backward pass makes again, bit by bit.
+// ssd in one walk over the tokens, by warpgroups of sm_90a: the states stay in registers, and only x, the
+// keys, the gate and the output pass through memory. It needs as many rows and heads as fill the GPU. Without
+// the output it is the states that the backward pass makes again, bit by bit. The gradient of x is the same
+// walk from the end back: x is then ∂out, B and C change places, the states are their gradients.
 #pragma once
 
 #include "models/ops/cuda/fast_math.cuh"
@@ -11,17 +12,19 @@
 
 namespace exactmamba::ops {
 
-/// What a walk makes: only the states; the output; the output behind its gate.
-enum class SsdWalkMakes { kStates, kOutput, kGated };
+/// What a walk makes: only the states; the output; the output behind its gate; backwards, with the gradients
+/// of the states, that of x.
+enum class SsdWalkMakes { kStates, kOutput, kGated, kGradX };
 
 template <class T>
 struct SsdWalkArguments {
-  TensorTiles x, B, C, z;  // z: of kGated, like what follows `out`
-  Rows<T> out;
+  TensorTiles x, B, C, z;    // z: of kGated, like what follows `out`. kGradX: x is ∂out, B is C, C is B
+  Rows<T> out;               // kGradX: ∂x [nullable]
   const float* gate_weight;  // (H·P)
   float* squares;            // (H, rows · L): of a head's channels behind the gate
   const float* D;            // (H) [nullable]
-  T* states;  // (slots, H, P, N), the state entering every chunk [nullable where there is an output]
+  T* states;  // (slots, H, P, N), the state entering every chunk [nullable where there is an output]; kGradX:
+              // the gradient of that leaving it
   SsdTables<float> tables;
   SsdLayout layout;
   int heads, groups;
@@ -29,7 +32,11 @@ struct SsdWalkArguments {
 
 /// What a head's tables (SsdTables) have for the tokens of a step.
 struct SsdWalkRows {
-  float cumulative[64], delta[64], to_tile[64];
+  float cumulative[64], delta[64];
+  union {
+    float to_tile[64];
+    int stop[64];  // of kGradX
+  };
   int start[64];
 };
 
@@ -51,15 +58,6 @@ __device__ __forceinline__ void sync_warpgroup(int index) {
   if (index == 3) asm volatile("bar.sync 4, 128;" ::: "memory");
 }
 
-/// Four tiles of 8 × 8, of which each lane has a pair of a row, into shared memory; lane l gives the place of
-/// row l % 8 of tile l / 8.
-__device__ __forceinline__ void store_matrices(uint32_t address, uint32_t r0, uint32_t r1, uint32_t r2,
-                                               uint32_t r3) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(r0),
-               "r"(r1), "r"(r2), "r"(r3)
-               : "memory");
-}
-
 /// What a lane has of a state, or of what is added to it: columns of a 64 × N matrix whose rows row0 and row0
 /// + 8 are the lane's, row0 = 16 warp + lane / 4. `place`: of row 16 warp + lane % 16, for store_matrices.
 template <class T, int N>
@@ -71,6 +69,23 @@ __device__ __forceinline__ void put_state(const float (&state)[N / 8][4], uint32
                    pack_pair<T>(state[n + 1][2], state[n + 1][3]));
 }
 
+/// 16 columns from 16 m on of a warp's 16 rows of CBᵀ ∘ L ∘ Δ into their tile. `pairs`: C·B;
+/// `factor_of(column, r)`: factors of two columns of row0 + 8 r.
+template <class T, class FactorOf>
+__device__ __forceinline__ void put_weights_of_tile(const float (&pairs)[8][4], int m, uint32_t place,
+                                                    int lane, const FactorOf& factor_of) {
+  uint32_t weights[4];
+#pragma unroll
+  for (int c = 0; c < 2; ++c)
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float2 factor = factor_of(m * 16 + c * 8 + lane % 4 * 2, r);
+      const float(&own)[4] = pairs[2 * m + c];
+      weights[2 * c + r] = pack_pair<T>(own[2 * r] * factor.x, own[2 * r + 1] * factor.y);
+    }
+  store_matrices(place ^ m << 5, weights[0], weights[1], weights[2], weights[3]);
+}
+
 /// CBᵀ ∘ L ∘ Δ into its tile. `pairs`: C_i·B_j; `first`: the token from which on the sequences of row0 and
 /// row0 + 8 reach.
 template <class T, bool kPacked>
@@ -79,20 +94,11 @@ __device__ __forceinline__ void put_weights(const float (&pairs)[8][4], const Ss
   const int row0 = warp * 16 + lane / 4;
   const float exponent[2] = {rows.cumulative[row0], rows.cumulative[row0 + 8]};
   const auto put = [&](int m, const auto& factor_of) {
-    uint32_t weights[4];
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const int column = m * 16 + c * 8 + lane % 4 * 2;
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        float2 factor = factor_of(column, r);
-        if (kPacked && column < first[r]) factor.x = 0;
-        if (kPacked && column + 1 < first[r]) factor.y = 0;
-        const float(&own)[4] = pairs[2 * m + c];
-        weights[2 * c + r] = pack_pair<T>(own[2 * r] * factor.x, own[2 * r + 1] * factor.y);
-      }
-    }
-    store_matrices(place ^ m << 5, weights[0], weights[1], weights[2], weights[3]);
+    put_weights_of_tile<T>(pairs, m, place, lane, [&](int column, int r) {
+      const float2 factor = factor_of(column, r);
+      return float2{kPacked && column < first[r] ? 0.f : factor.x,
+                    kPacked && column + 1 < first[r] ? 0.f : factor.y};
+    });
   };
 #pragma unroll
   for (int m = 0; m < 4; ++m) {
@@ -120,21 +126,59 @@ __device__ __forceinline__ void put_weights(const float (&pairs)[8][4], const Ss
   }
 }
 
-/// (f ∘ Δ ∘ x)ᵀ, where `end` is the exponent up to the step's end and tokens before `tail` write nothing.
+/// Its transpose. `pairs`: B_j·C_i; `stop`: the token before which the sequences of row0 and row0 + 8 end.
 template <class T, bool kPacked>
-__device__ __forceinline__ void load_written(uint32_t (&written)[4][4], uint32_t tile_x,
-                                             const SsdWalkRows& rows, float end, int tail, int warp,
-                                             int lane) {
+__device__ __forceinline__ void put_weights_backwards(const float (&pairs)[8][4], const SsdWalkRows& rows,
+                                                      const int (&stop)[2], uint32_t place, int warp,
+                                                      int lane) {
+  const int row0 = warp * 16 + lane / 4;
+  const float tile_end = rows.cumulative[warp * 16 + 15];
+  float exponent[2], delta[2], to_end[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    exponent[r] = rows.cumulative[row0 + 8 * r];
+    delta[r] = rows.delta[row0 + 8 * r];
+    to_end[r] = fast_exp2(tile_end - exponent[r]) * delta[r];
+  }
+  const auto put = [&](int m, const auto& factor_of) {
+    put_weights_of_tile<T>(pairs, m, place, lane, [&](int column, int r) {
+      const float2 factor = factor_of(reinterpret_cast<const float2&>(rows.cumulative[column]), column, r);
+      return float2{kPacked && column >= stop[r] ? 0.f : factor.x,
+                    kPacked && column + 1 >= stop[r] ? 0.f : factor.y};
+    });
+  };
 #pragma unroll
   for (int m = 0; m < 4; ++m) {
-    const float onward = fast_exp2(end - rows.cumulative[m * 16 + 15]);
+    if (m > warp) {
+      // To the end of j's tile, and on from there.
+      put(m, [&](float2 later, int, int r) {
+        return float2{fast_exp2(later.x - tile_end) * to_end[r], fast_exp2(later.y - tile_end) * to_end[r]};
+      });
+    } else if (m == warp) {
+      put(m, [&](float2 later, int column, int r) {
+        // Below the diagonal the decay must not be infinite.
+        const float low = fast_exp2(fminf(later.x - exponent[r], 0.f)),
+                    high = fast_exp2(fminf(later.y - exponent[r], 0.f));
+        return float2{column >= row0 + 8 * r ? low * delta[r] : 0.f,
+                      column + 1 >= row0 + 8 * r ? high * delta[r] : 0.f};
+      });
+    } else {
+      store_matrices(place ^ m << 5, 0, 0, 0, 0);
+    }
+  }
+}
+
+/// What the state takes up of x, transposed: `weight_of(m)(token)` are the factors of two tokens of tile m.
+template <class T, class WeightOf>
+__device__ __forceinline__ void load_written(uint32_t (&written)[4][4], uint32_t tile_x,
+                                             const WeightOf& weight_of, int warp, int lane) {
+#pragma unroll
+  for (int m = 0; m < 4; ++m) {
+    const auto weight_of_token = weight_of(m);
     load_left_transposed<64>(written[m], tile_x, warp * 16, m * 16, lane);
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const int token = m * 16 + c * 8 + lane % 4 * 2;
-      float2 weight = reinterpret_cast<const float2&>(rows.to_tile[token]);
-      weight.x = kPacked && token < tail ? 0.f : weight.x * onward;
-      weight.y = kPacked && token + 1 < tail ? 0.f : weight.y * onward;
+      const float2 weight = weight_of_token(m * 16 + c * 8 + lane % 4 * 2);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const float2 value = unpack_pair<T>(written[m][2 * c + r]);
@@ -142,6 +186,38 @@ __device__ __forceinline__ void load_written(uint32_t (&written)[4][4], uint32_t
       }
     }
   }
+}
+
+/// (f ∘ Δ ∘ x)ᵀ, where `end` is the exponent up to the step's end and tokens before `tail` write nothing.
+template <class T, bool kPacked>
+__device__ __forceinline__ void load_written_forward(uint32_t (&written)[4][4], uint32_t tile_x,
+                                                     const SsdWalkRows& rows, float end, int tail, int warp,
+                                                     int lane) {
+  const auto weight_of = [&](int m) {
+    const float onward = fast_exp2(end - rows.cumulative[m * 16 + 15]);
+    return [&rows, onward, tail](int token) {
+      float2 weight = reinterpret_cast<const float2&>(rows.to_tile[token]);
+      weight.x = kPacked && token < tail ? 0.f : weight.x * onward;
+      weight.y = kPacked && token + 1 < tail ? 0.f : weight.y * onward;
+      return weight;
+    };
+  };
+  load_written<T>(written, tile_x, weight_of, warp, lane);
+}
+/// (e ∘ ∂out)ᵀ, where `begin` is the exponent up to the step's start, and sequences that start at `reached`
+/// or later do not read the state.
+template <class T, bool kPacked>
+__device__ __forceinline__ void load_written_backwards(uint32_t (&written)[4][4], uint32_t tile_x,
+                                                       const SsdWalkRows& rows, float begin, int reached,
+                                                       int warp, int lane) {
+  const auto weight_of = [&](int) {
+    return [&rows, begin, reached](int token) {
+      const float2 exponent = reinterpret_cast<const float2&>(rows.cumulative[token]);
+      return float2{kPacked && rows.start[token] >= reached ? 0.f : fast_exp2(exponent.x - begin),
+                    kPacked && rows.start[token + 1] >= reached ? 0.f : fast_exp2(exponent.y - begin)};
+    };
+  };
+  load_written<T>(written, tile_x, weight_of, warp, lane);
 }
 
 /// y ⊙ SiLU(z) of 8 channels, times `weight`; `squares` grows by those of y ⊙ SiLU(z).
@@ -162,31 +238,19 @@ __device__ __forceinline__ uint4 gate_channels(const uint4& y, const uint4& z, c
   return {out[0], out[1], out[2], out[3]};
 }
 
-__device__ __forceinline__ uint4 load_piece(uint32_t address) {
-  uint4 piece;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(piece.x), "=r"(piece.y), "=r"(piece.z), "=r"(piece.w)
-               : "r"(address)
-               : "memory");
-  return piece;
-}
-__device__ __forceinline__ void store_piece(uint32_t address, const uint4& piece) {
-  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(piece.x), "r"(piece.y),
-               "r"(piece.z), "r"(piece.w)
-               : "memory");
-}
-
 /// Grid: (H / 4, rows). A warpgroup walks with one head, 64 tokens a step; with s the state, L the decays, e
 /// and f those from the step's start and to its end:
 ///   out = e ∘ (C sᵀ) + (CBᵀ ∘ L ∘ Δ) x + D x,   s ← decay · s + (f ∘ Δ ∘ x)ᵀ B
-/// kGated: out ← gate_weight ∘ out ∘ SiLU(z).
+/// kGated: out ← gate_weight ∘ out ∘ SiLU(z). kGradX, from the last step to the first:
+///   ∂x = Δ ∘ (f ∘ (B ∂sᵀ) + (CBᵀ ∘ L)ᵀ ∂out) + D ∂out,   ∂s ← decay · ∂s + (e ∘ ∂out)ᵀ C
 /// `kPacked`: sequences may start inside a row.
 template <class T, int N, bool kPacked, SsdWalkMakes kMakes>
 __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
                              1) void ssd_walk_kernel(const __grid_constant__ SsdWalkArguments<T> a) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using Tile = SsdWalkTile<T, N>;
-  constexpr bool kOutput = kMakes != SsdWalkMakes::kStates, kGated = kMakes == SsdWalkMakes::kGated;
+  constexpr bool kOutput = kMakes != SsdWalkMakes::kStates, kGated = kMakes == SsdWalkMakes::kGated,
+                 kBackwards = kMakes == SsdWalkMakes::kGradX;
   extern __shared__ __align__(1024) unsigned char shared[];
   __shared__ __align__(16) float gate_weight[kGated ? Tile::kHeads * 64 : 1];
   __shared__ CopyBarrier filled[2], filled_x[2][Tile::kHeads], filled_z[Tile::kHeads];
@@ -201,27 +265,34 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
   const int first_slot = row * a.layout.chunks_per_row;
   const float skip = a.D ? a.D[head] : 0.f;
 
+  // Steps are counted in the walk's direction.
+  const auto place_in_row = [&](int step) { return kBackwards ? steps - 1 - step : step; };
   // By one warp: a lane a tile or a row.
   const auto fetch = [&](int step) {
-    constexpr int kWide = N / 64, kRows = kPacked ? 4 : 3;
+    constexpr int kWide = N / 64, kRows = kPacked ? 4 : kBackwards ? 2 : 3;
+    const int in_row = place_in_row(step);
     CopyBarrier& barrier = filled[step % 2];
     if (lane == 0) barrier.announce((kOutput ? 2 : 1) * Tile::kKeys + Tile::kHeads * kRows * Tile::kRow);
     __syncwarp();
     if (lane < (kOutput ? 2 : 1) * kWide) {
       const int group = first_head / (a.heads / a.groups);
       copy_tile(shared_address(keys) + step % 2 * (2 * Tile::kKeys) + lane * Tile::kSquare,
-                lane < kWide ? a.B : a.C, group * N + lane % kWide * 64, step * 64, row, barrier);
+                lane < kWide ? a.B : a.C, group * N + lane % kWide * 64, in_row * 64, row, barrier);
     }
     if (lane < Tile::kHeads * kRows) {
       const int of_head = lane % Tile::kHeads, k = lane / Tile::kHeads;
-      const int slot = first_slot + step / 2;
+      const int slot = first_slot + in_row / 2;
       const int64_t at = (static_cast<int64_t>(slot) * a.heads + first_head + of_head) * kSsdChunk;
-      const float* from = k == 0   ? a.tables.cumulative + at
-                          : k == 1 ? a.tables.delta + at
-                          : k == 2 ? a.tables.to_tile + at
-                                   : reinterpret_cast<const float*>(a.tables.start + slot * kSsdChunk);
+      const auto positions = [&](const int* table) {
+        return reinterpret_cast<const float*>(table + slot * kSsdChunk);
+      };
+      const float* from = k == 0       ? a.tables.cumulative + at
+                          : k == 1     ? a.tables.delta + at
+                          : k == 3     ? positions(a.tables.start)
+                          : kBackwards ? positions(a.tables.stop)
+                                       : a.tables.to_tile + at;
       SsdWalkRows& rows = all_rows[step % 2 * Tile::kHeads + of_head];
-      barrier.add_copy(rows.cumulative + k * 64, from + step % 2 * 64, Tile::kRow);
+      barrier.add_copy(rows.cumulative + k * 64, from + in_row % 2 * 64, Tile::kRow);
     }
   };
 
@@ -232,8 +303,8 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
     if (warp != 0 || lane != 0 || step >= steps) return;
     CopyBarrier& barrier = filled_x[step % (kAhead + 1)][part];
     barrier.announce(Tile::kSquare);
-    copy_tile(place_of_x(step), a.x, head * 64, step * 64, row, barrier);
-    if (step + 1 < steps) prefetch_tile(a.x, head * 64, (step + 1) * 64, row);
+    copy_tile(place_of_x(step), a.x, head * 64, place_in_row(step) * 64, row, barrier);
+    if (step + 1 < steps) prefetch_tile(a.x, head * 64, place_in_row(step + 1) * 64, row);
     if (kGated) prefetch_tile(a.z, head * 64, step * 64, row);
   };
 
@@ -253,11 +324,13 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
   const uint32_t place = (warp * 16 + lane % 16) * 128 + ((lane / 16 ^ lane % 8) << 4);
   float state[N / 8][4] = {}, end = 0;  // `end`: exponent of the decay up to the last step's end
   for (int step = 0; step < steps; ++step) {
-    const int slot = first_slot + step / 2, in_chunk = step % 2 * 64;
+    const int in_row = place_in_row(step), slot = first_slot + in_row / 2, in_chunk = in_row % 2 * 64;
+    const bool begins_chunk = kBackwards ? in_chunk || step == 0 : !in_chunk;
     const uint32_t tile_B = shared_address(keys) + step % 2 * (2 * Tile::kKeys),
                    tile_C = tile_B + Tile::kKeys, tile_x = place_of_x(step);
     const SsdWalkRows& rows = all_rows[step % 2 * Tile::kHeads + part];
-    if (kPacked && !in_chunk && a.tables.chunks[slot].first >= 0)
+    if (kPacked && begins_chunk &&
+        (kBackwards ? a.tables.chunks[slot].last : a.tables.chunks[slot].first) >= 0)
 #pragma unroll
       for (int n = 0; n < N / 8; ++n)
 #pragma unroll
@@ -265,14 +338,20 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
 
     sync_warpgroup(part);  // what belongs to the head may be written again
     fetch_x(step + kAhead);
-    const bool is_kept = a.states && !in_chunk;
+    const bool is_kept = a.states && begins_chunk;
     if (kOutput || is_kept) put_state<T, N>(state, tile_state + place);
+    float begin = in_chunk ? end : 0.f;
+    if (kBackwards && in_chunk)
+      begin = a.tables.cumulative[(static_cast<int64_t>(slot) * a.heads + head) * kSsdChunk + 63];
     filled[step % 2].wait(step / 2 % 2);
-    const float begin = in_chunk ? end : 0.f;
     end = rows.cumulative[63];
     const float exponent[2] = {rows.cumulative[row0], rows.cumulative[row0 + 8]};
-    int first[2] = {0, 0};  // the token of the step from which on each row's sequence reaches
-    if (kPacked) first[0] = rows.start[row0] - in_chunk, first[1] = rows.start[row0 + 8] - in_chunk;
+    // Where in the step each row's sequence starts; kGradX: stops.
+    int reach[2] = {};
+    if (kPacked) {
+      const int* const of_rows = kBackwards ? rows.stop : rows.start;
+      reach[0] = of_rows[row0] - in_chunk, reach[1] = of_rows[row0 + 8] - in_chunk;
+    }
 
     if constexpr (kOutput) {  // CBᵀ ∘ L ∘ Δ
       float pairs[8][4];      // C_i·B_j
@@ -280,7 +359,10 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
       multiply_wide_rows<T, N, 64, 64>(pairs, wide_tile(tile_C), wide_tile(tile_B), false);
       end_products();
       take_sums(pairs);
-      put_weights<T, kPacked>(pairs, rows, first, tile_weights + place, warp, lane);
+      if constexpr (kBackwards)
+        put_weights_backwards<T, kPacked>(pairs, rows, reach, tile_weights + place, warp, lane);
+      else
+        put_weights<T, kPacked>(pairs, rows, reach, tile_weights + place, warp, lane);
       publish_to_copies();
     }
     if (kOutput || is_kept) sync_warpgroup(part);
@@ -301,8 +383,8 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
 
     const uint32_t tile_ungated = tile_state + Tile::kSquare;
     const auto store = [&](const uint4& channels, int r, int piece) {
-      const int token = step * 64 + row0 + 8 * r;
-      if (token >= a.layout.length) return;
+      const int token = in_row * 64 + row0 + 8 * r;
+      if (token >= a.layout.length || (kBackwards && !a.out.data)) return;
       T* to = a.out.data + row * a.out.batch_stride + token * a.out.token_stride + head * 64;
       reinterpret_cast<uint4&>(to[piece * 8]) = channels;
     };
@@ -321,11 +403,14 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
       }
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        // A sequence that starts with the chunk's second half does not read the state, either.
-        const bool reads = !kPacked || first[r] < (in_chunk ? 0 : 1);
-        const float enter = reads ? fast_exp2(exponent[r] - begin) : 0.f;
+        // A sequence that starts with the chunk's second half does not read the state, either, nor one that
+        // ends with its first half what comes after.
+        const bool reads =
+            !kPacked || (kBackwards ? reach[r] > (in_chunk ? 63 : 64) : reach[r] < (in_chunk ? 0 : 1));
+        float factor = reads ? fast_exp2(kBackwards ? end - exponent[r] : exponent[r] - begin) : 0.f;
+        if (kBackwards) factor *= rows.delta[row0 + 8 * r];
 #pragma unroll
-        for (int n = 0; n < 8; ++n) sums[n][2 * r] *= enter, sums[n][2 * r + 1] *= enter;
+        for (int n = 0; n < 8; ++n) sums[n][2 * r] *= factor, sums[n][2 * r + 1] *= factor;
       }
       filled_x[step % (kAhead + 1)][part].wait(step / (kAhead + 1) % 2);
       take_sums(sums);
@@ -359,7 +444,10 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
 #pragma unroll
       for (int k = 0; k < 4; ++k) state[n][k] *= across;
     uint32_t written[4][4];  // (f ∘ Δ ∘ x)ᵀ
-    load_written<T, kPacked>(written, tile_x, rows, end, tail, warp, lane);
+    if constexpr (kBackwards)
+      load_written_backwards<T, kPacked>(written, tile_x, rows, begin, in_chunk ? 64 : 1, warp, lane);
+    else
+      load_written_forward<T, kPacked>(written, tile_x, rows, end, tail, warp, lane);
     multiply_wide_columns<T, N>(state, written, wide_tile(tile_B));
     emptied[step % 2].arrive();
 
@@ -379,7 +467,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
         store(gated(first_piece), r, first_piece);
         store(gated(first_piece ^ 4), r, first_piece ^ 4);
         squares = sum_quad(squares);
-        const int token = step * 64 + row0 + 8 * r;
+        const int token = in_row * 64 + row0 + 8 * r;
         if (token < a.layout.length && quad == 0)
           a.squares[(static_cast<int64_t>(head) * gridDim.y + row) * a.layout.length + token] = squares;
       }
@@ -409,11 +497,12 @@ template <class T, int N, SsdWalkMakes kMakes>
 cudaError_t launch_ssd_walk(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
                             const SsdTables<float>& tables, T* states, float* squares = nullptr) {
   using Tile = SsdWalkTile<T, N>;
+  constexpr bool kBackwards = kMakes == SsdWalkMakes::kGradX;
   SsdWalkArguments<T> a{{},
                         {},
                         {},
                         {},
-                        p.out,
+                        kBackwards ? p.grad_x : p.out,
                         p.gate_weight,
                         squares,
                         p.D,
@@ -422,11 +511,14 @@ cudaError_t launch_ssd_walk(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes,
                         sizes.layout,
                         static_cast<int>(p.heads),
                         static_cast<int>(p.groups)};
-  if (const cudaError_t error = describe_tiles<64>(a.x, p.x, p.batch, p.heads * 64)) return error;
-  if (const cudaError_t error = describe_tiles<64>(a.B, p.B, p.batch, p.groups * N)) return error;
-  if (const cudaError_t error = describe_tiles<64>(a.C, p.C, p.batch, p.groups * N)) return error;
+  const auto describe = [&](TensorTiles& tiles, const Rows<const T>& rows, int64_t columns) {
+    return describe_tiles<64>(tiles, rows, p.batch, columns);
+  };
+  if (const cudaError_t error = describe(a.x, kBackwards ? p.grad_out : p.x, p.heads * 64)) return error;
+  if (const cudaError_t error = describe(a.B, kBackwards ? p.C : p.B, p.groups * N)) return error;
+  if (const cudaError_t error = describe(a.C, kBackwards ? p.B : p.C, p.groups * N)) return error;
   if (kMakes == SsdWalkMakes::kGated)
-    if (const cudaError_t error = describe_tiles<64>(a.z, p.z, p.batch, p.heads * 64)) return error;
+    if (const cudaError_t error = describe(a.z, p.z, p.heads * 64)) return error;
   const auto kernel =
       tables.start ? ssd_walk_kernel<T, N, true, kMakes> : ssd_walk_kernel<T, N, false, kMakes>;
   if (const cudaError_t error = allow_shared(kernel, Tile::kBytes)) return error;
