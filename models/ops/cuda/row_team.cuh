@@ -83,10 +83,11 @@ __device__ void store_column_partials(const float (&sums)[Team::kElements], int 
   }
 }
 
-/// Calls launch.operator()<Team>() with the smallest team for rows of `size` elements; `packs`: whether
-/// accesses of kVector elements are possible.
-template <int kVector, class Launch>
-cudaError_t dispatch_row_team(int64_t size, bool packs, const Launch& launch) {
+/// What both of the following have in common: all but packed rows of 1025 to 2048 elements, whose teams come
+/// from `launch_middle()`. So no team is compiled that nobody asks for.
+template <int kVector, class Launch, class LaunchMiddle>
+cudaError_t dispatch_any_row_team(int64_t size, bool packs, const Launch& launch,
+                                  const LaunchMiddle& launch_middle) {
   if (size > kLongestRow) return cudaErrorInvalidValue;
   if (!packs) {
     if (size <= 256) return launch.template operator()<RowTeam<1, 8, 1>>();
@@ -96,18 +97,28 @@ cudaError_t dispatch_row_team(int64_t size, bool packs, const Launch& launch) {
   if (size <= 512) return launch.template operator()<RowTeam<1, 16, kVector>>();
   if (size <= 768) return launch.template operator()<RowTeam<1, 24, kVector>>();
   if (size <= 1024) return launch.template operator()<RowTeam<1, 32, kVector>>();
-  if (size <= 1536) return launch.template operator()<RowTeam<2, 24, kVector>>();
-  if (size <= 2048) return launch.template operator()<RowTeam<2, 32, kVector>>();
+  if (size <= 2048) return launch_middle();
   if (size <= 4096) return launch.template operator()<RowTeam<8, 16, kVector>>();
   return launch.template operator()<RowTeam<8, 32, kVector>>();
+}
+
+/// Calls launch.operator()<Team>() with the smallest team for rows of `size` elements; `packs`: whether
+/// accesses of kVector elements are possible.
+template <int kVector, class Launch>
+cudaError_t dispatch_row_team(int64_t size, bool packs, const Launch& launch) {
+  return dispatch_any_row_team<kVector>(size, packs, launch, [&] {
+    return size <= 1536 ? launch.template operator()<RowTeam<2, 24, kVector>>()
+                        : launch.template operator()<RowTeam<2, 32, kVector>>();
+  });
 }
 
 /// The same for kernels that keep much more than the row itself: more warps with fewer elements each.
 template <int kVector, class Launch>
 cudaError_t dispatch_wide_row_team(int64_t size, bool packs, const Launch& launch) {
-  if (size <= 1024 || size > 2048 || !packs) return dispatch_row_team<kVector>(size, packs, launch);
-  if (size <= 1536) return launch.template operator()<RowTeam<3, 16, kVector>>();
-  return launch.template operator()<RowTeam<4, 16, kVector>>();
+  return dispatch_any_row_team<kVector>(size, packs, launch, [&] {
+    return size <= 1536 ? launch.template operator()<RowTeam<3, 16, kVector>>()
+                        : launch.template operator()<RowTeam<4, 16, kVector>>();
+  });
 }
 
 /// Blocks of a kernel whose teams walk over many rows: those that are resident together, and no more than
