@@ -139,6 +139,19 @@ void RunStages::require_trainable() const {
   core::require(problem.empty(), "{}", problem);
 }
 
+void RunStages::require_a_batch(int processes) const {
+  const Recipe& recipe = run_.recipe;
+  const int64_t rows = datasets_.train->size(), each = recipe.train.batch_size;
+  if (rows >= each * processes || train_stage().done()) return;
+  const core::Option& option = run_.schema.at("train.batch_size");
+  throw core::InputError(fmt::format(
+      "{}train.batch_size = {}: too many for '{}'{}: {} gives {} of data.context = {}; make the batch or the "
+      "context smaller, or give more data",
+      option.is_left_out() ? "" : option.origin() + ": ", each, label(),
+      processes > 1 ? fmt::format(", which {} processes train", processes) : "", datasets_.train->name(),
+      fmt::format("{} row{}", rows, rows == 1 ? "" : "s"), recipe.data.context));
+}
+
 void RunStages::require_not_diverged() const {
   core::require<core::NumericalError>(has_start(), "it continues '{}', which diverged",
                                       run_.recipe.run.continues);

@@ -50,6 +50,8 @@ class RunStages {
 
   /// @throws InputError when the training is not done and this machine cannot do it
   void require_trainable() const;
+  /// @throws InputError when it is not done and has too few rows for one batch of `processes`
+  void require_a_batch(int processes) const;
   /// Every process of the job calls it; the first alone keeps the record.
   void train(core::Communicator& communicator);
   /// @throws InputError with what to do first; NumericalError when the training ended because it diverged

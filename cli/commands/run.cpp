@@ -139,6 +139,7 @@ MissingTokenizer tokenizer_maker(const RecipeFile& file, bool overwrite) {
 /// Trains all runs, together with the other processes of the job if there are any; a line about each run that
 /// diverged. What follows is the work of the first process: nothing for the others.
 std::optional<std::string> train_runs(const RecipeFile& file, Stages& stages, bool overwrite) {
+  for (const auto& run : stages) run->require_a_batch(core::job_of_this_process().size);
   // What devices there are may differ from process to process.
   tell_failures_of(core::job_of_this_process(), /*alike=*/false);
   for (const auto& run : stages) run->require_trainable();

@@ -474,6 +474,31 @@ TEST_F(RunTest, ADivergedRunOfASweepDoesNotBlockTheOthers) {
   EXPECT_EQ(core::read_json(folder_ / "out/report.json"), report);
 }
 
+TEST_F(RunTest, TooFewRowsForABatchAreFoundBeforeTheFirstRunBegins) {
+  put_file(folder_ / "a.txt", "a text of thirty-two characters.");
+  put_file(folder_ / "r.toml",
+           "run.output = \"out\"\ntrain.steps = 1\ndata.task = \"text\"\ndata.train = [\"a.txt\"]\n"
+           "data.context = 8\nmodel.d_model = 16\nmodel.headdim = 8\n"
+           "[sweep]\ntrain.batch_size = [2, 8]\n");
+  const auto refusal = [this](const Strings& arguments, const Strings& sets) {
+    const ProgramOutcome outcome = program(arguments, sets);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_FALSE(fs::exists(folder_ / "out"));
+    return outcome.err;
+  };
+  EXPECT_EQ(
+      refusal({"train", "r.toml"}, {}),
+      "exactmamba: error: r.toml:9:24: train.batch_size = 8: too many for 'batch_size=8': a.txt gives 4 "
+      "rows of data.context = 8; make the batch or the context smaller, or give more data\n");
+  const Strings run = {"run", "r.toml"}, two = {"train", "r.toml", "--processes", "2"};
+  EXPECT_CONTAINS(
+      refusal(run, {"data.context=32", "data.valid=[\"a.txt\"]"}),
+      "error: r.toml:9:21: train.batch_size = 2: too many for 'batch_size=2': a.txt gives 1 row of");
+  EXPECT_CONTAINS(refusal(two, {"data.context=16"}),
+                  "error: r.toml:9:21: train.batch_size = 2: too many for 'batch_size=2', which 2 processes "
+                  "train: a.txt gives 2 rows of");
+}
+
 TEST_F(RunTest, WhatContinuesADivergedRunDoesNotBlockTheOthersEither) {
   write_recipe(
       "[sweep]\ntrain.lr = [10, 0.001]\n[[extra]]\nlabel = \"more\"\nrun.continues = \"lr=10\"\ntrain.lr = "
