@@ -214,4 +214,10 @@ void check_files(const RecipeFile& file, ReadThrough what) {
   problems.throw_if_any();
 }
 
+void check_files_of(const RecipeRun& run) {
+  Problems problems;
+  Checker(run, ReadThrough::kAll, /*new_data=*/true, problems).check();
+  problems.throw_if_any();
+}
+
 }  // namespace exactmamba::cli

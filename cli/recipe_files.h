@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cli/recipe.h"
+#include "core/error.h"
 
 namespace exactmamba::cli {
 
@@ -14,5 +15,22 @@ enum class ReadThrough { kEvaluation, kAll };
 /// translation make rows, and whether anything is left of text.
 /// @throws IoError when something is missing; InputError
 void check_files(const RecipeFile& file, ReadThrough what);
+/// The same of one run, kAll.
+void check_files_of(const RecipeRun& run);
+
+/// Makes something of a run's data. When that is refused, what check_files() finds in the files of the run,
+/// with its place, is thrown instead.
+template <class Make>
+auto with_places(const RecipeRun& run, const Make& make) {
+  try {
+    return make();
+  } catch (const core::IoError&) {
+    check_files_of(run);
+    throw;
+  } catch (const core::InputError&) {
+    check_files_of(run);
+    throw;
+  }
+}
 
 }  // namespace exactmamba::cli

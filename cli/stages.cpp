@@ -8,6 +8,7 @@
 
 #include "cli/model_origin.h"
 #include "cli/plan.h"
+#include "cli/recipe_files.h"
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/log.h"
@@ -261,13 +262,17 @@ std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file, const 
   for (const auto& run : file.runs) evaluation_of(*run);
   for (const auto& run : file.runs) {
     const bool makes = data::trains_tokenizer(run->recipe.data);
-    const auto tokenizer = makes ? read_once(tokenizers, key(*run, tokenizer_options()),
-                                             [&] { return trained_tokenizer(*run, missing); })
-                                 : nullptr;
+    const auto make_tokenizer = [&] {
+      return with_places(*run, [&] { return trained_tokenizer(*run, missing); });
+    };
+    const auto tokenizer =
+        makes ? read_once(tokenizers, key(*run, tokenizer_options()), make_tokenizer) : nullptr;
     if (makes && !tokenizer) continue;
     const auto make_datasets = [&] {
-      return data::make_datasets(run->recipe.data, static_cast<uint64_t>(run->recipe.run.seed),
-                                 tokenizer ? &tokenizer->spec : nullptr);
+      return with_places(*run, [&] {
+        return data::make_datasets(run->recipe.data, static_cast<uint64_t>(run->recipe.run.seed),
+                                   tokenizer ? &tokenizer->spec : nullptr);
+      });
     };
     std::vector<std::string> decisive = {"data"};
     if (data::depends_on_seed(run->recipe.data)) decisive.push_back("run.seed");

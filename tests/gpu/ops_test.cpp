@@ -239,6 +239,7 @@ struct SsdCase {
   bool packed, with_states, limited;
   int64_t padding;
   std::vector<int64_t> cuts = {};  // of each packed row; none: packed_rows
+  double decay = 1;                // times A of 0.1 to 1.1
 };
 
 void check_ssd(const SsdCase& c, at::ScalarType dtype) {
@@ -251,7 +252,7 @@ void check_ssd(const SsdCase& c, at::ScalarType dtype) {
                    dt = random_exact({c.batch, c.length, c.heads}, dtype),
                    B = random_exact({c.batch, c.length, c.groups * c.states}, dtype, 0.3),
                    C = random_exact({c.batch, c.length, c.groups * c.states}, dtype, 0.3),
-                   A = at::rand({c.heads}, at::kFloat).add_(0.1).neg_().to(at::kDouble),
+                   A = at::rand({c.heads}, at::kFloat).add_(0.1).mul_(-c.decay).to(at::kDouble),
                    D = random_exact({c.heads}, at::kFloat),
                    bias = random_exact({c.heads}, at::kFloat).sub_(2),
                    initial = random_exact(of_state, at::kFloat, 0.3),
@@ -309,9 +310,9 @@ void check_ssd(const SsdCase& c, at::ScalarType dtype) {
       // way.
       dtype, bound(dtype, 6, 256 + static_cast<double>(c.length)),
       text("ssd", dtype,
-           fmt::format("B {} L {} H {} P {} G {} N {} packed {} states {} limited {} padding {}", c.batch,
-                       c.length, c.heads, c.head_size, c.groups, c.states, c.packed, c.with_states, c.limited,
-                       c.padding)),
+           fmt::format("B {} L {} H {} P {} G {} N {} packed {} states {} limited {} padding {} decay {}",
+                       c.batch, c.length, c.heads, c.head_size, c.groups, c.states, c.packed, c.with_states,
+                       c.limited, c.padding, c.decay)),
       [&](const Results& expected) {
         // With the adjoint λ, ∂Δ = A q + r where q = λ·exp(ΔA) s of the step before, summed in ∂A as Δ q, and
         // Δ r = x·(∂x − D ∂out). A clamped step has no ∂Δ to take q from: its terms are left out, which makes
@@ -347,13 +348,64 @@ TEST(GpuOps, SsdInOneWalk) {
     for (const int64_t length : {1, 64, 65, 128, 151, 372})
       for (const bool packed : {false, true})
         check_ssd({places / 4, length, 16, 64, 1, 128, packed, false, false, 0}, dtype);
-    // Chunks enough that no block shares a chunk's heads with another one.
-    for (const bool packed : {false, true})
+    // Chunks enough that no block shares a chunk's heads with another one; last ones with both halves, with
+    // one.
+    for (const bool packed : {false, true}) {
       check_ssd({places / 4, 449, 16, 64, 1, 128, packed, false, false, 8}, dtype);
+      check_ssd({places / 4, 400, 24, 64, 1, 128, packed, false, false, 0}, dtype);
+    }
+    check_ssd({places / 3, 64, 16, 64, 1, 128, false, false, false, 0}, dtype);  // unequal shares of heads
+    check_ssd({places / 4, 129, 16, 64, 1, 64, false, false, false, 0}, dtype);
+    check_ssd({places / 8, 193, 32, 64, 2, 128, false, false, false, 0}, dtype);
     check_ssd({places / 8, 193, 32, 64, 2, 64, true, false, true, 8}, dtype);
+    check_ssd({places / 4, 200, 16, 64, 1, 128, false, false, false, 0, {}, 16}, dtype);
     // Sequences that start with a chunk, and with its second half.
     check_ssd({places / 4, 320, 16, 64, 1, 128, true, false, false, 0, {64, 128, 130, 192, 256}}, dtype);
   }
+}
+
+/// Each gradient is what it is beside all others, whatever else is asked for.
+void check_single_gradients(int64_t length) {
+  const Place p = gpu(at::kBFloat16);
+  const int64_t batch = multiprocessors() / 4, heads = 16;
+  const auto random = [&](std::vector<int64_t> sizes) {
+    return p.activation(random_exact(sizes, at::kBFloat16, 0.3));
+  };
+  SsdInputs in;
+  in.x = random({batch, length, heads, 64});
+  in.dt = random({batch, length, heads});
+  in.B = random({batch, length, 1, 128});
+  in.C = random({batch, length, 1, 128});
+  in.A = p.parameter(at::rand({heads}, at::kFloat).add_(0.1).neg_().to(at::kDouble));
+  SsdSaved saved;
+  const at::Tensor grad_out = at::randn_like(ssd_forward(in, &saved));
+  SsdGradients all;
+  all.x = at::empty_like(in.x);
+  all.dt = at::empty_like(in.dt);
+  all.B = at::empty_like(in.B);
+  all.C = at::empty_like(in.C);
+  ssd_backward(in, saved, grad_out, {}, all);
+  for (at::Tensor SsdGradients::*one :
+       {&SsdGradients::x, &SsdGradients::dt, &SsdGradients::B, &SsdGradients::C}) {
+    SsdGradients single;
+    single.*one = at::empty_like(all.*one);
+    ssd_backward(in, saved, grad_out, {}, single);
+    EXPECT_TRUE(at::equal(single.*one, all.*one)) << "length " << length;
+  }
+  // The initial state's, where none is given.
+  const auto initial_gradient = [&](const at::Tensor& initial_state) {
+    in.initial_state = initial_state;
+    SsdGradients single;
+    single.initial_state = p.parameter(at::full({batch, heads, 64, 128}, 1e30, at::kDouble));
+    ssd_backward(in, {}, grad_out, {}, single);
+    return single.initial_state;
+  };
+  const at::Tensor of_none = initial_gradient({});
+  EXPECT_TRUE(at::equal(of_none, initial_gradient(at::zeros_like(of_none))));
+}
+
+TEST(GpuOps, SsdMakesOnlyTheGradientsThatAreAskedFor) {
+  for (const int64_t length : {151, 449}) check_single_gradients(length);  // heads shared by blocks, or not
 }
 
 /// The walk with its gate, and the norm's backward pass that follows from either of what the forward pass may

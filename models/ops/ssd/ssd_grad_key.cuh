@@ -123,16 +123,9 @@ __global__ __launch_bounds__(512, 1) void ssd_grad_key_kernel(const SsdBackwardA
       // ⟨∂state, state⟩
       float cross = 0;
 #pragma unroll
-      for (int at = threadIdx.x * 16; at < Tile::kState; at += 512 * 16) {
-        const uint4 u = reinterpret_cast<const uint4&>(states[at]),
-                    v = reinterpret_cast<const uint4&>(states[Tile::kState + at]);
-        const uint32_t us[4] = {u.x, u.y, u.z, u.w}, vs[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          const float2 s = unpack_pair<T>(us[k]), g = unpack_pair<T>(vs[k]);
-          cross += s.x * g.x + s.y * g.y;
-        }
-      }
+      for (int at = threadIdx.x * 16; at < Tile::kState; at += 512 * 16)
+        add_inner_product<T>(cross, reinterpret_cast<const uint4&>(states[at]),
+                             reinterpret_cast<const uint4&>(states[Tile::kState + at]));
       cross = sum_warp(cross);
       if (lane == 0) a.parts.cross[table_row(head) * 16 + warp] = cross;
     }

@@ -14,7 +14,7 @@ struct SsdBackwardArguments {
   bool has_initial_state, has_grad_last_state;
   SsdTables<float> tables;
   SsdGradientParts parts;
-  float* grad_products;          // (splits, slots, G, Q, Q): transposed, ∂(CBᵀ)_ij at [j][i], i ≥ j
+  float* grad_products;  // (splits, slots, G, Q, Q): transposed, ∂(CBᵀ)_ij at [j][i], i ≥ j [nullable]
   float *partial_B, *partial_C;  // (splits, B·L, G·N), only with several splits
   int heads, groups, splits;
   int64_t slots, tokens;
@@ -66,6 +66,17 @@ __device__ __forceinline__ void store_grad_products(float* to, const float (&gra
           reaches(r, column) ? grads[4 * c + 2 * r] : 0.f,
           reaches(r, column + 1) ? grads[4 * c + 2 * r + 1] : 0.f};
     }
+}
+
+/// The inner product of 8 elements each, added to `sum`.
+template <class T>
+__device__ __forceinline__ void add_inner_product(float& sum, const uint4& u, const uint4& v) {
+  const uint32_t us[4] = {u.x, u.y, u.z, u.w}, vs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const float2 s = unpack_pair<T>(us[k]), g = unpack_pair<T>(vs[k]);
+    sum = fmaf(s.x, g.x, fmaf(s.y, g.y, sum));
+  }
 }
 
 /// Writes a lane's gradients of C, or of B, of its block's group, tokens row0 and row0 + 8 of the chunk.

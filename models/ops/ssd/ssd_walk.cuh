@@ -126,20 +126,16 @@ __device__ __forceinline__ void put_weights(const float (&pairs)[8][4], const Ss
   }
 }
 
-/// Its transpose. `pairs`: B_j·C_i; `stop`: the token before which the sequences of row0 and row0 + 8 end.
+/// (CBᵀ ∘ L)ᵀ into its tile. `pairs`: B_j·C_i; `stop`: the token before which the sequences of row0 and
+/// row0 + 8 end.
 template <class T, bool kPacked>
 __device__ __forceinline__ void put_weights_backwards(const float (&pairs)[8][4], const SsdWalkRows& rows,
                                                       const int (&stop)[2], uint32_t place, int warp,
                                                       int lane) {
   const int row0 = warp * 16 + lane / 4;
   const float tile_end = rows.cumulative[warp * 16 + 15];
-  float exponent[2], delta[2], to_end[2];
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    exponent[r] = rows.cumulative[row0 + 8 * r];
-    delta[r] = rows.delta[row0 + 8 * r];
-    to_end[r] = fast_exp2(tile_end - exponent[r]) * delta[r];
-  }
+  const float exponent[2] = {rows.cumulative[row0], rows.cumulative[row0 + 8]},
+              to_end[2] = {fast_exp2(tile_end - exponent[0]), fast_exp2(tile_end - exponent[1])};
   const auto put = [&](int m, const auto& factor_of) {
     put_weights_of_tile<T>(pairs, m, place, lane, [&](int column, int r) {
       const float2 factor = factor_of(reinterpret_cast<const float2&>(rows.cumulative[column]), column, r);
@@ -159,8 +155,7 @@ __device__ __forceinline__ void put_weights_backwards(const float (&pairs)[8][4]
         // Below the diagonal the decay must not be infinite.
         const float low = fast_exp2(fminf(later.x - exponent[r], 0.f)),
                     high = fast_exp2(fminf(later.y - exponent[r], 0.f));
-        return float2{column >= row0 + 8 * r ? low * delta[r] : 0.f,
-                      column + 1 >= row0 + 8 * r ? high * delta[r] : 0.f};
+        return float2{column >= row0 + 8 * r ? low : 0.f, column + 1 >= row0 + 8 * r ? high : 0.f};
       });
     } else {
       store_matrices(place ^ m << 5, 0, 0, 0, 0);
@@ -218,6 +213,18 @@ __device__ __forceinline__ void load_written_backwards(uint32_t (&written)[4][4]
     };
   };
   load_written<T>(written, tile_x, weight_of, warp, lane);
+}
+
+/// Decay between the state and a token of the step; 0 where the token's sequence does not reach the state.
+/// `reach`: where in the step it starts; kBackwards: stops.
+template <bool kPacked, bool kBackwards>
+__device__ __forceinline__ float decay_of_state(float exponent, float begin, float end, int reach,
+                                                bool is_second_half) {
+  // One that starts with the chunk's second half does not read the first half's state, either, nor one that
+  // ends with the first half what comes back from the second.
+  if (kPacked && (kBackwards ? reach <= (is_second_half ? 63 : 64) : reach >= (is_second_half ? 0 : 1)))
+    return 0.f;
+  return fast_exp2(kBackwards ? end - exponent : exponent - begin);
 }
 
 /// y ⊙ SiLU(z) of 8 channels, times `weight`; `squares` grows by those of y ⊙ SiLU(z).
@@ -322,7 +329,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
 
   // Of a lane's row, for store_matrices.
   const uint32_t place = (warp * 16 + lane % 16) * 128 + ((lane / 16 ^ lane % 8) << 4);
-  float state[N / 8][4] = {}, end = 0;  // `end`: exponent of the decay up to the last step's end
+  float state[N / 8][4] = {}, end = 0;
   for (int step = 0; step < steps; ++step) {
     const int in_row = place_in_row(step), slot = first_slot + in_row / 2, in_chunk = in_row % 2 * 64;
     const bool begins_chunk = kBackwards ? in_chunk || step == 0 : !in_chunk;
@@ -340,9 +347,11 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
     fetch_x(step + kAhead);
     const bool is_kept = a.states && begins_chunk;
     if (kOutput || is_kept) put_state<T, N>(state, tile_state + place);
-    float begin = in_chunk ? end : 0.f;
-    if (kBackwards && in_chunk)
-      begin = a.tables.cumulative[(static_cast<int64_t>(slot) * a.heads + head) * kSsdChunk + 63];
+    const int64_t row_of_tables = static_cast<int64_t>(slot) * a.heads + head;
+    // Exponents of the decay from the chunk's start up to the step's start and end.
+    const float begin = !in_chunk    ? 0.f
+                        : kBackwards ? a.tables.cumulative[row_of_tables * kSsdChunk + 63]
+                                     : end;
     filled[step % 2].wait(step / 2 % 2);
     end = rows.cumulative[63];
     const float exponent[2] = {rows.cumulative[row0], rows.cumulative[row0 + 8]};
@@ -353,8 +362,8 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
       reach[0] = of_rows[row0] - in_chunk, reach[1] = of_rows[row0 + 8] - in_chunk;
     }
 
-    if constexpr (kOutput) {  // CBᵀ ∘ L ∘ Δ
-      float pairs[8][4];      // C_i·B_j
+    if constexpr (kOutput) {
+      float pairs[8][4];  // C_i·B_j; kGradX: B_j·C_i
       begin_products();
       multiply_wide_rows<T, N, 64, 64>(pairs, wide_tile(tile_C), wide_tile(tile_B), false);
       end_products();
@@ -367,7 +376,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
     }
     if (kOutput || is_kept) sync_warpgroup(part);
     if (is_kept) {
-      T* to = a.states + (static_cast<int64_t>(slot) * a.heads + head) * (64 * N);
+      T* to = a.states + row_of_tables * (64 * N);
       for (int piece = threadIdx.x % 128; piece < 8 * N; piece += 128) {
         const int p = piece / (N / 8), n = piece % (N / 8);
         const uint32_t from = tile_address<64>(part * Tile::kHead + n / 8 * 8192, p, n % 8);
@@ -403,14 +412,10 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
       }
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        // A sequence that starts with the chunk's second half does not read the state, either, nor one that
-        // ends with its first half what comes after.
-        const bool reads =
-            !kPacked || (kBackwards ? reach[r] > (in_chunk ? 63 : 64) : reach[r] < (in_chunk ? 0 : 1));
-        float factor = reads ? fast_exp2(kBackwards ? end - exponent[r] : exponent[r] - begin) : 0.f;
-        if (kBackwards) factor *= rows.delta[row0 + 8 * r];
+        const float decay =
+            decay_of_state<kPacked, kBackwards>(exponent[r], begin, end, reach[r], in_chunk > 0);
 #pragma unroll
-        for (int n = 0; n < 8; ++n) sums[n][2 * r] *= factor, sums[n][2 * r + 1] *= factor;
+        for (int n = 0; n < 8; ++n) sums[n][2 * r] *= decay, sums[n][2 * r + 1] *= decay;
       }
       filled_x[step % (kAhead + 1)][part].wait(step / (kAhead + 1) % 2);
       take_sums(sums);
@@ -423,6 +428,11 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
       take_sums(sums);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
+        if constexpr (kBackwards) {
+          const float delta = rows.delta[row0 + 8 * r];
+#pragma unroll
+          for (int n = 0; n < 8; ++n) sums[n][2 * r] *= delta, sums[n][2 * r + 1] *= delta;
+        }
         const SsdOutputRow out = finish_output<T>(sums, r, tile_x, row0 + 8 * r, skip, lane);
         if constexpr (kGated) {
           store_piece(tile_address<64>(tile_ungated, row0 + 8 * r, quad), out.low);
@@ -443,7 +453,7 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
     for (int n = 0; n < N / 8; ++n)
 #pragma unroll
       for (int k = 0; k < 4; ++k) state[n][k] *= across;
-    uint32_t written[4][4];  // (f ∘ Δ ∘ x)ᵀ
+    uint32_t written[4][4];  // (f ∘ Δ ∘ x)ᵀ; kGradX: (e ∘ ∂out)ᵀ
     if constexpr (kBackwards)
       load_written_backwards<T, kPacked>(written, tile_x, rows, begin, in_chunk ? 64 : 1, warp, lane);
     else
@@ -476,15 +486,15 @@ __global__ __launch_bounds__(wide_threads(SsdWalkTile<T, N>::kThreads),
 #endif
 }
 
-/// Whether one walk makes states and output: no states at borders, and blocks for most of the GPU. The same
-/// in both directions, for the bits of the states.
+/// Whether one walk makes states and output, or backwards the gradients of states and x: no states at
+/// borders, and blocks for most of the GPU.
 template <class T>
 bool walks_once(const SsdCudaParams<T>& p, const SsdSizes<T>& sizes) {
   if constexpr (sizeof(T) == 2) {
     constexpr int kHeads = SsdWalkTile<T, 128>::kHeads, kMostRows = 65535;  // of a grid
     bool wide = false;
-    if (p.initial_state || p.last_state || p.grad_last_state || sizes.layout.aligned || p.batch > kMostRows ||
-        p.heads / p.groups % kHeads != 0 ||
+    if (p.initial_state || p.last_state || p.grad_initial_state || p.grad_last_state ||
+        sizes.layout.aligned || p.batch > kMostRows || p.heads / p.groups % kHeads != 0 ||
         find_wide(ssd_walk_kernel<T, 128, false, SsdWalkMakes::kStates>, wide) != cudaSuccess || !wide)
       return false;
     const int64_t blocks = sizes.walks * p.heads / kHeads, places = multiprocessors();
