@@ -83,7 +83,8 @@ std::function<void(const fs::path&)> recipe(const std::string& more) {
 std::function<void(const fs::path&)> text_recipe(const std::string& file, const std::string& content) {
   return [file, content](const fs::path& folder) {
     write(folder / file, content);
-    recipe("data.task = \"text\"\ndata.train = [\"" + file + "\"]\ndata.valid = [\"" + file + "\"]")(folder);
+    write(folder / "valid.txt", std::string(5000, 'a'));
+    recipe("data.task = \"text\"\ndata.train = [\"" + file + "\"]\ndata.valid = [\"valid.txt\"]")(folder);
   };
 }
 

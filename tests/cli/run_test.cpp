@@ -683,7 +683,8 @@ TEST_F(RunTest, ValidateRefusesTextOfWhichNothingIsLeft) {
     EXPECT_CONTAINS(outcome.err, values);
     const ProgramOutcome trained = program({"train", "r.toml"}, sets);
     EXPECT_EQ(trained.code, 1);
-    EXPECT_CONTAINS(trained.err, "error: " + what);
+    EXPECT_CONTAINS(trained.err, place + what);
+    EXPECT_CONTAINS(trained.err, values);
     EXPECT_FALSE(fs::exists(folder_ / "out"));
   };
   succeed({"validate", "r.toml"});
@@ -707,7 +708,10 @@ TEST_F(RunTest, ValidateRefusesTextOfWhichNothingIsLeft) {
   const Strings bpe = {"data.min_characters=7", "data.tokenizer=bpe", "data.vocab_size=300"};
   const ProgramOutcome made = program({"train", "r.toml"}, bpe);
   EXPECT_EQ(made.code, 1);
-  EXPECT_CONTAINS(made.err, "error: there is no text in a.jsonl: left out are 3 of other lengths (data.min");
+  EXPECT_CONTAINS(
+      made.err,
+      "error: --set data.min_characters=7: data.min_characters: there is no text in a.jsonl: left "
+      "out are 3 of other lengths (data.min");
   for (const auto& entry : fs::recursive_directory_iterator(folder_ / "out"))
     EXPECT_NE(entry.path().filename(), "tokenizer.json");
 }
