@@ -115,6 +115,7 @@ struct FoundModel {
   bool finished = false;
   std::string label = {};            // of the run; "" before the end of its training
   Values options = {}, inputs = {};  // what names the finished training's stage
+  fs::file_time_type time = {};      // of the checkpoint's folder, which may go at any time
 };
 
 /// The version of what the training computes is one of them.
@@ -150,7 +151,7 @@ std::optional<FoundModel> model_of_training(const fs::path& training) {
   return last ? std::optional(FoundModel{training, *last}) : std::nullopt;
 }
 
-/// Those of the trainings in the folder of a run, or of one training.
+/// Those of the trainings in the folder of a run, the newest first, or of one training.
 std::vector<FoundModel> trained_models(const fs::path& folder) {
   std::vector<fs::path> trainings = {folder};
   if (fs::is_directory(folder / "stages")) trainings = sorted_entries(folder / "stages");
@@ -159,6 +160,12 @@ std::vector<FoundModel> trained_models(const fs::path& folder) {
     if (!fs::is_directory(training)) continue;
     if (auto model = model_of_training(training)) found.push_back(std::move(*model));
   }
+  for (FoundModel& model : found) {
+    std::error_code gone;
+    model.time = fs::last_write_time(model.folder, gone);
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const FoundModel& a, const FoundModel& b) { return a.time > b.time; });
   return found;
 }
 
@@ -209,7 +216,8 @@ fs::path model_of(const fs::path& folder) {
                                folder.string());
   std::vector<std::string> trainings;
   for (const FoundModel& model : found) trainings.push_back(described(model, found));
-  core::require<core::IoError>(found.size() == 1, "{}: holds several trainings; give the folder of one: {}",
+  core::require<core::IoError>(found.size() == 1,
+                               "{}: holds several trainings; give the folder of one, the newest first: {}",
                                folder.string(), fmt::join(trainings, ", "));
   const FoundModel& model = found.front();
   core::log_info(fmt::format("model: {}", model.folder.string()));

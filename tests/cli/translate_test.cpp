@@ -553,7 +553,9 @@ TEST(RecipeTokenizer, IsMadeOnceAndShared) {
   EXPECT_EQ(trainings, 2);
   const ProgramOutcome which = run_program({"translate", "out"}, {.folder = folder.path()});
   EXPECT_EQ(which.code, 3);
-  EXPECT_CONTAINS(which.err, "out: holds several trainings; give the folder of one: out/stages/train-");
+  EXPECT_CONTAINS(
+      which.err, "out: holds several trainings; give the folder of one, the newest first: out/stages/train-");
+  EXPECT_LT(which.err.find("('seed=2')"), which.err.find("('seed=1')"));
   for (const char* label : {"('seed=1')", "('seed=2')"}) EXPECT_CONTAINS(which.err, label);
   EXPECT_EQ(std::count(which.err.begin(), which.err.end(), '\n'), 1) << which.err;
 
