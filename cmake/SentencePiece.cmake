@@ -20,8 +20,11 @@ file(CONFIGURE OUTPUT ${sentencepiece_generated}/unigram_model.cc CONTENT "${uni
 list(APPEND sentencepiece_sources ${sentencepiece_generated}/unigram_model.cc)
 
 file(GLOB protobuf_sources ${sentencepiece_root}/third_party/protobuf-lite/*.cc ${EXACTMAMBA_SENTENCEPIECE_SOURCE}/builtin_pb/*.cc)
-add_library(exactmamba_sentencepiece STATIC ${sentencepiece_sources} ${protobuf_sources} ${sentencepiece_root}/third_party/absl/flags/flag.cc)
-set_target_properties(exactmamba_sentencepiece PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+set(sentencepiece_single ${protobuf_sources} ${sentencepiece_root}/third_party/absl/flags/flag.cc)
+add_library(exactmamba_sentencepiece STATIC ${sentencepiece_sources} ${sentencepiece_single})
+set_source_files_properties(${sentencepiece_single} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)  # its macros do not allow it
+set_target_properties(exactmamba_sentencepiece PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+  UNITY_BUILD ${EXACTMAMBA_QUICK} UNITY_BUILD_BATCH_SIZE 0)
 
 file(CONFIGURE OUTPUT ${sentencepiece_generated}/config.h
   CONTENT "#define VERSION \"0.2.1\"\n#define PACKAGE_STRING \"sentencepiece\"\n#define INSTALL_DATADIR \"\"\n")
