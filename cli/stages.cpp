@@ -262,11 +262,9 @@ std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file, const 
   for (const auto& run : file.runs) evaluation_of(*run);
   for (const auto& run : file.runs) {
     const bool makes = data::trains_tokenizer(run->recipe.data);
-    const auto make_tokenizer = [&] {
-      return with_places(*run, [&] { return trained_tokenizer(*run, missing); });
-    };
-    const auto tokenizer =
-        makes ? read_once(tokenizers, key(*run, tokenizer_options()), make_tokenizer) : nullptr;
+    const auto tokenizer = makes ? read_once(tokenizers, key(*run, tokenizer_options()),
+                                             [&] { return trained_tokenizer(*run, missing); })
+                                 : nullptr;
     if (makes && !tokenizer) continue;
     const auto make_datasets = [&] {
       return with_places(*run, [&] {

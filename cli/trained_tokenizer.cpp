@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/recipe_files.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
@@ -87,7 +88,7 @@ std::optional<data::BpeSpec> make_in_memory(const RecipeRun& run, const core::St
   core::log_info(fmt::format("making a tokenizer of {} tokens from {}", options.vocab_size,
                              data::file_names({options.train.begin(), options.train.end()})));
   Teller teller(options.vocab_size);
-  return data::train_tokenizer(options, std::ref(teller));
+  return with_places(run, [&] { return data::train_tokenizer(options, std::ref(teller)); });
 }
 
 std::optional<data::BpeSpec> make_and_keep(const RecipeRun& run, const core::Stage& stage) {
