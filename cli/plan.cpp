@@ -3,8 +3,10 @@
 #include <filesystem>
 
 #include <ATen/Parallel.h>
+#include <fmt/ranges.h>
 
 #include "cli/model_origin.h"
+#include "cli/problems.h"
 #include "cli/recipe_files.h"
 #include "cli/trained_tokenizer.h"
 #include "core/device.h"
@@ -33,6 +35,8 @@ const RecipeRun& first_of_chain(const RecipeRun& run) {
   return run.base == nullptr ? run : first_of_chain(*run.base);
 }
 
+std::string place_of_continues(const RecipeRun& run) { return run.schema.at("run.continues").origin(); }
+
 /// Sizes in [model] are a new model's: the first of a chain has them, and who continues it has the same.
 void check_sizes(const RecipeRun& run, int64_t vocabulary) {
   const RecipeRun& first = first_of_chain(run);
@@ -40,8 +44,18 @@ void check_sizes(const RecipeRun& run, int64_t vocabulary) {
   models::ModelConfig own = models::config_from_options(run.recipe.model, vocabulary),
                       wanted = models::config_from_options(first.recipe.model, vocabulary);
   own.activation = wanted.activation;
-  core::require(models::config_to_json(own, "") == models::config_to_json(wanted, ""),
-                "run.continues: '{}' has other sizes in [model] than '{}'", run.label, first.label);
+  const core::Json of_run = models::config_to_json(own, ""), of_first = models::config_to_json(wanted, "");
+  std::vector<std::string> others;
+  for (const auto& [name, value] : of_run.items()) {
+    const core::Json known = of_first.value(name, core::Json());
+    if (known != value)
+      others.push_back(fmt::format("{} {} instead of {}", name, value.dump(), known.dump()));
+  }
+  core::require(
+      others.empty(),
+      "{}: run.continues: '{}' has other sizes in [model] than '{}', whose weights it takes: {}; leave "
+      "them out",
+      place_of_continues(run), run.label, first.name(), fmt::join(others, ", "));
 }
 
 /// Another tokenizer would give the model's token ids another meaning.
@@ -52,10 +66,11 @@ void check_made_tokenizer(const RecipeRun& run) {
   for (const auto& [key, value] : own.items())
     core::require(
         known.contains(key) && known[key] == value,
-        "run.continues: '{}' has {} = {}, but '{}' {}, so that data.tokenizer = \"bpe\" would make "
+        "{}: run.continues: '{}' has {} = {}, but '{}' {}, so that data.tokenizer = \"bpe\" would make "
         "another tokenizer than that of the model which it continues; give both runs a tokenizer.json "
         "(exactmamba train-tokenizer)",
-        run.label, key, value.dump(), run.base->name(), known.contains(key) ? known[key].dump() : "none");
+        place_of_continues(run), run.label, key, value.dump(), run.base->name(),
+        known.contains(key) ? known[key].dump() : "none");
 }
 
 models::ModelConfig config_of(const RecipeRun& run, int64_t vocabulary) {
@@ -139,9 +154,15 @@ std::string memory_problem(const Recipe& recipe, const Need& need) {
                      core::human_bytes(static_cast<double>(there)));
 }
 
+void check_needs_of_runs(const RecipeFile& file) {
+  Problems problems;
+  for (const auto& run : file.runs) problems.attempt([&run] { need_of(*run); });
+  problems.throw_if_any();
+}
+
 void check_needs(const RecipeFile& file, const RecipeArguments& arguments) {
   check_files(file, ReadThrough::kEvaluation);
-  for (const auto& run : file.runs) need_of(*run);
+  check_needs_of_runs(file);
   const int64_t threads = file.first().run.threads;
   if (arguments.common.threads == 0 && threads > 0) at::set_num_threads(static_cast<int>(threads));
 }

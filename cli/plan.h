@@ -31,6 +31,9 @@ std::string device_problem(const Recipe& recipe);
 /// the estimate fits.
 std::string memory_problem(const Recipe& recipe, const Need& need);
 
+/// need_of() of every run: all problems at once. @throws IoError, InputError
+void check_needs_of_runs(const RecipeFile& file);
+
 /// Checks every run's files (check_files(), all but the training text) and need, so that nothing is refused
 /// after the first stage, and sets run.threads unless the command line has --threads. @throws IoError,
 /// InputError

@@ -16,20 +16,30 @@ class Problems {
   /// Runs `check`; what it throws is a problem of `place`. `behind`: of the message, as " [key = value]".
   template <class Check>
   void attempt(const std::string& place, const Check& check, const std::string& behind = "") {
-    try {
-      check();
-    } catch (const core::IoError& error) {
-      any_missing_ = true;
-      add(place + ": " + error.what() + behind);
-    } catch (const core::InputError& error) {
-      add(place + ": " + error.what() + behind);
-    }
+    collect(place + ": ", check, behind);
+  }
+  /// Runs `check`, which says itself where a problem is.
+  template <class Check>
+  void attempt(const Check& check) {
+    collect("", check, "");
   }
   bool empty() const { return lines_.empty(); }
   /// @throws IoError when a check threw one, else InputError, unless there is no line
   void throw_if_any() const;
 
  private:
+  template <class Check>
+  void collect(const std::string& before, const Check& check, const std::string& behind) {
+    try {
+      check();
+    } catch (const core::IoError& error) {
+      any_missing_ = true;
+      add(before + error.what() + behind);
+    } catch (const core::InputError& error) {
+      add(before + error.what() + behind);
+    }
+  }
+
   std::vector<std::string> lines_;
   bool any_missing_ = false;
 };

@@ -49,10 +49,7 @@ class Checker {
   }
 
  private:
-  /// "r.toml:3:9: data.train"
-  std::string place(const std::string& key) const {
-    return fmt::format("{}: {}", run_.schema.at(key).origin(), key);
-  }
+  std::string place(const std::string& key) const { return place_of(run_, key); }
   bool applies(const std::string& key) const { return run_.schema.applies(key); }
   bool has_pairs() const { return run_.recipe.data.task == "translation"; }
 
@@ -202,6 +199,10 @@ class Checker {
 };
 
 }  // namespace
+
+std::string place_of(const RecipeRun& run, const std::string& key) {
+  return fmt::format("{}: {}", run.schema.at(key).origin(), key);
+}
 
 void check_files(const RecipeFile& file, ReadThrough what) {
   Problems problems;

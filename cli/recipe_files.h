@@ -18,6 +18,9 @@ void check_files(const RecipeFile& file, ReadThrough what);
 /// The same of one run, kAll.
 void check_files_of(const RecipeRun& run);
 
+/// "r.toml:3:9: data.train"
+std::string place_of(const RecipeRun& run, const std::string& key);
+
 /// Makes something of a run's data. When that is refused, what check_files() finds in the files of the run,
 /// with its place, is thrown instead.
 template <class Make>

@@ -8,6 +8,7 @@
 
 #include "cli/model_origin.h"
 #include "cli/plan.h"
+#include "cli/problems.h"
 #include "cli/recipe_files.h"
 #include "core/error.h"
 #include "core/hash.h"
@@ -144,13 +145,14 @@ void RunStages::require_a_batch(int processes) const {
   const Recipe& recipe = run_.recipe;
   const int64_t rows = datasets_.train->size(), each = recipe.train.batch_size;
   if (rows >= each * processes || train_stage().done()) return;
-  const core::Option& option = run_.schema.at("train.batch_size");
+  const std::vector<std::string> keys = {"train.batch_size", "data.context", "data.train"};
+  const core::Option& option = run_.schema.decisive(keys);
   throw core::InputError(fmt::format(
-      "{}train.batch_size = {}: too many for '{}'{}: {} gives {} of data.context = {}; make the batch or the "
-      "context smaller, or give more data",
-      option.is_left_out() ? "" : option.origin() + ": ", each, label(),
-      processes > 1 ? fmt::format(", which {} processes train", processes) : "", datasets_.train->name(),
-      fmt::format("{} row{}", rows, rows == 1 ? "" : "s"), recipe.data.context));
+      "{}: {}: '{}' is trained with {} rows at a time{}, and {} gives {}; make the batch or the context "
+      "smaller, or give more data [{}]",
+      option.origin(), option.key(), label(), each,
+      processes > 1 ? fmt::format(" in each of {} processes", processes) : "", datasets_.train->name(),
+      rows == 1 ? "one" : fmt::format("{}", rows), run_.schema.values_text(keys)));
 }
 
 void RunStages::require_not_diverged() const {
@@ -269,7 +271,12 @@ std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file, const 
     const auto make_datasets = [&] {
       return with_places(*run, [&] {
         return data::make_datasets(run->recipe.data, static_cast<uint64_t>(run->recipe.run.seed),
-                                   tokenizer ? &tokenizer->spec : nullptr);
+                                   tokenizer ? &tokenizer->spec : nullptr,
+                                   [&run](const std::string& part, const std::function<void()>& make) {
+                                     Problems problems;
+                                     problems.attempt(place_of(*run, part), make);
+                                     problems.throw_if_any();
+                                   });
       });
     };
     std::vector<std::string> decisive = {"data"};

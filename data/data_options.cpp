@@ -46,7 +46,9 @@ void bind_files(core::Schema& schema, DataOptions& o) {
   schema.option("data.train", &o.train)
       .only_with(kTask, {"text", "tokens", "translation"})
       .help(
-          "Files to train on (.jsonl; text also .txt; plain, .gz, .xz or .zst; text also .parquet; "
+          "Files to train on (.jsonl, of the task tokens with input_ids, or ids as exactmamba tokenize "
+          "writes them, and labels if they differ; text also .txt; plain, .gz, .xz or .zst; text also "
+          ".parquet; "
           "translation name.{de,en}, the source first, .tsv, or IWSLT's train.tags.de-en.{de,en} and .xml). "
           "$NAME at the start is an environment variable, ~ the home folder.");
   schema.option("data.valid", &o.valid)

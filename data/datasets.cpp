@@ -202,10 +202,12 @@ int64_t vocabulary_of(const DataOptions& o) {
     return o.vocab_size;
   }
   const TaskTokenizer tokenizer = tokenizer_of(o, nullptr);
+  if (tokenizer.text) tokenizer.text->eos_id();  // every document ends with it
   return (tokenizer.text ? tokenizer.text : tokenizer.translation->tokenizer())->vocab_size();
 }
 
-Datasets make_datasets(const DataOptions& options, uint64_t seed, const BpeSpec* trained) {
+Datasets make_datasets(const DataOptions& options, uint64_t seed, const BpeSpec* trained,
+                       const MakePart& make_part) {
   if (options.task == "copy") {
     const CopyOptions copy = copy_options(options);
     return {std::make_shared<CopyTask>(copy, seed, CopyPart::kTrain, layout(options)),
@@ -216,9 +218,14 @@ Datasets make_datasets(const DataOptions& options, uint64_t seed, const BpeSpec*
   std::optional<BpeSpec> own;
   if (trains_tokenizer(options) && trained == nullptr) trained = &own.emplace(train_tokenizer(options));
   const TaskTokenizer tokenizer = tokenizer_of(options, trained);
-  return {open_train(options, tokenizer, seed),
-          options.valid.empty() ? nullptr : open_files(for_validation(options), tokenizer, options.valid),
-          tokenizer.files};
+  Datasets result{nullptr, nullptr, tokenizer.files};
+  const auto make = [&make_part](const std::string& key, const std::function<void()>& part) {
+    make_part ? make_part(key, part) : part();
+  };
+  make("data.train", [&] { result.train = open_train(options, tokenizer, seed); });
+  if (!options.valid.empty())
+    make("data.valid", [&] { result.valid = open_files(for_validation(options), tokenizer, options.valid); });
+  return result;
 }
 
 }  // namespace exactmamba::data

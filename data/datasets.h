@@ -23,10 +23,15 @@ struct Datasets {
   std::map<std::string, std::string> tokenizer_files = {};
 };
 
+/// Makes the data of a key, "data.train" or "data.valid", so that its caller may say where what is thrown
+/// belongs.
+using MakePart = std::function<void(const std::string& key, const std::function<void()>& make)>;
+
 /// File names are relative to the current folder; a leading $NAME or ${NAME} is taken from the environment.
 /// `trained`: of train_tokenizer(), which is asked where it is needed and not given. [nullable]
 /// @throws InputError, IoError: unset variables, missing, malformed or empty files.
-Datasets make_datasets(const DataOptions& options, uint64_t seed, const BpeSpec* trained = nullptr);
+Datasets make_datasets(const DataOptions& options, uint64_t seed, const BpeSpec* trained = nullptr,
+                       const MakePart& make_part = {});
 
 /// Of the tasks text and translation: what make_datasets() would refuse in the pairs of data.train or of
 /// data.valid, or that there is no text in them, without making rows. @throws as make_datasets

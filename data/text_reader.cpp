@@ -6,18 +6,6 @@
 namespace exactmamba::data {
 namespace {
 
-constexpr size_t kMostKeysNamed = 8;
-
-std::string key_names(const core::Json& object) {
-  std::string names;
-  size_t count = 0;
-  for (const auto& item : object.items()) {
-    if (count++ == kMostKeysNamed) return names + ", …";
-    names += (names.empty() ? "'" : ", '") + core::printable(item.key()) + "'";
-  }
-  return names.empty() ? "no keys at all" : names;
-}
-
 const std::string& text_of(const core::Json& object, const std::string& key, const std::string& where) {
   const auto found = object.find(key);
   core::require<BadRecord>(
@@ -65,6 +53,17 @@ void read_plain_text(const std::filesystem::path& file, OnInvalidUtf8 on_invalid
 bool is_parquet(const std::filesystem::path& file) { return file.extension() == ".parquet"; }
 
 }  // namespace
+
+std::string key_names(const core::Json& object) {
+  constexpr size_t kMost = 8;
+  std::string names;
+  size_t count = 0;
+  for (const auto& item : object.items()) {
+    if (count++ == kMost) return names + ", …";
+    names += (names.empty() ? "'" : ", '") + core::printable(item.key()) + "'";
+  }
+  return names.empty() ? "no keys at all" : names;
+}
 
 void read_texts(const std::filesystem::path& file, const std::string& key, const Tolerance& tolerance,
                 const TakeText& take) {

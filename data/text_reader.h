@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/json.h"
 #include "data/line_reader.h"
 
 namespace exactmamba::data {
@@ -34,5 +35,7 @@ bool is_plain_text(const std::filesystem::path& file);
 
 /// "a.txt", or "a.txt and 2 more": how a data set made of files is called in messages.
 std::string file_names(const std::vector<std::filesystem::path>& files);
+/// "'a', 'b'": an object's keys, not too many.
+std::string key_names(const core::Json& object);
 
 }  // namespace exactmamba::data

@@ -36,10 +36,12 @@ void check_ids(const std::vector<int64_t>& ids, bool ignored_allowed, int64_t vo
   }
 }
 
-const core::Json& ids_of(const core::Json& object, const std::string& where) {
-  const auto found = object.find("input_ids");
-  core::require(found != object.end(), "{}: there is no key 'input_ids'", where);
-  return *found;
+/// As trainers for Python name them, or as exactmamba tokenize does.
+const char* key_of_ids(const core::Json& object, const std::string& where) {
+  for (const char* key : {"input_ids", "ids"})
+    if (object.contains(key)) return key;
+  throw core::InputError(
+      fmt::format("{}: there is no key 'input_ids' or 'ids' but {}", where, key_names(object)));
 }
 
 void check_labels(const std::vector<int64_t>& labels, size_t ids, const std::string& where) {
@@ -73,11 +75,12 @@ void TokenRows::read(const std::filesystem::path& file) {
   core::Json object;
   while (reader.next(object)) {
     const std::string where = reader.where();
-    const std::vector<int64_t> ids = token_ids_of(ids_of(object, where), "input_ids", where);
-    core::require(!ids.empty(), "{}: 'input_ids' is empty", where);
+    const char* const key = key_of_ids(object, where);
+    const std::vector<int64_t> ids = token_ids_of(object.at(key), key, where);
+    core::require(!ids.empty(), "{}: '{}' is empty", where, key);
     core::require(static_cast<int64_t>(ids.size()) <= context_,
                   "{}: {} tokens do not fit into data.context = {}; raise it", where, ids.size(), context_);
-    check_ids(ids, false, vocab_size(), "input_ids", where);
+    check_ids(ids, false, vocab_size(), key, where);
     const auto given = object.find("labels");
     const std::vector<int64_t> labels = given == object.end() ? ids : token_ids_of(*given, "labels", where);
     check_ids(labels, true, vocab_size(), "labels", where);

@@ -13,6 +13,7 @@ namespace exactmamba::data {
 /// Of `list`, the value of `key`. @throws InputError ("where: …") unless it is a list of integers
 std::vector<int64_t> token_ids_of(const core::Json& list, const std::string& key, const std::string& where);
 
+/// Lines {"input_ids": […], "labels": […]}, or "ids" as exactmamba tokenize writes them.
 /// `labels` are aligned with `input_ids` as in transformers, that is NOT shifted: labels[i] is what to
 /// predict for position i, -100 for nothing. We shift: the target at position i is labels[i + 1], and the
 /// last position has none. Without `labels` the ids are the labels. Examples keep the file order; each is a

@@ -96,6 +96,7 @@ void validate(const ValidateArguments& arguments) {
                                   "validate needs a recipe; see exactmamba validate --help");
   const RecipeFile file = load_recipe(arguments.recipe.file, arguments.recipe.sets);
   check_files(file, ReadThrough::kAll);
+  check_needs_of_runs(file);
   Json runs = Json::array();
   for (const auto& run : file.runs) runs.push_back(run_json(*run));
   if (!arguments.recipe.common.json) return write_result(as_text(file, runs));

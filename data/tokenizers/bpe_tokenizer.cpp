@@ -245,8 +245,8 @@ std::string BpeTokenizer::token_text(int64_t id) const {
 int64_t BpeTokenizer::eos_id() const {
   core::require(eos_id_.has_value(),
                 "the tokenizer has no end of document: none of its added tokens is <|endoftext|>, </s>, "
-                "<eos> or [EOS], "
-                "and there is no eos_token in a tokenizer_config.json beside it");
+                "<eos> or [EOS], and there is no eos_token in a tokenizer_config.json beside it "
+                "(exactmamba train-tokenizer: --special '<|endoftext|>')");
   return *eos_id_;
 }
 

@@ -486,17 +486,80 @@ TEST_F(RunTest, TooFewRowsForABatchAreFoundBeforeTheFirstRunBegins) {
     EXPECT_FALSE(fs::exists(folder_ / "out"));
     return outcome.err;
   };
+  const std::string advice =
+      "; make the batch or the context smaller, or give more data [train.batch_size = ";
   EXPECT_EQ(
       refusal({"train", "r.toml"}, {}),
-      "exactmamba: error: r.toml:9:24: train.batch_size = 8: too many for 'batch_size=8': a.txt gives 4 "
-      "rows of data.context = 8; make the batch or the context smaller, or give more data\n");
+      "exactmamba: error: r.toml:9:24: train.batch_size: 'batch_size=8' is trained with 8 rows at a time, "
+      "and a.txt gives 4" +
+          advice +
+          "8 (r.toml:9:24), data.context = 8 (r.toml:5:16), data.train = [\"a.txt\"] (r.toml:4:14)]\n");
   const Strings run = {"run", "r.toml"}, two = {"train", "r.toml", "--processes", "2"};
   EXPECT_CONTAINS(
       refusal(run, {"data.context=32", "data.valid=[\"a.txt\"]"}),
-      "error: r.toml:9:21: train.batch_size = 2: too many for 'batch_size=2': a.txt gives 1 row of");
-  EXPECT_CONTAINS(refusal(two, {"data.context=16"}),
-                  "error: r.toml:9:21: train.batch_size = 2: too many for 'batch_size=2', which 2 processes "
-                  "train: a.txt gives 2 rows of");
+      "error: --set data.context=32: data.context: 'batch_size=2' is trained with 2 rows at a time, "
+      "and a.txt gives one" +
+          advice);
+  EXPECT_CONTAINS(
+      refusal(two, {"data.context=16"}),
+      "'batch_size=2' is trained with 2 rows at a time in each of 2 processes, and a.txt gives 2" + advice);
+}
+
+TEST_F(RunTest, FaultsOfAllRunsAreSaidTogetherWithTheirPlaces) {
+  write_recipe(
+      "[[extra]]\nlabel = \"deep\"\nrun.continues = \"base\"\nmodel.n_layer = 3\nmodel.d_state = 4\n"
+      "[[extra]]\nlabel = \"wide\"\nrun.continues = \"base\"\nmodel.d_model = 32\n");
+  for (const std::string command : {"validate", "run"}) {
+    const ProgramOutcome outcome = program({command, "r.toml"});
+    EXPECT_EQ(outcome.code, 1);
+    const std::string rest = "' has other sizes in [model] than 'base', whose weights it takes: ";
+    EXPECT_CONTAINS(outcome.err, "error: r.toml:24:17: run.continues: 'deep" + rest);
+    EXPECT_CONTAINS(outcome.err, " 4 instead of 8");
+    EXPECT_CONTAINS(outcome.err, " 3 instead of 2");
+    EXPECT_CONTAINS(outcome.err, "error: r.toml:29:17: run.continues: 'wide" + rest);
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 2) << outcome.err;
+  }
+}
+
+TEST_F(RunTest, AFaultFarWithinTheDataIsPlacedInTheRecipe) {
+  std::string lines;
+  for (int i = 0; i < 50; ++i) lines += "{\"text\": \"some text\"}\n";
+  put_file(folder_ / "a.jsonl", lines);
+  put_file(folder_ / "b.jsonl", lines + "{\"text\": 1}\n");
+  put_file(folder_ / "r.toml",
+           "run.output = \"out\"\ntrain.steps = 1\ndata.task = \"text\"\ndata.train = [\"a.jsonl\"]\n"
+           "data.valid = [\"b.jsonl\"]\nmodel.d_model = 16\nmodel.headdim = 8\n");
+  EXPECT_CONTAINS(program({"train", "r.toml"}).err,
+                  "error: r.toml:5:14: data.valid: b.jsonl:51: the value of 'text'");
+  EXPECT_CONTAINS(program({"train", "r.toml"}, {"data.train=[\"b.jsonl\"]"}).err,
+                  "error: --set data.train=[\"b.jsonl\"]: data.train: b.jsonl:51: the value of 'text'");
+}
+
+TEST_F(RunTest, TrainsOnWhatTokenizeWrites) {
+  put_file(folder_ / "a.txt", "a text of some length, and so on\nand another line\n");
+  put_file(folder_ / "ids.jsonl", succeed({"tokenize", "byte", "a.txt"}));
+  put_file(folder_ / "other.jsonl", "{\"tokens\": [1, 2]}\n");
+  put_file(folder_ / "r.toml",
+           "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"tokens\"\n"
+           "data.vocab_size = 257\ndata.train = [\"ids.jsonl\"]\ndata.context = 64\nmodel.d_model = 16\n"
+           "model.headdim = 8\nmodel.n_layer = 1\n");
+  succeed({"train", "r.toml"});
+  const ProgramOutcome refused = program({"train", "r.toml"}, {"data.train=[\"other.jsonl\"]"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_CONTAINS(refused.err,
+                  "data.train: other.jsonl:1: there is no key 'input_ids' or 'ids' but 'tokens'");
+}
+
+TEST_F(RunTest, ValidateFindsATokenizerWithoutAnEndOfDocument) {
+  put_file(folder_ / "a.txt", "a text of some length, and so on");
+  succeed({"train-tokenizer", "a.txt", "--vocab-size", "260", "--output", "t.json"});
+  put_file(folder_ / "r.toml",
+           "run.output = \"out\"\ndata.task = \"text\"\ndata.train = [\"a.txt\"]\n"
+           "data.tokenizer = \"t.json\"\n");
+  const ProgramOutcome refused = program({"validate", "r.toml"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_CONTAINS(refused.err, "error: r.toml:4:18: data.tokenizer: the tokenizer has no end of document: ");
+  EXPECT_EQ(std::count(refused.err.begin(), refused.err.end(), '\n'), 1) << refused.err;
 }
 
 TEST_F(RunTest, WhatContinuesADivergedRunDoesNotBlockTheOthersEither) {

@@ -80,7 +80,10 @@ TEST_F(TokenRowsTest, BadLinesAreNamed) {
   EXPECT_CONTAINS(refusal(good + "{\"input_ids\": [1]}"), "nothing to predict");
   EXPECT_CONTAINS(refusal(good + "{\"input_ids\": []}"), "a.jsonl:2: 'input_ids' is empty");
   EXPECT_CONTAINS(refusal(good + "{\"input_ids\": 3}"), "a.jsonl:2: ");
-  EXPECT_CONTAINS(refusal(good + "{\"ids\": [3]}"), "a.jsonl:2: there is no key 'input_ids'");
+  EXPECT_CONTAINS(refusal(good + "{\"ids\": [3]}"), "a.jsonl:2: no label after the first");
+  EXPECT_CONTAINS(refusal(good + "{\"id\": [3]}"),
+                  "a.jsonl:2: there is no key 'input_ids' or 'ids' but 'id'");
+  EXPECT_CONTAINS(refusal(good + "{\"ids\": [1, 100]}"), "a.jsonl:2: 'ids'[1] is 100");
   EXPECT_CONTAINS(refusal(good + "{\"input_ids\": [1,2,3,4,5,6,7,8,9]}"),
                   "9 tokens do not fit into data.context = 8");
   EXPECT_CONTAINS(refusal("\n \n"), "no example");
