@@ -44,7 +44,7 @@ class Checker {
     check_data("data.train", data.train, all);
     check_data("data.valid", data.valid, true);
     check_data("data.exclude", data.exclude, all);
-    if (all && new_data_ && (has_pairs() || data.task == "text") && problems_.empty()) check_text();
+    if (all && new_data_ && data.task != "copy" && problems_.empty()) check_content();
     check_evaluation();
   }
 
@@ -114,9 +114,20 @@ class Checker {
     });
   }
 
-  /// Whether options and text fit each other, which is known when all pairs are read, or first documents.
-  void check_text() {
+  /// Whether options and content fit each other, which is known when all pairs or examples are read, or first
+  /// documents.
+  void check_content() {
     const data::DataOptions& data = run_.recipe.data;
+    const auto [training, validation] = keys_of_content();
+    attempt_together(training, [&] { data::check_training_files(data); });
+    if (!data.valid.empty()) attempt_together(validation, [&] { data::check_validation_files(data); });
+  }
+
+  /// What decides on it in data.train, and in data.valid.
+  std::pair<Names, Names> keys_of_content() const {
+    if (run_.recipe.data.task == "tokens")
+      return {{"data.train", "data.vocab_size", "data.context", "data.weights"},
+              {"data.valid", "data.vocab_size", "data.context"}};
     Names training = {"data.train", "data.text_key", "data.min_characters", "data.max_characters",
                       "data.weights"},
           validation = {"data.valid", "data.text_key"};
@@ -128,8 +139,7 @@ class Checker {
     }
     for (Names* keys : {&training, &validation})
       keys->insert(keys->end(), {"data.on_bad_record", "data.on_invalid_utf8"});
-    attempt_together(training, [&] { data::check_training_text(data); });
-    if (!data.valid.empty()) attempt_together(validation, [&] { data::check_validation_text(data); });
+    return {training, validation};
   }
 
   void check_model() {

@@ -12,7 +12,7 @@ enum class ReadThrough { kEvaluation, kAll };
 /// That every file of every run is there, and the tokenizer; that none of those to read through is empty, or
 /// has other sentences than there are beside it; and that gold links fit their sentences. All problems at
 /// once, a line each with the place in the recipe. kAll: where there is none, also whether the pairs of a
-/// translation make rows, and whether anything is left of text.
+/// translation make rows, whether token ids are what training takes, and whether anything is left of text.
 /// @throws IoError when something is missing; InputError
 void check_files(const RecipeFile& file, ReadThrough what);
 /// The same of one run, kAll.

@@ -103,7 +103,9 @@ DataOptions for_validation(DataOptions options) {
 /// `sets`: of files that give rows together.
 void check_sets(const DataOptions& o, const std::vector<std::vector<std::string>>& sets) {
   if (!translates(o)) {
-    for (const std::vector<std::string>& files : sets) check_text(text_source(o, files));
+    for (const std::vector<std::string>& files : sets)
+      o.task == "tokens" ? check_examples(expand_all(files), o.vocab_size, o.context)
+                         : check_text(text_source(o, files));
     return;
   }
   std::optional<TranslationTokenizer> tokenizer;
@@ -167,14 +169,14 @@ std::string hash_of_files(const DataOptions& o, const std::vector<std::string>& 
 
 }  // namespace
 
-void check_training_text(const DataOptions& o) {
+void check_training_files(const DataOptions& o) {
   if (o.weights.empty()) return check_sets(o, {o.train});
   std::vector<std::vector<std::string>> sets;
   for (const std::string& name : o.train) sets.push_back({name});
   check_sets(o, sets);
 }
 
-void check_validation_text(const DataOptions& o) { check_sets(for_validation(o), {o.valid}); }
+void check_validation_files(const DataOptions& o) { check_sets(for_validation(o), {o.valid}); }
 
 BpeSpec train_tokenizer(const DataOptions& o, const TokenizerProgress& told) {
   BpeTrainer trainer = trainer_for(o);

@@ -33,10 +33,10 @@ using MakePart = std::function<void(const std::string& key, const std::function<
 Datasets make_datasets(const DataOptions& options, uint64_t seed, const BpeSpec* trained = nullptr,
                        const MakePart& make_part = {});
 
-/// Of the tasks text and translation: what make_datasets() would refuse in the pairs of data.train or of
+/// Of all tasks but copy: what make_datasets() would refuse in the pairs or token ids of data.train or of
 /// data.valid, or that there is no text in them, without making rows. @throws as make_datasets
-void check_training_text(const DataOptions& options);
-void check_validation_text(const DataOptions& options);
+void check_training_files(const DataOptions& options);
+void check_validation_files(const DataOptions& options);
 
 /// How many texts are read and, when all are, how many tokens there are.
 using TokenizerProgress = std::function<void(int64_t texts, int64_t tokens)>;

@@ -58,17 +58,9 @@ std::vector<int64_t> shifted(const std::vector<int64_t>& labels) {
   return targets;
 }
 
-}  // namespace
-
-TokenRows::TokenRows(const std::vector<std::filesystem::path>& files, int64_t vocab_size, int64_t context,
-                     RowLayout layout)
-    : name_(file_names(files)), context_(context), rows_(vocab_size, context, layout) {
-  for (const auto& file : files) read(file);
-  core::require(!rows_.empty(), "there is no example in {}", name_);
-  rows_.pack();
-}
-
-void TokenRows::read(const std::filesystem::path& file) {
+/// Calls `take` with the ids and targets of every example of a file.
+template <class Take>
+void read_examples(const std::filesystem::path& file, int64_t vocab_size, int64_t context, const Take& take) {
   core::require(is_json_lines(file), "{}: tokens are read from .jsonl files, plain or as .gz, .xz or .zst",
                 file.string());
   JsonLineReader reader(file);
@@ -78,15 +70,38 @@ void TokenRows::read(const std::filesystem::path& file) {
     const char* const key = key_of_ids(object, where);
     const std::vector<int64_t> ids = token_ids_of(object.at(key), key, where);
     core::require(!ids.empty(), "{}: '{}' is empty", where, key);
-    core::require(static_cast<int64_t>(ids.size()) <= context_,
-                  "{}: {} tokens do not fit into data.context = {}; raise it", where, ids.size(), context_);
-    check_ids(ids, false, vocab_size(), key, where);
+    core::require(static_cast<int64_t>(ids.size()) <= context,
+                  "{}: {} tokens do not fit into data.context = {}; raise it", where, ids.size(), context);
+    check_ids(ids, false, vocab_size, key, where);
     const auto given = object.find("labels");
     const std::vector<int64_t> labels = given == object.end() ? ids : token_ids_of(*given, "labels", where);
-    check_ids(labels, true, vocab_size(), "labels", where);
+    check_ids(labels, true, vocab_size, "labels", where);
     check_labels(labels, ids.size(), where);
-    rows_.append(ids, shifted(labels));
+    take(ids, shifted(labels));
   }
+}
+
+void require_example(bool any, const std::vector<std::filesystem::path>& files) {
+  core::require(any, "there is no example in {}", file_names(files));
+}
+
+}  // namespace
+
+void check_examples(const std::vector<std::filesystem::path>& files, int64_t vocab_size, int64_t context) {
+  bool any = false;
+  for (const auto& file : files)
+    read_examples(file, vocab_size, context, [&any](const auto&, const auto&) { any = true; });
+  require_example(any, files);
+}
+
+TokenRows::TokenRows(const std::vector<std::filesystem::path>& files, int64_t vocab_size, int64_t context,
+                     RowLayout layout)
+    : name_(file_names(files)), rows_(vocab_size, context, layout) {
+  for (const auto& file : files)
+    read_examples(file, vocab_size, context,
+                  [this](const auto& ids, const auto& targets) { rows_.append(ids, targets); });
+  require_example(!rows_.empty(), files);
+  rows_.pack();
 }
 
 std::string TokenRows::fingerprint() const { return core::hash_hex("tokens 1; " + rows_.identity()); }

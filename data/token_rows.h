@@ -13,6 +13,9 @@ namespace exactmamba::data {
 /// Of `list`, the value of `key`. @throws InputError ("where: …") unless it is a list of integers
 std::vector<int64_t> token_ids_of(const core::Json& list, const std::string& key, const std::string& where);
 
+/// What TokenRows refuses in `files`, without keeping what they hold. @throws as TokenRows
+void check_examples(const std::vector<std::filesystem::path>& files, int64_t vocab_size, int64_t context);
+
 /// Lines {"input_ids": […], "labels": […]}, or "ids" as exactmamba tokenize writes them.
 /// `labels` are aligned with `input_ids` as in transformers, that is NOT shifted: labels[i] is what to
 /// predict for position i, -100 for nothing. We shift: the target at position i is labels[i + 1], and the
@@ -33,10 +36,7 @@ class TokenRows final : public Dataset {
   std::string fingerprint() const override;
 
  private:
-  void read(const std::filesystem::path& file);
-
   std::string name_;
-  int64_t context_;
   ExampleRows rows_;
 };
 

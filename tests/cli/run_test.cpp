@@ -550,6 +550,37 @@ TEST_F(RunTest, TrainsOnWhatTokenizeWrites) {
                   "data.train: other.jsonl:1: there is no key 'input_ids' or 'ids' but 'tokens'");
 }
 
+TEST_F(RunTest, ValidateFindsTheTokenIdsThatTrainRefuses) {
+  put_file(folder_ / "good.jsonl", "{\"ids\": [1, 2, 3]}\n");
+  put_file(folder_ / "long.jsonl", "{\"ids\": [1, 2, 3]}\n{\"ids\": [1, 2, 3, 4, 5]}\n");
+  put_file(folder_ / "large.jsonl", "{\"ids\": [1, 2, 3]}\n{\"ids\": [1, 300]}\n");
+  put_file(folder_ / "blank.jsonl", "\n");
+  put_file(folder_ / "r.toml",
+           "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"tokens\"\n"
+           "data.vocab_size = 257\ndata.train = [\"good.jsonl\"]\ndata.context = 4\nmodel.d_model = 16\n"
+           "model.headdim = 8\nmodel.n_layer = 1\n");
+  const auto expect_refusal = [this](const Strings& sets, const std::string& what) {
+    for (const std::string command : {"validate", "train"}) {
+      const ProgramOutcome outcome = program({command, "r.toml"}, sets);
+      EXPECT_EQ(outcome.code, 1) << outcome.out;
+      EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+      EXPECT_CONTAINS(outcome.err, what);
+      EXPECT_FALSE(fs::exists(folder_ / "out"));
+    }
+  };
+  succeed({"validate", "r.toml"});
+  const std::string large = "large.jsonl:2: 'ids'[1] is 300, outside data.vocab_size = 257 [data.";
+  expect_refusal({"data.train=[\"large.jsonl\"]"},
+                 "error: --set data.train=[\"large.jsonl\"]: data.train: " + large + "train = ");
+  expect_refusal({"data.valid=[\"large.jsonl\"]"},
+                 "error: --set data.valid=[\"large.jsonl\"]: data.valid: " + large + "valid = ");
+  expect_refusal({"data.train=[\"long.jsonl\"]"},
+                 "long.jsonl:2: 5 tokens do not fit into data.context = 4; raise it [");
+  expect_refusal({"data.context=2"}, "error: --set data.context=2: data.context: good.jsonl:1: 3 tokens do");
+  expect_refusal({"data.train=[\"good.jsonl\", \"blank.jsonl\"]", "data.weights=[1, 1]"},
+                 "data.train: there is no example in blank.jsonl [");
+}
+
 TEST_F(RunTest, ValidateFindsATokenizerWithoutAnEndOfDocument) {
   put_file(folder_ / "a.txt", "a text of some length, and so on");
   succeed({"train-tokenizer", "a.txt", "--vocab-size", "260", "--output", "t.json"});
