@@ -140,7 +140,10 @@ std::string Option::check(const TomlNode& scalar) const {
 std::string Option::assign(const TomlNode& node, const Origin& origin) {
   const auto set = [&](auto* target) -> std::string {
     std::decay_t<decltype(*target)> value{};
-    if (!read(node, value))
+    const bool fits = read(node, value);
+    if (!fits && !node.range_problem.empty())
+      return fmt::format("takes {}, and {}", with_article(type_name()), node.range_problem);
+    if (!fits)
       return fmt::format(
           "takes {}, not {}{}{}", with_article(type_name()), described(node),
           choices_.empty() ? "" : fmt::format(": one of \"{}\"", fmt::join(choices_, "\", \"")),

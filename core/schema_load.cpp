@@ -92,7 +92,7 @@ void Schema::read_assignment(const Assignment& assignment, Problems& problems) {
       if (!problem.empty()) problem = fmt::format("'{}' {}", assignment.key, problem);
     } catch (const InputError& error) {
       problem = error.what();
-      if (assignment.value.starts_with('['))
+      if (assignment.value.starts_with('[') && problem.ends_with("is not a TOML value"))
         problem += fmt::format(
             "; a shell takes quotes away unless there are others around them: --set '{}=…'", assignment.key);
     }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -129,6 +131,31 @@ void refuse_long_keys(std::string_view text, const std::string& where) {
   }
 }
 
+/// A number that is written as one, but has no place in 64 bits.
+class BeyondRange : public InputError {
+ public:
+  BeyondRange(const std::string& place, const std::string& problem)
+      : InputError(fmt::format("{}: {}", place, problem)), problem_(problem) {}
+  const std::string& problem() const { return problem_; }
+
+ private:
+  std::string problem_;
+};
+
+/// Of the message of toml++ about a number, which stands in it between quotes; "" when that is not too large.
+std::string range_problem(std::string_view message) {
+  const size_t begin = message.find('\'') + 1, end = message.rfind('\'');
+  if (begin == 0 || end < begin) return "";
+  const std::string number(message.substr(begin, end - begin));
+  if (message.find("floating-point") != std::string_view::npos)
+    return std::isinf(std::strtod(number.c_str(), nullptr))
+               ? fmt::format("{} is too large for a number (up to 1.8e308)", number)
+               : "";
+  return message.ends_with("is not representable in 64 bits")
+             ? fmt::format("{} is too large for an integer (up to {})", number, INT64_MAX)
+             : "";
+}
+
 }  // namespace
 
 const TomlNode* TomlNode::find(std::string_view key) const {
@@ -163,7 +190,10 @@ TomlNode parse_toml(std::string_view text, const std::string& where) {
   const toml::parse_result result = toml::parse(text);
   if (!result) {
     const toml::parse_error& error = result.error();
-    throw InputError(fmt::format("{}: {}", toml_place(where, begin_of(error.source())), error.description()));
+    const std::string place = toml_place(where, begin_of(error.source()));
+    const std::string too_large = range_problem(error.description());
+    if (!too_large.empty()) throw BeyondRange(place, too_large);
+    throw InputError(fmt::format("{}: {}", place, error.description()));
   }
   TomlNode root;
   root.members = members_of(result.table(), where, 0);
@@ -171,15 +201,19 @@ TomlNode parse_toml(std::string_view text, const std::string& where) {
 }
 
 TomlNode parse_toml_value(const std::string& text) {
-  try {
-    TomlNode root = parse_toml("value = " + text, "value");
-    if (root.members.size() == 1) return std::move(root.members[0].node);
-  } catch (const InputError&) {
-    if (text.find_first_of("\"'[{") == 0) throw InputError(fmt::format("{} is not a TOML value", text));
-  }
   TomlNode word;
   word.kind = TomlNode::Kind::kString;
   word.text = text;
+  const bool is_word = text.find_first_of("\"'[{") != 0;
+  try {
+    TomlNode root = parse_toml("value = " + text, "value");
+    if (root.members.size() == 1) return std::move(root.members[0].node);
+  } catch (const BeyondRange& error) {
+    require(is_word, "{}: {}", text, error.problem());
+    word.range_problem = error.problem();
+  } catch (const InputError&) {
+    require(is_word, "{} is not a TOML value", text);
+  }
   return word;
 }
 

@@ -27,6 +27,7 @@ struct TomlNode {
   int64_t integer = 0;
   double real = 0;
   std::string text;                 // kString; kTime as written in ISO 8601
+  std::string range_problem;        // of a bare word: why it is no number, though it is written as one
   std::vector<TomlNode> items;      // kList
   std::vector<TomlMember> members;  // kTable, in the order of the text
 

@@ -130,6 +130,24 @@ TEST(Schema, CollectsEveryProblemInTheOrderOfTheFile) {
             "r.toml: missing key 'data.name' (string): What to read.");
 }
 
+TEST(Schema, SaysOfANumberThatItIsTooLarge) {
+  const std::string nines = "99999999999999999999",
+                    integer = nines + " is too large for an integer (up to 9223372036854775807)",
+                    number = "1e400 is too large for a number (up to 1.8e308)";
+  EXPECT_EQ(problems("[train]\nsteps = " + nines + "\n"), "r.toml:2:29: " + integer);
+  EXPECT_EQ(problems("[train]\nlr = 1e400\n"), "r.toml:2:11: " + number);
+  EXPECT_EQ(problems("data.name = 'x'", {"train.steps=" + nines, "train.steps=1e400", "data.layers=" + nines,
+                                         "data.layers=[1, " + nines + "]"}),
+            "--set train.steps=" + nines + ": 'train.steps' takes an integer, and " + integer +
+                "\n--set train.steps=1e400: 'train.steps' takes an integer, and " + number +
+                "\n--set data.layers=" + nines + ": 'data.layers' takes a list of integers, and " + integer +
+                "\n--set data.layers=[1, " + nines + "]: [1, " + nines + "]: " + integer);
+  EXPECT_EQ(problems("data.name = 'x'", {"data.name=" + nines}), "");  // a word
+  EXPECT_EQ(problems("data.name = 'x'", {"train.steps=\"" + nines + "\""}),
+            "--set train.steps=\"" + nines + "\": 'train.steps' takes an integer, not a string (\"" + nines +
+                "\")");
+}
+
 TEST(Schema, ReportsASyntaxErrorWithItsPlace) {
   EXPECT_EQ(problems("[train]\nlr = = 2").rfind("r.toml:2:6: ", 0), 0u) << problems("[train]\nlr = = 2");
   EXPECT_EQ(problems("a = 1\na = 2").rfind("r.toml:2:", 0), 0u);
