@@ -776,6 +776,16 @@ std::string unknown_option(const CLI::App& command) {
   return "";
 }
 
+/// A KEY=VALUE behind that of a --set, which may have been taken for the recipe; "" without one.
+std::string assignment_without_set(const std::vector<std::string>& words) {
+  for (size_t i = 2; i < words.size(); ++i) {
+    if (words[i - 2] == "--set" && !words[i].starts_with('-') && words[i].find('=') != std::string::npos)
+      return fmt::format("'{}' stands without --set; each KEY=VALUE has one of its own: --set {}", words[i],
+                         words[i]);
+  }
+  return "";
+}
+
 std::string in_one_line(std::string text) {
   for (char& c : text) {
     if (c == '\n') c = ' ';
@@ -797,9 +807,10 @@ std::function<void()> parse_arguments(int argc, const char* const* argv) {
   } catch (const CLI::CallForVersion&) {
     return print_version;
   } catch (const CLI::ParseError& error) {
-    const std::string unknown = unknown_option(*command);
-    throw core::UsageError(
-        fmt::format("{}; see {} --help", unknown.empty() ? in_one_line(error.what()) : unknown, name));
+    for (const std::string& problem :
+         {unknown_option(*command), assignment_without_set(program.command_line)})
+      core::require<core::UsageError>(problem.empty(), "{}; see {} --help", problem, name);
+    throw core::UsageError(fmt::format("{}; see {} --help", in_one_line(error.what()), name));
   }
   return program.selected;
 }
