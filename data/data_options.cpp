@@ -165,8 +165,12 @@ void bind_copy(core::Schema& schema, DataOptions& o) {
       .help("Distinct strings that training never shows, to validate on.");
 }
 
-/// "bppe": no path, and nearly one of the two words.
-std::string mistyped_tokenizer(const std::string& name) {
+/// "bppe": no path, and nearly one of the two words; or that of generated strings, which has no other
+/// letters.
+std::string tokenizer_problem(const std::string& name) {
+  if (name == "copy")
+    return "the tokenizer copy has only the letters of data.task = \"copy\", which takes no data.tokenizer; "
+           "give byte, bpe, or the path of a tokenizer.json";
   const std::vector<std::string> words = {"byte", "bpe"};
   const bool is_word = std::find(words.begin(), words.end(), name) != words.end();
   if (is_word || name.find_first_of("/.$~") != std::string::npos || std::filesystem::exists(name)) return "";
@@ -221,7 +225,9 @@ void add_rules(core::Schema& schema, const DataOptions& o) {
     const bool given = trains_tokenizer(o) && o.vocab_size > 0;
     return given ? vocab_size_problem(o.vocab_size, made_special_tokens(o)) : "";
   });
-  schema.rule({"data.tokenizer"}, [&o] { return mistyped_tokenizer(o.tokenizer); });
+  schema.rule({"data.tokenizer", kTask}, [&o]() -> std::string {
+    return o.task == "text" || o.task == "translation" ? tokenizer_problem(o.tokenizer) : "";
+  });
 }
 
 }  // namespace
