@@ -24,6 +24,7 @@ class Problems {
     collect("", check, "");
   }
   bool empty() const { return lines_.empty(); }
+  const std::vector<std::string>& lines() const { return lines_; }
   /// @throws IoError when a check threw one, else InputError, unless there is no line
   void throw_if_any() const;
 

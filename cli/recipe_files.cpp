@@ -8,8 +8,11 @@
 #include "cli/alignment.h"
 #include "cli/model_origin.h"
 #include "cli/problems.h"
+#include "core/distributed/job.h"
 #include "core/environment.h"
 #include "core/error.h"
+#include "core/log.h"
+#include "data/byte_source.h"
 #include "data/datasets.h"
 #include "data/parallel_text.h"
 #include "data/tolerance.h"
@@ -29,12 +32,18 @@ void require_file(const fs::path& file) {
                                fs::is_directory(file) ? "is a folder, and not a file" : "no such file");
 }
 
+/// What a name stands for.
+Names files_of(const std::string& name, bool pairs) {
+  const std::string path = core::expand_environment(name).string();
+  return pairs ? data::pair_files(path) : Names{path};
+}
+
 /// Of one run.
 class Checker {
  public:
   /// `new_data`: no run before has the same, which takes long to read.
-  Checker(const RecipeRun& run, ReadThrough what, bool new_data, Problems& problems)
-      : run_(run), what_(what), new_data_(new_data), problems_(problems) {}
+  Checker(const RecipeRun& run, ReadThrough what, bool new_data, Problems& problems, Problems& warnings)
+      : run_(run), what_(what), new_data_(new_data), problems_(problems), warnings_(warnings) {}
 
   void check() {
     check_model();
@@ -67,10 +76,7 @@ class Checker {
   /// The files that a name stands for, when it is well-formed and they are there.
   bool is_there(const std::string& key, const std::string& name, bool pairs) {
     Names files;
-    problems_.attempt(place(key), [&] {
-      const std::string path = core::expand_environment(name).string();
-      files = pairs ? data::pair_files(path) : Names{path};
-    });
+    problems_.attempt(place(key), [&] { files = files_of(name, pairs); });
     return !files.empty() && are_there(key, files);
   }
 
@@ -90,11 +96,21 @@ class Checker {
       all_there = all_there && there;
       if (there && read_through && has_pairs()) check_pairs(key, name);
     }
-    const auto is_empty = [](const std::string& name) {
-      return fs::file_size(core::expand_environment(name)) == 0;
-    };
-    if (all_there && !has_pairs() && std::all_of(names.begin(), names.end(), is_empty))
-      problems_.add(fmt::format("{}: there is nothing in {}", place(key), fmt::join(names, ", ")));
+    const bool is_said = read_through && has_pairs();
+    if (all_there && !is_said) check_emptiness(key, names);
+  }
+
+  /// Of several files one may be empty, but that is said.
+  void check_emptiness(const std::string& key, const Names& names) {
+    Names empty;
+    for (const std::string& name : names)
+      problems_.attempt(place(key), [&] {
+        const Names files = files_of(name, has_pairs());
+        if (std::any_of(files.begin(), files.end(), data::is_empty)) empty.push_back(name);
+      });
+    if (empty.empty()) return;
+    const std::string message = fmt::format("{}: there is nothing in {}", place(key), fmt::join(empty, ", "));
+    empty.size() == names.size() ? problems_.add(message) : warnings_.add(message);
   }
 
   /// Sides of different lengths, and no pair at all.
@@ -205,7 +221,7 @@ class Checker {
   const RecipeRun& run_;
   ReadThrough what_;
   bool new_data_;
-  Problems& problems_;
+  Problems &problems_, &warnings_;
 };
 
 }  // namespace
@@ -215,19 +231,21 @@ std::string place_of(const RecipeRun& run, const std::string& key) {
 }
 
 void check_files(const RecipeFile& file, ReadThrough what) {
-  Problems problems;
+  Problems problems, warnings;
   std::set<std::string> checked, read;
   for (const auto& run : file.runs) {
     if (!checked.insert(run->schema.canonical({"model", "data", "evaluate"}).dump()).second) continue;
     const bool new_data = read.insert(run->schema.canonical({"data"}).dump()).second;
-    Checker(*run, what, new_data, problems).check();
+    Checker(*run, what, new_data, problems, warnings).check();
   }
   problems.throw_if_any();
+  if (core::job_of_this_process().rank > 0) return;  // the first process says it
+  for (const std::string& warning : warnings.lines()) core::log_warning(warning);
 }
 
 void check_files_of(const RecipeRun& run) {
-  Problems problems;
-  Checker(run, ReadThrough::kAll, /*new_data=*/true, problems).check();
+  Problems problems, said;  // the warnings by check_files()
+  Checker(run, ReadThrough::kAll, /*new_data=*/true, problems, said).check();
   problems.throw_if_any();
 }
 

@@ -13,6 +13,7 @@ enum class ReadThrough { kEvaluation, kAll };
 /// has other sentences than there are beside it; and that gold links fit their sentences. All problems at
 /// once, a line each with the place in the recipe. kAll: where there is none, also whether the pairs of a
 /// translation make rows, whether token ids are what training takes, and whether anything is left of text.
+/// Of several files one that is empty is only warned of.
 /// @throws IoError when something is missing; InputError
 void check_files(const RecipeFile& file, ReadThrough what);
 /// The same of one run, kAll.

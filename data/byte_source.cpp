@@ -249,6 +249,11 @@ std::unique_ptr<ByteSource> open_bytes(const std::filesystem::path& file) {
   return std::make_unique<PlainSource>(file);
 }
 
+bool is_empty(const std::filesystem::path& file) {
+  char first = 0;
+  return open_bytes(file)->read(&first, 1) == 0;
+}
+
 std::filesystem::path uncompressed_name(const std::filesystem::path& file) {
   const std::string ending = file.extension().string();
   if (ending != ".gz" && ending != ".xz" && ending != ".zst") return file;

@@ -25,6 +25,9 @@ class ByteSource {
 /// read.
 std::unique_ptr<ByteSource> open_bytes(const std::filesystem::path& file);
 
+/// Whether there is nothing in a file, decompressed. @throws as open_bytes and ByteSource::read
+bool is_empty(const std::filesystem::path& file);
+
 /// The name without the ending of its compression: "a.jsonl.gz" → "a.jsonl".
 std::filesystem::path uncompressed_name(const std::filesystem::path& file);
 

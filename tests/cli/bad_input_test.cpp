@@ -620,6 +620,16 @@ INSTANTIATE_TEST_SUITE_P(
              "--set data.tokenizer=copy: the tokenizer copy has only the letters of data.task = \"copy\"",
              {"validate", "r.toml", "--set", "data.tokenizer=copy"},
              text_recipe("a.txt", std::string(5000, 'a'))},
+        Case{"all_data_files_are_empty",
+             kInput,
+             "r.toml:4:14: data.train: there is nothing in a.txt, b.txt.gz",
+             {"train", "r.toml"},
+             [](const fs::path& folder) {
+               write(folder / "a.txt", "");
+               write(folder / "b.txt.gz",
+                     std::string("\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0", 20));
+               recipe("data.task = \"text\"\ndata.train = [\"a.txt\", \"b.txt.gz\"]")(folder);
+             }},
         Case{"data_is_not_utf8", kInput, "a.txt:1", {"run", "r.toml"}, text_recipe("a.txt", "a\xff")},
         Case{"jsonl_without_text",
              kInput,

@@ -810,6 +810,25 @@ TEST_F(RunTest, ValidateRefusesTextOfWhichNothingIsLeft) {
     EXPECT_NE(entry.path().filename(), "tokenizer.json");
 }
 
+TEST_F(RunTest, AnEmptyFileBesideOthersIsWarnedOf) {
+  put_file(folder_ / "a.txt", "a text of some length");
+  put_file(folder_ / "b.jsonl", "");
+  put_file(folder_ / "a.tsv", "ein Satz\ta sentence\n");
+  put_file(folder_ / "b.tsv", "");
+  put_file(folder_ / "r.toml",
+           "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"text\"\n"
+           "data.train = [\"a.txt\", \"b.jsonl\"]\ndata.context = 20\nmodel.d_model = 16\n"
+           "model.headdim = 8\nmodel.n_layer = 1\n[sweep]\nrun.seed = [1, 2]\nmodel.d_state = [4, 8]\n");
+  for (const std::string command : {"validate", "train"}) {
+    const ProgramOutcome outcome = program({command, "r.toml", "--quiet"});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.err, "warning: r.toml:5:14: data.train: there is nothing in b.jsonl\n");
+  }
+  const Strings pairs = {"data.task=translation", "data.train=[\"a.tsv\", \"b.tsv\"]", "data.context=32"};
+  EXPECT_CONTAINS(program({"validate", "r.toml"}, pairs).err, "there is no pair of sentences in it");
+  EXPECT_CONTAINS(program({"train", "r.toml"}, pairs).err, "data.train: there is nothing in b.tsv\n");
+}
+
 TEST_F(RunTest, SetTakesKeysOutOfTheRecipe) {
   put_file(folder_ / "a.txt", "text");
   put_file(
