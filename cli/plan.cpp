@@ -8,6 +8,7 @@
 #include "cli/model_origin.h"
 #include "cli/problems.h"
 #include "cli/recipe_files.h"
+#include "cli/run_folder.h"
 #include "cli/trained_tokenizer.h"
 #include "core/device.h"
 #include "core/error.h"
@@ -23,11 +24,9 @@ namespace {
 
 /// run.output is a folder or may become one: neither it nor what it lies in is a file.
 void check_output(const RecipeRun& run) {
-  const core::Option& option = run.schema.at("run.output");
-  for (fs::path place = run.recipe.run.output; place.has_relative_path(); place = place.parent_path())
-    core::require<core::IoError>(!fs::exists(place) || fs::is_directory(place),
-                                 "{}run.output: {} is a file; choose another folder",
-                                 option.is_left_out() ? "" : option.origin() + ": ", place.string());
+  const fs::path there = nearest_existing(run.recipe.run.output);
+  core::require<core::IoError>(fs::is_directory(there), "{}: {} is a file; choose another folder",
+                               place_of_output(run), there.string());
 }
 
 /// The run that a chain of run.continues begins with.
@@ -88,17 +87,25 @@ models::ModelConfig config_of(const RecipeRun& run, int64_t vocabulary) {
                                   annealed);
 }
 
-void check_layers(const Recipe& recipe, const models::ModelConfig& config) {
+void check_layers(const RecipeRun& run, const models::ModelConfig& config) {
+  const Recipe& recipe = run.recipe;
   for (const int64_t layer : recipe.decompose.layers) {
-    core::require(layer < config.n_layer,
-                  "decompose.layers has layer {}, but layers count from 0 and {} has {}", layer,
+    core::require(layer < config.n_layer, "{} has layer {}, but layers count from 0 and {} has {}",
+                  place_of(run, "decompose.layers"), layer,
                   recipe.model.from.empty() ? "the model" : recipe.model.from, config.n_layer);
   }
 }
 
-/// @throws InputError for what no machine could do
-int64_t countable(const std::string& what, double value) {
-  core::require(value < 9e18, "{} is {:.1e}, more than can be counted; choose smaller values", what, value);
+const std::vector<std::string> kTokenKeys = {"train.steps", "train.grad_accumulation_steps",
+                                             "train.batch_size", "data.context"},
+                               kMemoryKeys = {"train.batch_size", "data.context", "model.d_model",
+                                              "model.n_layer"};
+
+/// What `keys` make. @throws InputError for what no machine could do
+int64_t countable(const RecipeRun& run, const std::vector<std::string>& keys, const std::string& what,
+                  double value) {
+  core::require(value < 9e18, "{}: {} is {:.1e}, more than can be counted; choose smaller values [{}]",
+                run.schema.decisive(keys).origin(), what, value, run.schema.values_text(keys));
   return static_cast<int64_t>(value);
 }
 
@@ -118,40 +125,45 @@ Need need_of(const RecipeRun& run) {
   Need need;
   need.vocabulary = data::vocabulary_of(recipe.data);
   need.config = config_of(run, need.vocabulary);
-  check_layers(recipe, need.config);
+  check_layers(run, need.config);
   need.parameters = need.config.parameter_count();
   need.steps = recipe.train.steps;
   const train::TrainOptions& o = recipe.train;
   const double micro_batch = static_cast<double>(o.batch_size) * static_cast<double>(recipe.data.context);
   need.tokens =
-      countable("train.steps · train.grad_accumulation_steps · train.batch_size · data.context",
+      countable(run, kTokenKeys, fmt::format("{}", fmt::join(kTokenKeys, " · ")),
                 static_cast<double>(o.steps) * static_cast<double>(o.grad_accumulation_steps) * micro_batch);
   const double bytes = train::training_dtype(o) == at::kDouble ? 8 : 4;
   need.memory_bytes =
-      countable("the memory to train, in bytes,",
+      countable(run, kMemoryKeys, "the memory to train, in bytes,",
                 bytes * (4.0 * static_cast<double>(need.parameters) +
                          micro_batch * static_cast<double>(activations_per_token(need.config))));
   return need;
 }
 
-std::string device_problem(const Recipe& recipe) {
+std::string device_problem(const RecipeRun& run) {
+  const train::TrainOptions& options = run.recipe.train;
+  std::string key = "run.device";
   try {
-    train::training_placement(recipe.train, core::planned_device(recipe.run.device));
+    const at::Device device = core::planned_device(run.recipe.run.device);
+    key = run.schema.decisive({"train.compute_dtype", "train.dtype", key}).key();
+    train::training_placement(options, device);
   } catch (const core::InputError& error) {
-    return error.what();
+    return fmt::format("{}: {}", run.schema.at(key).origin(), error.what());
   }
   return "";
 }
 
-std::string memory_problem(const Recipe& recipe, const Need& need) {
+std::string memory_problem(const RecipeRun& run, const Need& need) {
+  const Recipe& recipe = run.recipe;
   const auto there = static_cast<int64_t>(core::total_memory(at::kCPU));
   // The estimate is of keeping all, which these two change.
   const bool keeps_all = recipe.train.recompute == "none" && recipe.train.keep_gib == 0;
   if (need.memory_bytes <= there || !keeps_all || core::planned_device(recipe.run.device).is_cuda())
     return "";
-  return fmt::format("about {} of memory are needed to train in one process, {} are there",
+  return fmt::format("about {} of memory are needed to train in one process, {} are there [{}]",
                      core::human_bytes(static_cast<double>(need.memory_bytes)),
-                     core::human_bytes(static_cast<double>(there)));
+                     core::human_bytes(static_cast<double>(there)), run.schema.values_text(kMemoryKeys));
 }
 
 void check_needs_of_runs(const RecipeFile& file) {

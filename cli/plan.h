@@ -26,10 +26,10 @@ Need need_of(const RecipeRun& run);
 
 /// What keeps this machine from training the run: a device that is not there, or that does not compute in
 /// what is asked for; "" for nothing. Decomposing and evaluating may be possible all the same.
-std::string device_problem(const Recipe& recipe);
-/// "about 96.0 GiB of memory are needed to train, 24.0 GiB are there"; "" where a GPU trains, or
-/// the estimate fits.
-std::string memory_problem(const Recipe& recipe, const Need& need);
+std::string device_problem(const RecipeRun& run);
+/// "about 96.0 GiB of memory are needed to train …, 24.0 GiB are there [data.context = …]"; "" where a GPU
+/// trains, or the estimate fits.
+std::string memory_problem(const RecipeRun& run, const Need& need);
 
 /// need_of() of every run: all problems at once. @throws IoError, InputError
 void check_needs_of_runs(const RecipeFile& file);

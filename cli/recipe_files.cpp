@@ -1,13 +1,17 @@
 #include "cli/recipe_files.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <set>
+#include <unistd.h>
 
 #include "cli/alignment.h"
 #include "cli/model_origin.h"
 #include "cli/problems.h"
+#include "cli/run_folder.h"
 #include "core/distributed/job.h"
 #include "core/environment.h"
 #include "core/error.h"
@@ -50,6 +54,7 @@ class Checker {
     check_tokenizer();
     const data::DataOptions& data = run_.recipe.data;
     const bool all = what_ == ReadThrough::kAll;
+    check_cache();
     check_data("data.train", data.train, all);
     check_data("data.valid", data.valid, true);
     check_data("data.exclude", data.exclude, all);
@@ -164,6 +169,19 @@ class Checker {
       const fs::path checkpoint = run_.recipe.model.checkpoint();
       refuse_run_folder(checkpoint);
       models::load_config(checkpoint);
+    });
+  }
+
+  /// A folder, or what may become one.
+  void check_cache() {
+    const std::string& name = run_.recipe.data.cache;
+    if (!applies("data.cache") || name.empty()) return;
+    problems_.attempt(place("data.cache"), [&name] {
+      const fs::path cache = core::expand_environment(name), there = nearest_existing(cache);
+      core::require<core::IoError>(fs::is_directory(there), "{} is a file; choose another folder",
+                                   there.string());
+      core::require<core::IoError>(there == cache || ::access(there.c_str(), W_OK | X_OK) == 0,
+                                   "{}: cannot make the folder: {}", cache.string(), std::strerror(errno));
     });
   }
 

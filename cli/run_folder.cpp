@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "cli/problems.h"
+#include "cli/recipe_files.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
@@ -62,6 +64,17 @@ void refuse_foreign(const fs::path& output, const std::string& recipe) {
 
 }  // namespace
 
+fs::path nearest_existing(const fs::path& folder) {
+  fs::path place = folder;
+  while (!place.empty() && !fs::exists(place)) place = place.parent_path();
+  return place.empty() ? "." : place;
+}
+
+std::string place_of_output(const RecipeRun& run) {
+  const core::Option& option = run.schema.at("run.output");
+  return option.is_left_out() ? "run.output" : place_of(run, "run.output");
+}
+
 void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -71,7 +84,9 @@ void make_folder(const fs::path& folder) {
 void prepare_output(const RecipeFile& file, bool overwrite) {
   const fs::path output = file.first().run.output, copy = output / kRecipeCopy;
   if (!overwrite) refuse_foreign(output, file.text);
-  make_folder(output);
+  Problems problems;
+  problems.attempt(place_of_output(*file.runs.front()), [&output] { make_folder(output); });
+  problems.throw_if_any();
   Json record = {{"format_version", core::kFormatVersion},
                  {"program", fmt::format("exactmamba {}", core::version())},
                  {"recipe", file.name},

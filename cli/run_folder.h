@@ -12,6 +12,11 @@ namespace exactmamba::cli {
 /// false
 void prepare_output(const RecipeFile& file, bool overwrite);
 
+/// `folder`, or of what it lies in the nearest that is there: a folder, or a file that is in the way.
+std::filesystem::path nearest_existing(const std::filesystem::path& folder);
+/// As place_of(), of the default "run.output" alone.
+std::string place_of_output(const RecipeRun& run);
+
 /// With its parents. @throws IoError
 void make_folder(const std::filesystem::path& folder);
 

@@ -137,7 +137,7 @@ void RunStages::require_finished() const {
 }
 
 void RunStages::require_trainable() const {
-  const std::string problem = train_stage().done() ? "" : device_problem(run_.recipe);
+  const std::string problem = train_stage().done() ? "" : device_problem(run_);
   core::require(problem.empty(), "{}", problem);
 }
 

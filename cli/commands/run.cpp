@@ -119,7 +119,7 @@ void write_trained(const Stages& stages, bool json) {
 void warn_of_memory(const Stages& stages) {
   for (const auto& run : stages) {
     const std::string problem =
-        run->train_stage().done() ? "" : memory_problem(run->run().recipe, need_of(run->run()));
+        run->train_stage().done() ? "" : memory_problem(run->run(), need_of(run->run()));
     if (!problem.empty()) core::log_warning(fmt::format("'{}': {}", run->label(), problem));
   }
 }
@@ -129,7 +129,7 @@ void warn_of_memory(const Stages& stages) {
 MissingTokenizer tokenizer_maker(const RecipeFile& file, bool overwrite) {
   if (core::job_of_this_process().rank > 0) return make_in_memory;
   return [&file, overwrite](const RecipeRun& run, const core::Stage& stage) {
-    const std::string problem = device_problem(run.recipe);
+    const std::string problem = device_problem(run);
     core::require(problem.empty(), "{}", problem);
     prepare_output(file, overwrite);
     return make_and_keep(run, stage);

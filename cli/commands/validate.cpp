@@ -45,7 +45,7 @@ Json swept_json(const RecipeRun& run) {
 
 Json run_json(const RecipeRun& run) {
   const Need need = need_of(run);
-  const std::string device = device_problem(run.recipe);
+  const std::string device = device_problem(run);
   return {{"label", run.label},
           {"swept", swept_json(run)},
           {"model", sizes_json(need.config)},
@@ -55,7 +55,7 @@ Json run_json(const RecipeRun& run) {
           {"steps", need.steps},
           {"tokens", need.tokens},
           {"memory_bytes", need.memory_bytes},
-          {"problem_here", device.empty() ? memory_problem(run.recipe, need) : device}};
+          {"problem_here", device.empty() ? memory_problem(run, need) : device}};
 }
 
 /// "KEY = VALUE" or "KEY VALUE", with commas between.

@@ -248,10 +248,11 @@ TEST_F(Distributed, WhatAllProcessesOfAMachineFindIsSaidByTheFirst) {
   EXPECT_EQ(refused("1", "1"), "");
   EXPECT_EQ(refused("2", "0"), "exactmamba: error: rank 2 of 4: " + said.substr(19));  // of another machine
   // Devices may differ within a machine: one process may have found a GPU and the next none.
-  EXPECT_CONTAINS(refused("1", "1",
-                          {"--set", "run.device=cpu", "--set", "train.dtype=float32", "--set",
-                           "train.compute_dtype=bfloat16"}),
-                  "rank 1 of 4: train.compute_dtype is bfloat16, but a CPU");
+  EXPECT_CONTAINS(
+      refused("1", "1",
+              {"--set", "run.device=cpu", "--set", "train.dtype=float32", "--set",
+               "train.compute_dtype=bfloat16"}),
+      "rank 1 of 4: --set train.compute_dtype=bfloat16: train.compute_dtype is bfloat16, but a CPU");
 }
 
 TEST_F(Distributed, ASweepIsTrainedByAsManyProcessesAsItsFirstModels) {
