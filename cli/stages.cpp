@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include <ATen/ops/full.h>
 #include <fmt/format.h>
@@ -247,6 +248,8 @@ Value read_once(std::map<std::string, Value>& known, const std::string& key, con
 std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file, const MissingTokenizer& missing) {
   std::map<std::string, std::shared_ptr<const TrainedTokenizer>> tokenizers;
   std::map<std::string, data::Datasets> datasets;
+  std::set<std::string> looked_at;  // data, faulty or not
+  Problems faults;                  // of the data of all runs
   std::map<std::string, std::shared_ptr<const EvaluationData>> evaluations;
   std::vector<std::shared_ptr<RunStages>> result;
   const auto stages_of_run = [&result](const RecipeRun* run) {
@@ -281,10 +284,15 @@ std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file, const 
     };
     std::vector<std::string> decisive = {"data"};
     if (data::depends_on_seed(run->recipe.data)) decisive.push_back("run.seed");
-    result.push_back(std::make_shared<RunStages>(*run, tokenizer,
-                                                 read_once(datasets, key(*run, decisive), make_datasets),
-                                                 evaluation_of(*run), stages_of_run(run->base)));
+    const std::string data_key = key(*run, decisive);
+    if (!looked_at.insert(data_key).second && !datasets.contains(data_key)) continue;  // known to be faulty
+    faults.attempt([&] {
+      result.push_back(std::make_shared<RunStages>(*run, tokenizer,
+                                                   read_once(datasets, data_key, make_datasets),
+                                                   evaluation_of(*run), stages_of_run(run->base)));
+    });
   }
+  faults.throw_if_any();
   return result;
 }
 

@@ -521,6 +521,19 @@ TEST_F(RunTest, FaultsOfAllRunsAreSaidTogetherWithTheirPlaces) {
   }
 }
 
+TEST_F(RunTest, FaultsInTheDataOfAllRunsAreSaidTogether) {
+  for (const std::string name : {"a", "b"})
+    put_file(folder_ / (name + ".jsonl"), "{\"text\": \"some text\"}\n{\"text\": \"more\"}\n{\"text\": 1}\n");
+  put_file(folder_ / "r.toml",
+           "run.output = \"out\"\ntrain.steps = 1\ndata.task = \"text\"\ndata.train = [\"a.jsonl\"]\n"
+           "model.d_model = 16\nmodel.headdim = 8\n[sweep]\nrun.seed = [1, 2]\n"
+           "data.train = [[\"a.jsonl\"], [\"b.jsonl\"]]\n");
+  const std::string err = program({"train", "r.toml"}).err;
+  EXPECT_CONTAINS(err, "error: r.toml:9:15: data.train: a.jsonl:3: the value of 'text'");
+  EXPECT_CONTAINS(err, "error: r.toml:9:28: data.train: b.jsonl:3: the value of 'text'");
+  EXPECT_EQ(std::count(err.begin(), err.end(), '\n'), 2) << err;
+}
+
 TEST_F(RunTest, AFaultFarWithinTheDataIsPlacedInTheRecipe) {
   std::string lines;
   for (int i = 0; i < 50; ++i) lines += "{\"text\": \"some text\"}\n";
