@@ -1,4 +1,5 @@
 // The commands that work on a recipe's stages.
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -14,12 +15,14 @@
 #include "cli/model_origin.h"
 #include "cli/output.h"
 #include "cli/plan.h"
+#include "cli/recipe_files.h"
 #include "cli/report_document.h"
 #include "cli/run_folder.h"
 #include "core/distributed/job.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "data/tokenizers/open_tokenizer.h"
 #include "eval/alignment/alignment_values.h"
 #include "eval/alignment/model_alignment.h"
 #include "eval/report.h"
@@ -72,6 +75,30 @@ void require_one_measure(const RecipeFile& file, const Stages& stages) {
         file.name, first.label(), run->label(),
         same_data ? "[evaluate], train.dtype or what alignments are made by" : "their validation data");
   }
+}
+
+/// [nullable]: a model may carry none, or one of a kind that is not read, which says nothing.
+std::shared_ptr<const data::Tokenizer> tokenizer_known_of(const std::string& model) {
+  try {
+    return data::carried_tokenizer(model);
+  } catch (const core::InputError&) {
+    return nullptr;
+  }
+}
+
+/// A model that carries a tokenizer is measured on ids of the same. Either may have further tokens behind
+/// those of the other: appended ones.
+void require_its_tokenizer(const std::string& model, const RecipeRun& run, const data::Dataset& valid) {
+  const auto own = run.schema.applies("data.tokenizer") ? tokenizer_known_of(model) : nullptr;
+  if (!own) return;
+  const int64_t shared = std::min(own->vocab_size(), valid.vocab_size());
+  for (int64_t id = 0; id < shared; ++id)
+    core::require(
+        own->token_text(id) == valid.token_text(id),
+        "{}: {} has a tokenizer of its own, of {} tokens, and not this one, of {}: token {} is '{}' "
+        "there, and '{}' here; set data.tokenizer to {}",
+        place_of(run, "data.tokenizer"), model, own->vocab_size(), valid.vocab_size(), id,
+        own->token_text(id), valid.token_text(id), model);
 }
 
 /// A line a measure; the tables of alignments.
@@ -258,6 +285,7 @@ void evaluate(const EvaluateArguments& arguments) {
   refuse_run_folder(arguments.model);
   require_one_measure(file, stages);
   const data::Dataset& valid = *stages.front()->datasets().valid;
+  require_its_tokenizer(arguments.model, *file.runs.front(), valid);
   models::LoadOptions options;
   options.dtype = train::training_dtype(file.first().train);
   models::MambaLM model = models::load_model(arguments.model, options);

@@ -161,6 +161,28 @@ TEST_F(RunTest, AnotherModelIsMeasuredOnceOrNotAtAll) {
   }
 }
 
+TEST_F(RunTest, AModelIsNotMeasuredOnTheIdsOfAnotherTokenizer) {
+  put_file(folder_ / "a.txt",
+           "a text of some length, which is as long as it has to be for a batch of two rows");
+  const std::string eos = "<|endoftext|>";
+  for (const std::string size : {"258", "270"})
+    succeed({"train-tokenizer", "a.txt", "--vocab-size", size, "--special", eos, "--output", size + ".json"});
+  put_file(folder_ / "r.toml",
+           "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"text\"\n"
+           "data.train = [\"a.txt\"]\ndata.valid = [\"a.txt\"]\ndata.tokenizer = \"270.json\"\n"
+           "data.context = 8\nmodel.d_model = 16\nmodel.headdim = 8\nmodel.n_layer = 1\n");
+  const std::string model = json_of({"train", "r.toml"})[0]["result"]["checkpoint"];
+  const Strings evaluate = {"evaluate", "r.toml", "--model", model};
+  succeed(evaluate);
+  succeed(evaluate, {"data.tokenizer=258.json"});  // whose tokens the other has, too
+  const ProgramOutcome refused = program(evaluate, {"data.tokenizer=byte"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_CONTAINS(refused.err,
+                  "error: --set data.tokenizer=byte: data.tokenizer: " + model +
+                      " has a tokenizer of its own, of 270 tokens, and not this one, of 257: token ");
+  EXPECT_CONTAINS(refused.err, "; set data.tokenizer to " + model);
+}
+
 TEST_F(RunTest, ContinuesAfterASignalWithTheSameWeights) {
   write_recipe();
   const std::vector<std::string> run = {"run", "r.toml", "--set", "train.steps=400"};
