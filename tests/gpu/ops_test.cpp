@@ -328,41 +328,60 @@ void check_ssd(const SsdCase& c, at::ScalarType dtype) {
       });
 }
 
-TEST(GpuOps, Ssd) {
-  for (const at::ScalarType dtype : kDtypes) {
-    for (const int64_t length : kLengths) {
-      check_ssd({2, length, 3, 64, 1, 128, false, false, false, 0}, dtype);
-      check_ssd({2, length, 2, 64, 1, 128, true, false, false, 8}, dtype);
-      check_ssd({1, length, 2, 64, 2, 64, true, true, false, 0}, dtype);
-    }
-    check_ssd({2, 151, 4, 7, 2, 3, true, true, false, 1}, dtype);
-    check_ssd({2, 372, 2, 64, 1, 128, false, true, true, 0}, dtype);
-    check_ssd({2, 129, 1, 32, 1, 16, true, false, false, 0}, dtype);
-  }
+// A case is a test of its own, so that tools that take their time can share them out.
+using SsdIndex = std::tuple<at::ScalarType, size_t>;
+std::string ssd_name(const testing::TestParamInfo<SsdIndex>& info) {
+  return fmt::format("{}_{}", c10::toString(std::get<0>(info.param)), std::get<1>(info.param));
 }
 
+std::vector<SsdCase> ssd_cases() {
+  std::vector<SsdCase> cases = {{2, 151, 4, 7, 2, 3, true, true, false, 1},
+                                {2, 372, 2, 64, 1, 128, false, true, true, 0},
+                                {2, 129, 1, 32, 1, 16, true, false, false, 0}};
+  for (const int64_t length : kLengths) {
+    cases.push_back({2, length, 3, 64, 1, 128, false, false, false, 0});
+    cases.push_back({2, length, 2, 64, 1, 128, true, false, false, 8});
+    cases.push_back({1, length, 2, 64, 2, 64, true, true, false, 0});
+  }
+  return cases;
+}
+class GpuSsd : public testing::TestWithParam<SsdIndex> {};
+TEST_P(GpuSsd, IsThatOfDouble) {
+  check_ssd(ssd_cases().at(std::get<1>(GetParam())), std::get<0>(GetParam()));
+}
+INSTANTIATE_TEST_SUITE_P(Cases, GpuSsd,
+                         testing::Combine(testing::ValuesIn(kDtypes),
+                                          testing::Range<size_t>(0, ssd_cases().size())),
+                         ssd_name);
+
 /// Rows and heads enough for a single walk over the tokens: four heads a multiprocessor.
-TEST(GpuOps, SsdInOneWalk) {
-  const int64_t places = multiprocessors();
-  for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+std::vector<SsdCase> walk_cases(int64_t places) {
+  std::vector<SsdCase> cases;
+  for (const bool packed : {false, true}) {
     for (const int64_t length : {1, 64, 65, 128, 151, 372})
-      for (const bool packed : {false, true})
-        check_ssd({places / 4, length, 16, 64, 1, 128, packed, false, false, 0}, dtype);
+      cases.push_back({places / 4, length, 16, 64, 1, 128, packed, false, false, 0});
     // Chunks enough that no block shares a chunk's heads with another one; last ones with both halves, with
     // one.
-    for (const bool packed : {false, true}) {
-      check_ssd({places / 4, 449, 16, 64, 1, 128, packed, false, false, 8}, dtype);
-      check_ssd({places / 4, 400, 24, 64, 1, 128, packed, false, false, 0}, dtype);
-    }
-    check_ssd({places / 3, 64, 16, 64, 1, 128, false, false, false, 0}, dtype);  // unequal shares of heads
-    check_ssd({places / 4, 129, 16, 64, 1, 64, false, false, false, 0}, dtype);
-    check_ssd({places / 8, 193, 32, 64, 2, 128, false, false, false, 0}, dtype);
-    check_ssd({places / 8, 193, 32, 64, 2, 64, true, false, true, 8}, dtype);
-    check_ssd({places / 4, 200, 16, 64, 1, 128, false, false, false, 0, {}, 16}, dtype);
-    // Sequences that start with a chunk, and with its second half.
-    check_ssd({places / 4, 320, 16, 64, 1, 128, true, false, false, 0, {64, 128, 130, 192, 256}}, dtype);
+    cases.push_back({places / 4, 449, 16, 64, 1, 128, packed, false, false, 8});
+    cases.push_back({places / 4, 400, 24, 64, 1, 128, packed, false, false, 0});
   }
+  cases.push_back({places / 3, 64, 16, 64, 1, 128, false, false, false, 0});  // unequal shares of heads
+  cases.push_back({places / 4, 129, 16, 64, 1, 64, false, false, false, 0});
+  cases.push_back({places / 8, 193, 32, 64, 2, 128, false, false, false, 0});
+  cases.push_back({places / 8, 193, 32, 64, 2, 64, true, false, true, 8});
+  cases.push_back({places / 4, 200, 16, 64, 1, 128, false, false, false, 0, {}, 16});
+  // Sequences that start with a chunk, and with its second half.
+  cases.push_back({places / 4, 320, 16, 64, 1, 128, true, false, false, 0, {64, 128, 130, 192, 256}});
+  return cases;
 }
+class GpuSsdInOneWalk : public testing::TestWithParam<SsdIndex> {};
+TEST_P(GpuSsdInOneWalk, IsThatOfDouble) {
+  check_ssd(walk_cases(multiprocessors()).at(std::get<1>(GetParam())), std::get<0>(GetParam()));
+}
+INSTANTIATE_TEST_SUITE_P(Cases, GpuSsdInOneWalk,
+                         testing::Combine(testing::Values(at::kBFloat16, at::kHalf),
+                                          testing::Range<size_t>(0, walk_cases(0).size())),
+                         ssd_name);
 
 /// Each gradient is what it is beside all others, whatever else is asked for.
 void check_single_gradients(int64_t length) {
