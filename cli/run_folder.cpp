@@ -8,7 +8,6 @@
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/json.h"
-#include "core/stage.h"
 #include "core/version.h"
 
 namespace exactmamba::cli {
@@ -80,19 +79,6 @@ void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   core::require<core::IoError>(!error, "{}: cannot make the folder: {}", folder.string(), error.message());
-}
-
-NewOutput::NewOutput(const RecipeFile& file) : output_(file.first().run.output) {
-  for (fs::path place = output_; !place.empty() && !fs::exists(place); place = place.parent_path())
-    missing_.push_back(place);
-  was_empty_ = !missing_.empty() || core::is_empty_but_for_leftovers(output_);
-}
-
-NewOutput::~NewOutput() {
-  std::error_code error;
-  if (!was_empty_ || fs::exists(output_ / core::kStagesFolder, error)) return;
-  for (const char* file : {kRecord, kRecipeCopy}) fs::remove(output_ / file, error);
-  for (const fs::path& folder : missing_) fs::remove(folder, error);
 }
 
 void prepare_output(const RecipeFile& file, bool overwrite) {

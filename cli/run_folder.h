@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <vector>
 
 #include "cli/recipe.h"
 
@@ -12,21 +11,6 @@ namespace exactmamba::cli {
 /// every --set. @throws IoError when it holds something else, or recipe.toml was changed, and `overwrite` is
 /// false
 void prepare_output(const RecipeFile& file, bool overwrite);
-
-/// Takes back what prepare_output() makes in a folder that was not there, or empty, when in the end there is
-/// no stage in it.
-class NewOutput {
- public:
-  explicit NewOutput(const RecipeFile& file);
-  ~NewOutput();
-  NewOutput(const NewOutput&) = delete;
-  NewOutput& operator=(const NewOutput&) = delete;
-
- private:
-  std::filesystem::path output_;
-  bool was_empty_;
-  std::vector<std::filesystem::path> missing_;  // folders, the innermost first
-};
 
 /// `folder`, or of what it lies in the nearest that is there: a folder, or a file that is in the way.
 std::filesystem::path nearest_existing(const std::filesystem::path& folder);

@@ -89,7 +89,7 @@ void RunStages::complete(const core::Stage& stage, const std::function<Json()>& 
   const core::StopHandler handler;
   if (stage.done()) return core::log_info(fmt::format("{}: {} is done", label(), stage.name()));
   core::log_info(fmt::format("{}: {}", label(), stage.name()));
-  const core::StageWork begun = stage.prepare();
+  const core::FileLock lock = stage.prepare();
   if (!stage.done()) stage.finish(work());    // another process may have ended it just now
   core::stop_if_asked("between two stages");  // the signal that came too late for the work itself
 }

@@ -93,7 +93,7 @@ std::optional<data::BpeSpec> make_in_memory(const RecipeRun& run, const core::St
 
 std::optional<data::BpeSpec> make_and_keep(const RecipeRun& run, const core::Stage& stage) {
   const core::StopHandler handler;  // until it is kept, which a signal must not end without a word
-  const core::StageWork begun = stage.prepare();
+  const core::FileLock lock = stage.prepare();
   if (stage.done()) return finished_spec(stage);  // another process has just made it
   const std::optional<data::BpeSpec> spec = make_in_memory(run, stage);
   const std::string content = core::json_text(json_of(*spec), 2) + "\n";

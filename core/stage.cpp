@@ -24,28 +24,7 @@ Json inputs_json(const std::vector<std::pair<std::string, std::string>>& inputs)
   return result;
 }
 
-FileLock lock_of(const std::filesystem::path& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  require<IoError>(!error, "{}: cannot make the folder: {}", folder.string(), error.message());
-  std::optional<FileLock> lock = FileLock::try_lock(folder / kLock);
-  require<IoError>(lock.has_value(),
-                   "another exactmamba works on this stage: {}; wait for it, or choose another run.output",
-                   folder.string());
-  return std::move(*lock);
-}
-
 }  // namespace
-
-StageWork::StageWork(const std::filesystem::path& folder) : folder_(folder), lock_(lock_of(folder)) {}
-
-StageWork::~StageWork() {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_, error))
-    if (!entry.is_regular_file(error) || entry.file_size(error) > 0) return;
-  std::filesystem::remove_all(folder_, error);
-  std::filesystem::remove(folder_.parent_path(), error);  // refused while others are in it
-}
 
 Stage::Stage(const std::filesystem::path& output, std::string kind, int algorithm, Json options,
              std::vector<std::pair<std::string, std::string>> inputs)
@@ -95,6 +74,17 @@ bool Stage::done() const {
   if (!std::filesystem::exists(record(), ignored)) return false;
   read_record();
   return true;
+}
+
+FileLock Stage::prepare() const {
+  std::error_code error;
+  std::filesystem::create_directories(folder_, error);
+  require<IoError>(!error, "{}: cannot make the folder: {}", folder_.string(), error.message());
+  std::optional<FileLock> lock = FileLock::try_lock(folder_ / kLock);
+  require<IoError>(lock.has_value(),
+                   "another exactmamba works on this stage: {}; wait for it, or choose another run.output",
+                   folder_.string());
+  return std::move(*lock);
 }
 
 std::string Stage::program_version() const { return read_json(record()).value("program_version", ""); }

@@ -17,22 +17,6 @@ namespace exactmamba::core {
 /// Of a run's output: where its stages are.
 inline constexpr const char* kStagesFolder = "stages";
 
-/// The work on a stage, by one process at a time. In the end it removes the folder again if nothing but empty
-/// files came of it, and the folder of stages if that was the only one.
-class StageWork {
- public:
-  /// Makes the folder; what an interrupted attempt left there stays, for resuming. @throws IoError, also when
-  /// another process works on the stage
-  explicit StageWork(const std::filesystem::path& folder);
-  ~StageWork();
-  StageWork(const StageWork&) = delete;
-  StageWork& operator=(const StageWork&) = delete;
-
- private:
-  std::filesystem::path folder_;
-  FileLock lock_;
-};
-
 class Stage {
  public:
   /// `algorithm`: version of what this kind of stage computes, to be raised when the same options and inputs
@@ -48,8 +32,9 @@ class Stage {
   /// True when a finished stage of this name is there. @throws InputError when its stage.json is damaged, of
   /// a newer format or not of this stage
   bool done() const;
-  /// Begins the work. @throws IoError
-  [[nodiscard]] StageWork prepare() const { return StageWork(folder_); }
+  /// Makes the folder and keeps other processes off it as long as the lock lives; what an interrupted attempt
+  /// left there stays, for resuming. @throws IoError, also when another process works on the stage
+  [[nodiscard]] FileLock prepare() const;
   /// Marks the stage as done. `result` is kept in stage.json beside kind, options, inputs and the program's
   /// version. @throws IoError
   void finish(const Json& result) const;

@@ -1,7 +1,6 @@
 // The commands that work on a recipe's stages.
 #include <algorithm>
 #include <filesystem>
-#include <memory>
 #include <optional>
 #include <unistd.h>
 
@@ -164,12 +163,6 @@ MissingTokenizer tokenizer_maker(const RecipeFile& file, bool overwrite) {
   };
 }
 
-/// To take back what a run leaves that fails before its first stage has something. Nothing in other processes
-/// than the first.
-std::unique_ptr<const NewOutput> new_output(const RecipeFile& file) {
-  return core::job_of_this_process().rank > 0 ? nullptr : std::make_unique<const NewOutput>(file);
-}
-
 /// Trains all runs, together with the other processes of the job if there are any; a line about each run that
 /// diverged. What follows is the work of the first process: nothing for the others.
 std::optional<std::string> train_runs(const RecipeFile& file, Stages& stages, bool overwrite) {
@@ -230,7 +223,6 @@ void run(const TrainingArguments& arguments) {
   const RecipeFile file = checked_recipe(arguments.recipe);
   eval::refuse_newer_report(file.first().run.output);
   require_validation_data(file);
-  const auto output = new_output(file);
   Stages stages = stages_of(file, tokenizer_maker(file, arguments.recipe.overwrite));
   std::optional<std::string> diverged = train_runs(file, stages, arguments.recipe.overwrite);
   if (!diverged) return;
@@ -245,7 +237,6 @@ void run(const TrainingArguments& arguments) {
 void train(const TrainingArguments& arguments) {
   if (launched(arguments)) return;
   const RecipeFile file = checked_recipe(arguments.recipe);
-  const auto output = new_output(file);
   Stages stages = stages_of(file, tokenizer_maker(file, arguments.recipe.overwrite));
   const std::optional<std::string> diverged = train_runs(file, stages, arguments.recipe.overwrite);
   if (!diverged) return;

@@ -106,15 +106,6 @@ std::function<void(const fs::path&)> model(const std::string& name,
   };
 }
 
-/// A golden model in `m` that lacks a tensor.
-std::function<void(const fs::path&)> damaged_weights() {
-  return model("mamba2-hf", [](const fs::path& folder) {
-    core::NamedTensors weights = weights_of(folder);
-    weights.erase(weights.begin());
-    core::write_safetensors(folder / "model.safetensors", weights);
-  });
-}
-
 std::function<void(const fs::path&)> both(std::function<void(const fs::path&)> a,
                                           std::function<void(const fs::path&)> b) {
   return [a, b](const fs::path& folder) {
@@ -793,20 +784,6 @@ INSTANTIATE_TEST_SUITE_P(
              "--compute-dtype is bfloat16, but a CPU computes in --dtype = float32",
              {"generate", "m", "--ids", "1", "--device", "cpu", "--compute-dtype", "bfloat16"},
              model("mamba2-hf")},
-        Case{"training_from_damaged_weights",
-             kInput,
-             "m: 1 tensor(s) do not fit config.json: ",
-             {"train", "r.toml", "--quiet", "--set", "run.output=runs/new/out"},
-             both(damaged_weights(), recipe("model.from = \"m\""))},
-        Case{"training_from_damaged_weights_into_an_empty_folder",
-             kInput,
-             "m: 1 tensor(s) do not fit config.json: ",
-             {"train", "r.toml", "--quiet"},
-             both(damaged_weights(),
-                  [](const fs::path& folder) {
-                    fs::create_directory(folder / "out");
-                    recipe("model.from = \"m\"")(folder);
-                  })},
         Case{"training_in_a_dtype_of_a_gpu",
              kInput,
              "error: --set train.compute_dtype=bfloat16: train.compute_dtype is bfloat16, but a CPU computes "

@@ -841,7 +841,8 @@ TEST_F(RunTest, ValidateRefusesTextOfWhichNothingIsLeft) {
       made.err,
       "error: --set data.min_characters=7: data.min_characters: there is no text in a.jsonl: left "
       "out are 3 of other lengths (data.min");
-  EXPECT_FALSE(fs::exists(folder_ / "out"));
+  for (const auto& entry : fs::recursive_directory_iterator(folder_ / "out"))
+    EXPECT_NE(entry.path().filename(), "tokenizer.json");
 }
 
 TEST_F(RunTest, AnEmptyFileBesideOthersIsWarnedOf) {

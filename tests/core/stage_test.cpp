@@ -61,7 +61,7 @@ TEST_F(StageTest, IsDoneOnlyAfterFinish) {
   const Stage stage(output_, "train", 1, {{"train.lr", 0.1}}, {{"data", "d0"}});
   EXPECT_EQ(stage.folder(), output_ / "stages" / stage.name());
   EXPECT_FALSE(stage.done());
-  const StageWork work = stage.prepare();
+  const FileLock lock = stage.prepare();
   EXPECT_FALSE(stage.done());
   stage.finish({{"loss", 1.5}});
   EXPECT_TRUE(stage.done());
@@ -79,7 +79,7 @@ TEST_F(StageTest, IsDoneOnlyAfterFinish) {
 
 TEST_F(StageTest, RefusesARecordThatIsNotItsOwn) {
   const Stage stage(output_, "train", 1, {}, {});
-  const StageWork work = stage.prepare();
+  const FileLock lock = stage.prepare();
   for (const std::string text : {"[]", "{", "{}", R"({"format_version": 1, "name": "other"})"}) {
     std::ofstream(stage.folder() / "stage.json") << text;
     EXPECT_THROW(stage.done(), InputError) << text;
@@ -105,7 +105,7 @@ std::string message_of(const std::function<void()>& run) {
 
 TEST_F(StageTest, EveryFlippedByteOfTheRecordIsNoticed) {
   const Stage stage(output_, "train", 1, {{"train.lr", 0.1}}, {{"data", "d0"}});
-  const StageWork work = stage.prepare();
+  const FileLock lock = stage.prepare();
   stage.finish({{"loss", 1.5}, {"infinite", std::numeric_limits<double>::infinity()}});
   ASSERT_TRUE(stage.done());
   const std::filesystem::path file = stage.folder() / "stage.json";
@@ -133,34 +133,12 @@ TEST_F(StageTest, ErrorsOfItsFilesSayWhatToDelete) {
   EXPECT_THROW(stage.reading([]() -> int { throw IoError("gone"); }), IoError);
 }
 
-TEST_F(StageTest, AnAttemptOfWhichNothingCameLeavesNoFolder) {
-  const Stage stage(output_, "train", 1, {}, {}), other(output_, "evaluate", 1, {}, {});
-  const auto attempt = [&stage](const std::string& content) {
-    const StageWork work = stage.prepare();
-    std::ofstream(stage.folder() / "metrics.jsonl") << content;
-  };
-  attempt("");
-  EXPECT_FALSE(std::filesystem::exists(output_ / kStagesFolder));
-  {
-    const StageWork beside = other.prepare();
-    attempt("");
-    EXPECT_FALSE(std::filesystem::exists(stage.folder()));
-    EXPECT_TRUE(std::filesystem::exists(other.folder()));
-  }
-  attempt("a line");
-  attempt("");
-  EXPECT_FALSE(std::filesystem::exists(stage.folder()));
-  attempt("a line");
-  { const StageWork work = stage.prepare(); }
-  EXPECT_EQ(read_file(stage.folder() / "metrics.jsonl"), "a line");
-}
-
 TEST_F(StageTest, BelongsToOneAtATime) {
   const Stage stage(output_, "train", 1, {}, {}), same(output_, "train", 1, {}, {}),
       other(output_, "evaluate", 1, {}, {});
   {
-    const StageWork work = stage.prepare();
-    const StageWork beside = other.prepare();
+    const FileLock lock = stage.prepare();
+    const FileLock beside = other.prepare();
     try {
       static_cast<void>(same.prepare());
       FAIL();
@@ -170,7 +148,7 @@ TEST_F(StageTest, BelongsToOneAtATime) {
                 std::string::npos);
     }
   }
-  const StageWork free_again = same.prepare();
+  const FileLock free_again = same.prepare();
 }
 
 TEST_F(StageTest, SaysWhyItsFolderCannotBeMade) {
