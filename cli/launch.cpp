@@ -7,6 +7,7 @@
 
 #include "cli/failure.h"
 #include "cli/plan.h"
+#include "cli/recipe_files.h"
 #include "core/device.h"
 #include "core/distributed/job.h"
 #include "core/distributed/launcher.h"
@@ -82,7 +83,10 @@ bool launched(const TrainingArguments& arguments) {
                 "this process is one of a job already (RANK or SLURM_PROCID is set); leave out --processes "
                 "and --gpus, or unset the variables");
   check_processes(arguments.processes);
-  const RecipeFile file = checked_recipe(arguments.recipe);  // one message, and not one of each process
+  const RecipeFile file = load_recipe(arguments.recipe.file, arguments.recipe.sets);
+  // One message, and not one of each process.
+  check_files(file, ReadThrough::kEvaluation, Warnings::kSaidByOthers);
+  check_needs_of_runs(file);
   check_device(arguments, file.first().run.device);
   core::Launch launch;
   launch.command = command_of_rank(arguments.command_line);

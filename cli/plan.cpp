@@ -22,11 +22,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// run.output is a folder or may become one: neither it nor what it lies in is a file.
 void check_output(const RecipeRun& run) {
-  const fs::path there = nearest_existing(run.recipe.run.output);
-  core::require<core::IoError>(fs::is_directory(there), "{}: {} is a file; choose another folder",
-                               place_of_output(run), there.string());
+  at_place(place_of_output(run), [&run] { require_makeable(run.recipe.run.output); });
 }
 
 /// The run that a chain of run.continues begins with.

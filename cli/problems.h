@@ -45,4 +45,12 @@ class Problems {
   bool any_missing_ = false;
 };
 
+/// Runs `make`; what it throws is thrown with `place` in front.
+template <class Make>
+void at_place(const std::string& place, const Make& make) {
+  Problems problems;
+  problems.attempt(place, make);
+  problems.throw_if_any();
+}
+
 }  // namespace exactmamba::cli

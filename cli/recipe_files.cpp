@@ -1,12 +1,9 @@
 #include "cli/recipe_files.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <set>
-#include <unistd.h>
 
 #include "cli/alignment.h"
 #include "cli/model_origin.h"
@@ -93,29 +90,30 @@ class Checker {
                       " [" + run_.schema.values_text(keys) + "]");
   }
 
+  /// Of several files one may be empty, but that is said.
   void check_data(const std::string& key, const Names& names, bool read_through) {
     if (!applies(key) || names.empty()) return;
     bool all_there = true;
+    Names empty;
     for (const std::string& name : names) {
       const bool there = is_there(key, name, has_pairs());
       all_there = all_there && there;
-      if (there && read_through && has_pairs()) check_pairs(key, name);
-    }
-    const bool is_said = read_through && has_pairs();
-    if (all_there && !is_said) check_emptiness(key, names);
-  }
-
-  /// Of several files one may be empty, but that is said.
-  void check_emptiness(const std::string& key, const Names& names) {
-    Names empty;
-    for (const std::string& name : names)
+      if (!there) continue;
       problems_.attempt(place(key), [&] {
-        const Names files = files_of(name, has_pairs());
-        if (std::any_of(files.begin(), files.end(), data::is_empty)) empty.push_back(name);
+        if (is_empty(name))
+          empty.push_back(name);
+        else if (read_through && has_pairs())
+          check_pairs(key, name);
       });
-    if (empty.empty()) return;
+    }
+    if (!all_there || empty.empty()) return;
     const std::string message = fmt::format("{}: there is nothing in {}", place(key), fmt::join(empty, ", "));
     empty.size() == names.size() ? problems_.add(message) : warnings_.add(message);
+  }
+
+  bool is_empty(const std::string& name) const {
+    const Names files = files_of(name, has_pairs());
+    return std::all_of(files.begin(), files.end(), data::is_empty);
   }
 
   /// Sides of different lengths, and no pair at all.
@@ -176,13 +174,7 @@ class Checker {
   void check_cache() {
     const std::string& name = run_.recipe.data.cache;
     if (!applies("data.cache") || name.empty()) return;
-    problems_.attempt(place("data.cache"), [&name] {
-      const fs::path cache = core::expand_environment(name), there = nearest_existing(cache);
-      core::require<core::IoError>(fs::is_directory(there), "{} is a file; choose another folder",
-                                   there.string());
-      core::require<core::IoError>(there == cache || ::access(there.c_str(), W_OK | X_OK) == 0,
-                                   "{}: cannot make the folder: {}", cache.string(), std::strerror(errno));
-    });
+    problems_.attempt(place("data.cache"), [&name] { require_makeable(core::expand_environment(name)); });
   }
 
   void check_tokenizer() {
@@ -248,7 +240,7 @@ std::string place_of(const RecipeRun& run, const std::string& key) {
   return fmt::format("{}: {}", run.schema.at(key).origin(), key);
 }
 
-void check_files(const RecipeFile& file, ReadThrough what) {
+void check_files(const RecipeFile& file, ReadThrough what, Warnings warnings_are) {
   Problems problems, warnings;
   std::set<std::string> checked, read;
   for (const auto& run : file.runs) {
@@ -257,7 +249,7 @@ void check_files(const RecipeFile& file, ReadThrough what) {
     Checker(*run, what, new_data, problems, warnings).check();
   }
   problems.throw_if_any();
-  if (core::job_of_this_process().rank > 0) return;  // the first process says it
+  if (warnings_are == Warnings::kSaidByOthers || core::job_of_this_process().rank > 0) return;
   for (const std::string& warning : warnings.lines()) core::log_warning(warning);
 }
 

@@ -8,6 +8,8 @@ namespace exactmamba::cli {
 
 /// kEvaluation: not of data.train and data.exclude, which the work begins with and which may be large.
 enum class ReadThrough { kEvaluation, kAll };
+/// kSaidByOthers: by a process that is started next and looks at the files, too.
+enum class Warnings { kSay, kSaidByOthers };
 
 /// That every file of every run is there, and the tokenizer; that none of those to read through is empty, or
 /// has other sentences than there are beside it; and that gold links fit their sentences. All problems at
@@ -15,7 +17,7 @@ enum class ReadThrough { kEvaluation, kAll };
 /// translation make rows, whether token ids are what training takes, and whether anything is left of text.
 /// Of several files one that is empty is only warned of.
 /// @throws IoError when something is missing; InputError
-void check_files(const RecipeFile& file, ReadThrough what);
+void check_files(const RecipeFile& file, ReadThrough what, Warnings warnings_are = Warnings::kSay);
 /// The same of one run, kAll.
 void check_files_of(const RecipeRun& run);
 

@@ -1,5 +1,9 @@
 #include "cli/run_folder.h"
 
+#include <cerrno>
+#include <cstring>
+#include <unistd.h>
+
 #include <fmt/format.h>
 
 #include "cli/problems.h"
@@ -68,6 +72,15 @@ fs::path nearest_existing(const fs::path& folder) {
   fs::path place = folder;
   while (!place.empty() && !fs::exists(place)) place = place.parent_path();
   return place.empty() ? "." : place;
+}
+
+void require_makeable(const fs::path& folder) {
+  const fs::path there = nearest_existing(folder);
+  core::require<core::IoError>(fs::is_directory(there), "{} is a file; choose another folder",
+                               there.string());
+  if (there == folder || ::access(there.c_str(), W_OK | X_OK) == 0) return;
+  const std::string reason = std::strerror(errno);
+  throw core::IoError(fmt::format("{}: cannot make the folder: {}", folder.string(), reason));
 }
 
 std::string place_of_output(const RecipeRun& run) {

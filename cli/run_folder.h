@@ -14,6 +14,9 @@ void prepare_output(const RecipeFile& file, bool overwrite);
 
 /// `folder`, or of what it lies in the nearest that is there: a folder, or a file that is in the way.
 std::filesystem::path nearest_existing(const std::filesystem::path& folder);
+
+/// @throws IoError unless `folder` is one, or can be made
+void require_makeable(const std::filesystem::path& folder);
 /// As place_of(), of the default "run.output" alone.
 std::string place_of_output(const RecipeRun& run);
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <set>
 
 #include <ATen/ops/full.h>
 #include <fmt/format.h>
@@ -243,56 +242,84 @@ Value read_once(std::map<std::string, Value>& known, const std::string& key, con
   return found->second;
 }
 
+std::string key_of(const RecipeRun& run, const std::vector<std::string>& names) {
+  return run.schema.canonical(names).dump();
+}
+
+/// What is wrong is said with its place in the recipe.
+data::Datasets datasets_of(const RecipeRun& run, const TrainedTokenizer* tokenizer) {
+  return with_places(run, [&] {
+    return data::make_datasets(run.recipe.data, static_cast<uint64_t>(run.recipe.run.seed),
+                               tokenizer ? &tokenizer->spec : nullptr,
+                               [&run](const std::string& part, const std::function<void()>& make) {
+                                 at_place(place_of(run, part), make);
+                               });
+  });
+}
+
+/// What runs share of what they read, and the faults in it.
+class SharedData {
+ public:
+  using Tokenizer = std::shared_ptr<const TrainedTokenizer>;
+  explicit SharedData(const MissingTokenizer& missing) : missing_(missing) {}
+
+  std::shared_ptr<const EvaluationData> evaluation(const RecipeRun& run) {
+    return read_once(evaluations_, key_of(run, {"evaluate", "data.on_invalid_utf8"}),
+                     [&run] { return read_evaluation_data(run); });
+  }
+
+  /// [nullable]: there is none, and none is made, as when there are faults: what it takes would be in vain.
+  Tokenizer tokenizer(const RecipeRun& run) {
+    Tokenizer found;
+    if (!faults_.empty()) return found;
+    faults_.attempt([&] {
+      found = read_once(tokenizers_, key_of(run, tokenizer_options()),
+                        [&] { return trained_tokenizer(run, missing_); });
+    });
+    return found;
+  }
+
+  /// None where they are faulty.
+  std::optional<data::Datasets> datasets(const RecipeRun& run, const TrainedTokenizer* tokenizer) {
+    std::vector<std::string> decisive = {"data"};
+    if (data::depends_on_seed(run.recipe.data)) decisive.push_back("run.seed");
+    return read_once(datasets_, key_of(run, decisive), [&] {
+      std::optional<data::Datasets> made;
+      faults_.attempt([&] { made = datasets_of(run, tokenizer); });
+      return made;
+    });
+  }
+
+  void throw_if_faulty() const { faults_.throw_if_any(); }
+
+ private:
+  const MissingTokenizer& missing_;
+  std::map<std::string, Tokenizer> tokenizers_;
+  std::map<std::string, std::optional<data::Datasets>> datasets_;
+  std::map<std::string, std::shared_ptr<const EvaluationData>> evaluations_;
+  Problems faults_;
+};
+
 }  // namespace
 
 std::vector<std::shared_ptr<RunStages>> stages_of(const RecipeFile& file, const MissingTokenizer& missing) {
-  std::map<std::string, std::shared_ptr<const TrainedTokenizer>> tokenizers;
-  std::map<std::string, data::Datasets> datasets;
-  std::set<std::string> looked_at;  // data, faulty or not
-  Problems faults;                  // of the data of all runs
-  std::map<std::string, std::shared_ptr<const EvaluationData>> evaluations;
+  SharedData shared(missing);
   std::vector<std::shared_ptr<RunStages>> result;
   const auto stages_of_run = [&result](const RecipeRun* run) {
     const auto found = std::find_if(result.begin(), result.end(),
                                     [run](const auto& stages) { return &stages->run() == run; });
     return found == result.end() ? nullptr : *found;
   };
-  const auto key = [](const RecipeRun& run, const std::vector<std::string>& names) {
-    return run.schema.canonical(names).dump();
-  };
-  const auto evaluation_of = [&](const RecipeRun& run) {
-    return read_once(evaluations, key(run, {"evaluate", "data.on_invalid_utf8"}),
-                     [&] { return read_evaluation_data(run); });
-  };
-  for (const auto& run : file.runs) evaluation_of(*run);
+  for (const auto& run : file.runs) shared.evaluation(*run);
   for (const auto& run : file.runs) {
     const bool makes = data::trains_tokenizer(run->recipe.data);
-    const auto tokenizer = makes ? read_once(tokenizers, key(*run, tokenizer_options()),
-                                             [&] { return trained_tokenizer(*run, missing); })
-                                 : nullptr;
+    const auto tokenizer = makes ? shared.tokenizer(*run) : nullptr;
     if (makes && !tokenizer) continue;
-    const auto make_datasets = [&] {
-      return with_places(*run, [&] {
-        return data::make_datasets(run->recipe.data, static_cast<uint64_t>(run->recipe.run.seed),
-                                   tokenizer ? &tokenizer->spec : nullptr,
-                                   [&run](const std::string& part, const std::function<void()>& make) {
-                                     Problems problems;
-                                     problems.attempt(place_of(*run, part), make);
-                                     problems.throw_if_any();
-                                   });
-      });
-    };
-    std::vector<std::string> decisive = {"data"};
-    if (data::depends_on_seed(run->recipe.data)) decisive.push_back("run.seed");
-    const std::string data_key = key(*run, decisive);
-    if (!looked_at.insert(data_key).second && !datasets.contains(data_key)) continue;  // known to be faulty
-    faults.attempt([&] {
-      result.push_back(std::make_shared<RunStages>(*run, tokenizer,
-                                                   read_once(datasets, data_key, make_datasets),
-                                                   evaluation_of(*run), stages_of_run(run->base)));
-    });
+    if (const auto datasets = shared.datasets(*run, tokenizer.get()))
+      result.push_back(std::make_shared<RunStages>(*run, tokenizer, *datasets, shared.evaluation(*run),
+                                                   stages_of_run(run->base)));
   }
-  faults.throw_if_any();
+  shared.throw_if_faulty();
   return result;
 }
 

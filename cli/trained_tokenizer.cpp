@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/problems.h"
 #include "cli/recipe_files.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -88,7 +89,11 @@ std::optional<data::BpeSpec> make_in_memory(const RecipeRun& run, const core::St
   core::log_info(fmt::format("making a tokenizer of {} tokens from {}", options.vocab_size,
                              data::file_names({options.train.begin(), options.train.end()})));
   Teller teller(options.vocab_size);
-  return with_places(run, [&] { return data::train_tokenizer(options, std::ref(teller)); });
+  std::optional<data::BpeSpec> spec;
+  with_places(run, [&] {
+    at_place(place_of(run, "data.train"), [&] { spec = data::train_tokenizer(options, std::ref(teller)); });
+  });
+  return spec;
 }
 
 std::optional<data::BpeSpec> make_and_keep(const RecipeRun& run, const core::Stage& stage) {

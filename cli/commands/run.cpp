@@ -76,28 +76,34 @@ void require_one_measure(const RecipeFile& file, const Stages& stages) {
   }
 }
 
-/// [nullable]: a model may carry none, or one of a kind that is not read, which says nothing.
+/// [nullable]: a model may carry none, or one that cannot be read, of which a warning says that nothing is
+/// known.
 std::shared_ptr<const data::Tokenizer> tokenizer_known_of(const std::string& model) {
   try {
     return data::carried_tokenizer(model);
-  } catch (const core::InputError&) {
+  } catch (const core::InputError& error) {
+    core::log_warning(fmt::format("{}; whether this model's tokens are those of data.tokenizer is not known",
+                                  error.what()));
     return nullptr;
   }
 }
 
-/// A model that carries a tokenizer is measured on ids of the same. Either may have further tokens behind
-/// those of the other: appended ones.
+/// A model that carries a tokenizer is measured on ids of the same. It may have further tokens that stand for
+/// no text, as are appended for chats.
 void require_its_tokenizer(const std::string& model, const RecipeRun& run, const data::Dataset& valid) {
   const auto own = run.schema.applies("data.tokenizer") ? tokenizer_known_of(model) : nullptr;
   if (!own) return;
-  const int64_t shared = std::min(own->vocab_size(), valid.vocab_size());
-  for (int64_t id = 0; id < shared; ++id)
-    core::require(
-        own->token_text(id) == valid.token_text(id),
-        "{}: {} has a tokenizer of its own, of {} tokens, and not this one, of {}: token {} is '{}' "
-        "there, and '{}' here; set data.tokenizer to {}",
-        place_of(run, "data.tokenizer"), model, own->vocab_size(), valid.vocab_size(), id,
-        own->token_text(id), valid.token_text(id), model);
+  const auto require_same = [&](bool same, int64_t id) {
+    core::require(same,
+                  "{}: {} has a tokenizer of its own, of {} tokens, and not this one, of {}: token {} is "
+                  "'{}' there, and '{}' here; set data.tokenizer to {}",
+                  place_of(run, "data.tokenizer"), model, own->vocab_size(), valid.vocab_size(), id,
+                  own->token_text(id), valid.token_text(id), model);
+  };
+  for (int64_t id = 0; id < valid.vocab_size(); ++id)
+    require_same(own->token_text(id) == valid.token_text(id), id);
+  for (int64_t id = valid.vocab_size(); id < own->vocab_size(); ++id)
+    require_same(own->text_bytes(id) == 0, id);
 }
 
 /// A line a measure; the tables of alignments.

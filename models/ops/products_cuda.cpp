@@ -1,8 +1,8 @@
 // cuBLAS offers several algorithms for a product, what it holds for the fastest first. On Hopper that is, for
 // many rows and few terms, one whose two warpgroups share a tile and wait for its end together. On a card at
 // its limit of power those where each has a tile of its own, and one ends it while the other multiplies, are
-// 5 to 20 % faster (docs/kernels-log.md). The first of them that is offered is taken: a rule, and no measuring,
-// so that two runs give the same bits. cuBLASLt's functions are found at run time, like NCCL's
+// 5 to 20 % faster (docs/kernels-log.md). The first of them that is offered is taken: a rule, and no
+// measuring, so that two runs give the same bits. cuBLASLt's functions are found at run time, like NCCL's
 // (core/distributed/nccl_group_cuda.cpp); it is in memory as soon as libtorch_cuda is.
 #include "models/ops/products_cuda.h"
 

@@ -174,13 +174,27 @@ TEST_F(RunTest, AModelIsNotMeasuredOnTheIdsOfAnotherTokenizer) {
   const std::string model = json_of({"train", "r.toml"})[0]["result"]["checkpoint"];
   const Strings evaluate = {"evaluate", "r.toml", "--model", model};
   succeed(evaluate);
-  succeed(evaluate, {"data.tokenizer=258.json"});  // whose tokens the other has, too
-  const ProgramOutcome refused = program(evaluate, {"data.tokenizer=byte"});
-  EXPECT_EQ(refused.code, 1);
-  EXPECT_CONTAINS(refused.err,
-                  "error: --set data.tokenizer=byte: data.tokenizer: " + model +
-                      " has a tokenizer of its own, of 270 tokens, and not this one, of 257: token ");
-  EXPECT_CONTAINS(refused.err, "; set data.tokenizer to " + model);
+  // 258.json has the first tokens of 270.json, but makes others of a text.
+  for (const auto& [name, size] : {std::pair{"byte", "257"}, {"258.json", "258"}}) {
+    const ProgramOutcome refused = program(evaluate, {std::string("data.tokenizer=") + name});
+    EXPECT_EQ(refused.code, 1);
+    EXPECT_CONTAINS(
+        refused.err,
+        fmt::format("error: --set data.tokenizer={}: data.tokenizer: {} has a tokenizer of its own, "
+                    "of 270 tokens, and not this one, of {}: token ",
+                    name, model, size));
+    EXPECT_CONTAINS(refused.err, "; set data.tokenizer to " + model);
+  }
+  const fs::path own = folder_ / model / "tokenizer.json";
+  Json spec = Json::parse(core::read_file(own));
+  Json added = spec["added_tokens"][0];
+  added["id"] = 270, added["content"] = "<|pad|>";
+  spec["added_tokens"].push_back(added);
+  core::write_file(own, spec.dump());
+  succeed(evaluate);
+  core::write_file(own, "{");
+  EXPECT_CONTAINS(program(evaluate).err,
+                  "whether this model's tokens are those of data.tokenizer is not known");
 }
 
 TEST_F(RunTest, ContinuesAfterASignalWithTheSameWeights) {
@@ -860,8 +874,41 @@ TEST_F(RunTest, AnEmptyFileBesideOthersIsWarnedOf) {
     EXPECT_EQ(outcome.err, "warning: r.toml:5:14: data.train: there is nothing in b.jsonl\n");
   }
   const Strings pairs = {"data.task=translation", "data.train=[\"a.tsv\", \"b.tsv\"]", "data.context=32"};
-  EXPECT_CONTAINS(program({"validate", "r.toml"}, pairs).err, "there is no pair of sentences in it");
-  EXPECT_CONTAINS(program({"train", "r.toml"}, pairs).err, "data.train: there is nothing in b.tsv\n");
+  const std::string warning =
+      "warning: --set data.train=[\"a.tsv\", \"b.tsv\"]: data.train: there is nothing in b.tsv\n";
+  for (const Strings& command :
+       {Strings{"validate"}, Strings{"train"}, Strings{"train", "--processes", "2"}}) {
+    Strings all = command;
+    all.insert(all.begin() + 1, {"r.toml", "--quiet"});
+    const ProgramOutcome outcome = program(all, pairs);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.err, warning);
+  }
+  put_file(folder_ / "c.de", "ein Satz\n");
+  put_file(folder_ / "c.en", "");
+  for (const std::string command : {"validate", "train"}) {
+    const ProgramOutcome outcome =
+        program({command, "r.toml"}, {pairs[0], "data.train=[\"a.tsv\", \"c.{de,en}\"]", pairs[2]});
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_CONTAINS(outcome.err, "data.train: c.de has 1 sentences, but c.en has 0");
+  }
+}
+
+TEST_F(RunTest, NoTokenizerIsMadeInVain) {
+  put_file(folder_ / "bad.jsonl", "{\"text\": \"some text\"}\n{\"text\": 1}\n");
+  put_file(
+      folder_ / "r.toml",
+      "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"text\"\n"
+      "data.train = [\"bad.jsonl\"]\ndata.context = 20\ndata.tokenizer = \"bpe\"\ndata.vocab_size = 260\n"
+      "model.d_model = 16\nmodel.headdim = 8\nmodel.n_layer = 1\n");
+  const ProgramOutcome alone = program({"train", "r.toml"});
+  EXPECT_EQ(alone.code, 1);
+  EXPECT_CONTAINS(alone.err, "error: r.toml:5:14: data.train: bad.jsonl:2: ");
+  put_file(folder_ / "good.txt", "a text of some length");
+  std::ofstream(folder_ / "r.toml", std::ios::app) << "[sweep]\ndata.vocab_size = [260, 261]\n";
+  const ProgramOutcome sweep = program({"train", "r.toml"}, {"data.valid=[\"good.txt\"]"});
+  EXPECT_EQ(sweep.code, 1);
+  EXPECT_EQ(sweep.err.find("making a tokenizer"), sweep.err.rfind("making a tokenizer"));
 }
 
 TEST_F(RunTest, SetTakesKeysOutOfTheRecipe) {
