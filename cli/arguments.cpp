@@ -729,7 +729,7 @@ void add_completion(Declaration& program) {
 
 void declare(Declaration& program) {
   program.app.require_subcommand(1);
-  program.app.set_help_flag("--help", "Show this help; each command has its own");
+  program.app.set_help_flag("-h,--help", "Show this help; each command has its own");
   program.app.set_version_flag("--version", std::string(), "Versions of the program, LibTorch and CUDA");
   program.app.footer(
       "Example:\n  exactmamba run recipes/quickstart.toml\n\n"

@@ -1,6 +1,7 @@
 #include "cli/report_document.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <set>
 
@@ -8,6 +9,8 @@
 
 #include "core/dtype.h"
 #include "core/environment.h"
+#include "core/error.h"
+#include "core/log.h"
 #include "core/metrics_log.h"
 #include "core/version.h"
 #include "eval/alignment/alignment_values.h"
@@ -18,6 +21,7 @@
 namespace exactmamba::cli {
 namespace {
 
+namespace fs = std::filesystem;
 using core::Json;
 
 constexpr size_t kCurvePoints = 500;
@@ -89,6 +93,22 @@ Json settings(const RecipeRun& run, const std::vector<std::string>& keys) {
   return result;
 }
 
+/// None, with a warning, where the file is gone: the training is whole all the same.
+std::vector<Json> metrics_of(const RunStages& stages) {
+  const fs::path file = stages.train_stage().folder() / "metrics.jsonl";
+  if (!fs::exists(file)) {
+    core::log_warning(
+        fmt::format("{}: no such file; '{}' has no curves in the report", file.string(), stages.label()));
+    return {};
+  }
+  try {
+    return core::read_metrics(file);
+  } catch (const core::InputError& error) {
+    throw core::InputError(
+        fmt::format("{}; mend it, or delete it for a report without these curves", error.what()));
+  }
+}
+
 Json row(const RunStages& stages, const std::vector<std::string>& keys) {
   const Recipe& recipe = stages.run().recipe;
   const core::Stage decompose = stages.decompose_stage();
@@ -99,9 +119,7 @@ Json row(const RunStages& stages, const std::vector<std::string>& keys) {
   Json result = eval::report_row(parts, *stages.datasets().valid, recipe.decompose.error, recipe.report);
   result["label"] = stages.label();
   result["settings"] = settings(stages.run(), keys);
-  const core::Stage& train = stages.train_stage();
-  const std::vector<Json> metrics =
-      train.reading([&train] { return core::read_metrics(train.folder() / "metrics.jsonl"); });
+  const std::vector<Json> metrics = metrics_of(stages);
   result["curves"] = curves(metrics);
   Json errors = error_curves(metrics, recipe.decompose.error);
   if (!errors.empty()) result["error_curves"] = std::move(errors);

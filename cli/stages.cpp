@@ -119,8 +119,8 @@ bool RunStages::is_done(const core::Stage& stage) const {
 
 void RunStages::require_done(const core::Stage& stage) const {
   core::require(is_done(stage),
-                "'{}': there is no finished stage {}; run exactmamba run with this recipe first", label(),
-                stage.folder().string());
+                "'{}': there is no finished stage {} of these settings; run exactmamba run with them first",
+                label(), stage.folder().string());
 }
 
 bool RunStages::finished() const {
@@ -185,7 +185,8 @@ core::Stage RunStages::decompose_stage() const {
 
 fs::path RunStages::checkpoint() const {
   const core::Stage train = train_stage();
-  return train.reading([&train] { return resulting_checkpoint(train.folder(), train.result()); });
+  return train.reading(train.record(),  // which goes on from the last checkpoint that is whole
+                       [&train] { return resulting_checkpoint(train.folder(), train.result()); });
 }
 
 std::optional<RunStages::BestCheckpoint> RunStages::best_checkpoint() const {
@@ -200,7 +201,7 @@ models::MambaLM RunStages::trained_model(at::ScalarType dtype) const {
   const core::Stage train = train_stage();
   require_done(train);
   const fs::path folder = checkpoint();
-  return train.reading([&] {
+  return train.reading(train.record(), [&] {
     models::LoadOptions options;
     options.dtype = train::training_dtype(run_.recipe.train);
     const models::MambaLM model = models::load_model(folder, options);

@@ -112,8 +112,8 @@ std::optional<data::BpeSpec> make_and_keep(const RecipeRun& run, const core::Sta
 
 std::string not_made(const RecipeRun& run, const core::Stage& stage) {
   return fmt::format(
-      "'{}': its tokenizer is not made yet: there is no finished stage {}; run exactmamba run with this "
-      "recipe first",
+      "'{}': its tokenizer is not made yet: there is no finished stage {} of these settings; run exactmamba "
+      "run with them first",
       run.name(), stage.folder().string());
 }
 

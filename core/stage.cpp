@@ -65,10 +65,6 @@ Json Stage::read_record() const {
   return content;
 }
 
-std::string Stage::advice(const Error& error) const {
-  return fmt::format("{}; delete {} to run this stage again", error.what(), folder_.string());
-}
-
 bool Stage::done() const {
   std::error_code ignored;
   if (!std::filesystem::exists(record(), ignored)) return false;

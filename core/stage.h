@@ -42,14 +42,17 @@ class Stage {
   std::string program_version() const;
   /// What finish() was given. @throws IoError, InputError
   Json result() const;
-  /// What `read` returns, which reads files of the finished stage; an error of it also says which folder to
-  /// delete. @throws IoError, InputError
+  /// What `read` returns, which reads files of the finished stage; an error of it also says what to delete:
+  /// the folder, or what is given. @throws IoError, InputError
   template <class Read>
-  auto reading(const Read& read) const;
+  auto reading(const Read& read) const {
+    return reading(folder_, read);
+  }
+  template <class Read>
+  auto reading(const std::filesystem::path& to_delete, const Read& read) const;
 
  private:
   Json read_record() const;
-  std::string advice(const Error& error) const;
   std::string kind_, name_;
   int algorithm_;
   Json options_;
@@ -58,7 +61,10 @@ class Stage {
 };
 
 template <class Read>
-auto Stage::reading(const Read& read) const {
+auto Stage::reading(const std::filesystem::path& to_delete, const Read& read) const {
+  const auto advice = [&to_delete](const Error& error) {
+    return error.what() + ("; delete " + to_delete.string()) + " to run this stage again";
+  };
   try {
     return read();
   } catch (const IoError& error) {

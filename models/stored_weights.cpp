@@ -139,7 +139,8 @@ void refuse(const Misfits& misfits, const std::filesystem::path& folder) {
       "{}: {} tensor(s) do not fit config.json: {}", folder.string(), misfits.lines.size(),
       fmt::join(misfits.lines.begin(), misfits.lines.begin() + static_cast<std::ptrdiff_t>(shown), "; "));
   if (misfits.lines.size() > shown) message += fmt::format("; and {} more", misfits.lines.size() - shown);
-  if (misfits.missing && misfits.unexpected) message += "; foreign names can be mapped with --names map.toml";
+  if (misfits.missing && misfits.unexpected)
+    message += "; foreign names can be mapped: --names map.toml, in a recipe model.names";
   throw core::InputError(message);
 }
 

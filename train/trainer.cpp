@@ -302,7 +302,13 @@ void Trainer::stop_if_diverged() {
 
 void Trainer::evaluate_if_due() {
   const int64_t every = setup_.options.eval_every;
-  if (finished() || (every > 0 && state_.step % every == 0)) evaluate();
+  const bool last = finished();
+  if (last && (setup_.validation || setup_.evaluation)) {
+    // It may take long, and who ends the process meanwhile has lost nothing.
+    state_.evaluation_pending = true;
+    checkpoint();
+  }
+  if (last || (every > 0 && state_.step % every == 0)) evaluate();
 }
 
 void Trainer::evaluate() {

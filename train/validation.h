@@ -10,7 +10,8 @@ namespace exactmamba::train {
 
 /// "validation_loss" [nats per target] and "validation_accuracy" [fraction of targets that are the model's
 /// first choice], over all targets. Each rank takes every size-th batch; every rank gets the same numbers.
-/// @throws InputError without any target
+/// A line of progress where it takes long.
+/// @throws InputError without any target; Interrupted, on all ranks, when a stop was asked for on any
 core::Json validate(const models::MambaLM& model, const data::BatchesInOrder& batches,
                     core::Communicator& communicator);
 

@@ -71,7 +71,7 @@ TEST_F(DamageTest, OfAStagesRecord) {
 
 TEST_F(DamageTest, OfTheFinalCheckpoint) {
   const fs::path train = stage("train"), last = train / "checkpoints/step-00000006";
-  const std::string advice = "; delete " + train.string() + " to run this stage again\n";
+  const std::string advice = "; delete " + (train / "stage.json").string() + " to run this stage again\n";
   const std::vector<std::function<void()>> damages = {
       [&] { fs::remove_all(inside(last)); },  // an older one stays
       [&] { fs::remove_all(inside(train / "checkpoints")); },
@@ -85,7 +85,7 @@ TEST_F(DamageTest, OfTheFinalCheckpoint) {
     EXPECT_CONTAINS(refusal({"run", "r.toml"}), last.string());
     for (const std::string command : {"run", "decompose"})
       EXPECT_CONTAINS(refusal({command, "r.toml"}), advice);
-    fs::remove_all(inside(train));
+    fs::remove(inside(train / "stage.json"));
     expect_the_same_report_again();
   }
 }
@@ -100,7 +100,11 @@ TEST_F(DamageTest, OfTheCurves) {
   testing::put_file(inside(metrics), "{\"kind\": \"train\"}\n{\"kind\": tr\n");
   const std::string line = refusal({"report", "r.toml"});
   EXPECT_CONTAINS(line, "error: " + metrics.string() + ":2:");
-  EXPECT_CONTAINS(line, "; delete " + train.string() + " to run this stage again\n");
+  EXPECT_CONTAINS(line, "; mend it, or delete it for a report without these curves\n");
+  fs::remove(inside(metrics));
+  const ProgramOutcome without = program({"report", "r.toml"});
+  EXPECT_EQ(without.code, 0) << without.err;
+  EXPECT_CONTAINS(without.err, "warning: " + metrics.string() + ": no such file; '");
   fs::remove_all(inside(train));
   expect_the_same_report_again();
 }

@@ -16,6 +16,7 @@
 #include "tests/support/files.h"
 #include "tests/train/tiny_training.h"
 #include "train/training_checkpoint.h"
+#include "train/validation.h"
 
 namespace exactmamba::train {
 namespace {
@@ -118,6 +119,37 @@ TEST(Stop, AnEvaluationThatItCutsShortIsDoneWhenTheTrainingContinues) {
     EXPECT_FALSE(state.evaluation_pending);
     EXPECT_EQ(state.best->step, 6);
   }
+}
+
+TEST(Stop, TheLastWeightsAreKeptBeforeTheyAreEvaluated) {
+  const TemporaryFolder folder;
+  TrainSetup setup = tiny_setup(folder.path());
+  setup.options.checkpoint_every = 0;
+  int evaluations = 0;
+  setup.evaluation = [&](const models::MambaLM&, int64_t step) {
+    if (step != 24) return core::Json::object();
+    ++evaluations;
+    EXPECT_EQ(last_checkpoint(folder.path()), checkpoint_path(folder.path(), 24));
+    EXPECT_TRUE(load_train_state(checkpoint_path(folder.path(), 24)).evaluation_pending);
+    if (evaluations == 1) throw std::runtime_error("killed");
+    return core::Json::object();
+  };
+  EXPECT_THROW(train_tiny(setup), std::runtime_error);
+  train_tiny(setup);
+  EXPECT_EQ(evaluations, 2);
+  EXPECT_FALSE(load_train_state(checkpoint_path(folder.path(), 24)).evaluation_pending);
+  EXPECT_EQ(steps_of(folder.path(), "train").size(), 24u);
+}
+
+TEST(Stop, EndsAValidation) {
+  const TemporaryFolder folder;
+  const TrainSetup setup = tiny_setup(folder.path());
+  const StopAfter handler;
+  std::raise(SIGTERM);
+  const auto alone = core::single_process_communicator();
+  EXPECT_CONTAINS(error_of<core::Interrupted>(
+                      [&] { validate(setup.start(), data::BatchesInOrder(*setup.validation, 2), *alone); }),
+                  "stopped while validating");
 }
 
 TEST(Stop, CommitsACheckpointAfterTheUpdateAndTellsTheSignal) {
