@@ -47,6 +47,7 @@ class Checker {
       : run_(run), what_(what), new_data_(new_data), problems_(problems), warnings_(warnings) {}
 
   void check() {
+    const size_t before = problems_.lines().size();
     check_model();
     check_tokenizer();
     const data::DataOptions& data = run_.recipe.data;
@@ -55,7 +56,7 @@ class Checker {
     check_data("data.train", data.train, all);
     check_data("data.valid", data.valid, true);
     check_data("data.exclude", data.exclude, all);
-    if (all && new_data_ && data.task != "copy" && problems_.empty()) check_content();
+    if (all && new_data_ && data.task != "copy" && problems_.lines().size() == before) check_content();
     check_evaluation();
   }
 

@@ -183,9 +183,20 @@ core::Stage RunStages::decompose_stage() const {
   return later_stage("decompose", kDecomposeAlgorithm, {"decompose"});
 }
 
+namespace {
+
+/// To have the weights again. Without its record a training goes on from its last checkpoint that is whole,
+/// which makes the last weights, but no earlier ones.
+fs::path what_to_delete(const core::Stage& train) {
+  const Json result = train.result();
+  return result.at("step") == result.at("training").at("step") ? train.record() : train.folder();
+}
+
+}  // namespace
+
 fs::path RunStages::checkpoint() const {
   const core::Stage train = train_stage();
-  return train.reading(train.record(),  // which goes on from the last checkpoint that is whole
+  return train.reading(what_to_delete(train),
                        [&train] { return resulting_checkpoint(train.folder(), train.result()); });
 }
 
@@ -201,7 +212,7 @@ models::MambaLM RunStages::trained_model(at::ScalarType dtype) const {
   const core::Stage train = train_stage();
   require_done(train);
   const fs::path folder = checkpoint();
-  return train.reading(train.record(), [&] {
+  return train.reading(what_to_delete(train), [&] {
     models::LoadOptions options;
     options.dtype = train::training_dtype(run_.recipe.train);
     const models::MambaLM model = models::load_model(folder, options);
@@ -271,12 +282,12 @@ class SharedData {
 
   /// [nullable]: there is none, and none is made, as when there are faults: what it takes would be in vain.
   Tokenizer tokenizer(const RecipeRun& run) {
+    const std::string key = key_of(run, tokenizer_options());
+    if (const auto known = tokenizers_.find(key); known != tokenizers_.end()) return known->second;
+    const MissingTokenizer none = [](const RecipeRun&, const core::Stage&) { return std::nullopt; };
     Tokenizer found;
-    if (!faults_.empty()) return found;
-    faults_.attempt([&] {
-      found = read_once(tokenizers_, key_of(run, tokenizer_options()),
-                        [&] { return trained_tokenizer(run, missing_); });
-    });
+    faults_.attempt([&] { found = trained_tokenizer(run, faults_.empty() ? missing_ : none); });
+    if (found || faults_.empty()) tokenizers_[key] = found;
     return found;
   }
 

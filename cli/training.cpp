@@ -8,7 +8,9 @@
 
 #include "cli/model_origin.h"
 #include "cli/stages.h"
+#include "core/checksums.h"
 #include "core/device.h"
+#include "core/error.h"
 #include "core/json.h"
 #include "core/stop_signal.h"
 #include "data/translation.h"
@@ -149,9 +151,12 @@ int64_t resulting_step(const train::TrainOptions& options, const train::TrainSta
 
 std::string resulting_checksum(const train::Trainer& trainer, const core::Stage& stage, int64_t step) {
   if (step == trainer.state().step) return trainer.model().parameters().checksum();
+  const auto folder = train::checkpoint_path(stage.folder(), step);
+  const std::optional<std::string> problem = core::find_damage(folder);
+  core::require(!problem, "{}; delete {} to train again", problem.value_or(""), stage.folder().string());
   models::LoadOptions options;
   options.dtype = trainer.model().parameters().dtype();
-  return models::load_model(train::checkpoint_path(stage.folder(), step), options).parameters().checksum();
+  return models::load_model(folder, options).parameters().checksum();
 }
 
 /// By the names of the stage's inputs.

@@ -259,14 +259,27 @@ void AtomicFolder::rename_to_target() {
     require_replaceable(target_, replaceable_);
     code = rename_with(RENAME_EXCHANGE);
   }
-  if (code == EINVAL) {  // file systems without these flags (NFS): rename() still replaces nothing but an
-                         // empty folder
-    code = ::rename(temporary_.c_str(), target_.c_str()) == 0 ? 0 : errno;
-    require<IoError>(code == 0 || replaceable_.empty(),
-                     "cannot replace {}: this file system cannot swap two folders; remove it first",
-                     target_.string());
-  }
+  if (code == EINVAL) code = rename_aside();
   if (code != 0) fail("create", target_, code);
+}
+
+/// For file systems without those flags (NFS), where rename() replaces nothing but an empty folder: the old
+/// one is renamed first, and for a moment there is none. What failed, or 0.
+int AtomicFolder::rename_aside() {
+  const auto rename = [](const fs::path& from, const fs::path& to) {
+    return ::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
+  };
+  const int code = rename(temporary_, target_);
+  if ((code != ENOTEMPTY && code != EEXIST) || replaceable_.empty()) return code;
+  require_replaceable(target_, replaceable_);
+  const fs::path old = temporary_sibling(target_.string() + ".old");
+  if (const int failed = rename(target_, old); failed != 0) return failed;
+  if (const int failed = rename(temporary_, target_); failed != 0) {
+    rename(old, target_);
+    return failed;
+  }
+  temporary_ = old;
+  return 0;
 }
 
 }  // namespace exactmamba::core

@@ -62,7 +62,7 @@ class AtomicFolder {
  public:
   /// Missing parents are made. `replaceable`: the names that the caller writes, as shell patterns
   /// ("model*.safetensors"); when given, commit() may replace an existing `target` that holds files of such
-  /// names only (swapped in one rename, then deleted).
+  /// names only (swapped in one rename where the file system can do that, then deleted).
   /// @throws IoError when `target` exists and may not be replaced, naming what would be lost, or the parent
   /// cannot be written; commit() looks again.
   explicit AtomicFolder(std::filesystem::path target, std::vector<std::string> replaceable = {});
@@ -75,6 +75,7 @@ class AtomicFolder {
 
  private:
   void rename_to_target();
+  int rename_aside();
   std::filesystem::path target_, temporary_;
   std::vector<std::string> replaceable_;
   bool committed_ = false;

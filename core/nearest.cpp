@@ -28,6 +28,14 @@ size_t edit_distance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
+/// Of those that begin with `word`, when it is one.
+std::string only_longer_word(const std::string& word, const std::vector<std::string>& candidates) {
+  const auto is_longer = [&word](const std::string& candidate) { return candidate.starts_with(word); };
+  const auto found = std::find_if(candidates.begin(), candidates.end(), is_longer);
+  const bool only = std::count_if(candidates.begin(), candidates.end(), is_longer) == 1;
+  return only && !word.empty() ? *found : "";
+}
+
 }  // namespace
 
 std::string nearest_word(const std::string& word, const std::vector<std::string>& candidates) {
@@ -41,7 +49,7 @@ std::string nearest_word(const std::string& word, const std::vector<std::string>
       least = distance;
     }
   }
-  return best;
+  return best.empty() ? only_longer_word(word, candidates) : best;
 }
 
 }  // namespace exactmamba::core

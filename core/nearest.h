@@ -7,7 +7,7 @@
 namespace exactmamba::core {
 
 /// The candidate with the fewest edits (insert, delete, replace, swap neighbours) from `word`, whatever their
-/// case, or "" when none is near.
+/// case; where none is near, the only one that begins with it; else "".
 std::string nearest_word(const std::string& word, const std::vector<std::string>& candidates);
 
 }  // namespace exactmamba::core

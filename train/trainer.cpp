@@ -303,12 +303,15 @@ void Trainer::stop_if_diverged() {
 void Trainer::evaluate_if_due() {
   const int64_t every = setup_.options.eval_every;
   const bool last = finished();
-  if (last && (setup_.validation || setup_.evaluation)) {
-    // It may take long, and who ends the process meanwhile has lost nothing.
-    state_.evaluation_pending = true;
-    checkpoint();
-  }
+  if (last) keep_before_last_evaluation();
   if (last || (every > 0 && state_.step % every == 0)) evaluate();
+}
+
+/// It may take long, and what ends the process meanwhile should lose nothing.
+void Trainer::keep_before_last_evaluation() {
+  if (!setup_.validation && !setup_.evaluation) return;
+  state_.evaluation_pending = true;
+  checkpoint();
 }
 
 void Trainer::evaluate() {

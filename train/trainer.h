@@ -103,6 +103,7 @@ class Trainer {
   void anneal();
   void stop_if_diverged();
   void evaluate_if_due();
+  void keep_before_last_evaluation();
   void evaluate();
   core::Json measure();
   void choose_best(const core::Json& measures);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <ATen/ops/eq.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 
@@ -21,41 +22,49 @@ class Teller {
 
   void operator()(int64_t done) {
     if (!tells_) return;
-    if (!progress_ && std::chrono::steady_clock::now() - start_ > kPatience)
+    if (progress_)
+      progress_->update(done, static_cast<double>(done - first_));
+    else if (std::chrono::steady_clock::now() - start_ > kQuiet)
       progress_.emplace("validation", batches_, "batch", first_ = done);
-    if (progress_) progress_->update(done, static_cast<double>(done - first_));
   }
 
  private:
-  static constexpr std::chrono::seconds kPatience{3};
+  static constexpr std::chrono::seconds kQuiet{3};
   int64_t batches_, first_ = 0;
   bool tells_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::optional<core::Progress> progress_;
 };
 
+/// On any rank.
+bool is_stop_asked(core::Communicator& communicator) {
+  if (communicator.size() == 1) return core::stop_requested() != 0;
+  at::Tensor asked = at::full({}, core::stop_requested() != 0, at::kDouble);
+  communicator.all_reduce_sum(asked);
+  return asked.item<double>() > 0;
+}
+
 }  // namespace
 
 core::Json validate(const models::MambaLM& model, const data::BatchesInOrder& batches,
                     core::Communicator& communicator) {
-  at::Tensor sums = at::zeros({4}, at::kDouble);  // loss, right predictions, targets; whether to stop
+  at::Tensor sums = at::zeros({3}, at::kDouble);  // loss, right predictions, targets
   Teller teller(batches.size(), communicator.rank() == 0);
-  for (int64_t i = communicator.rank(); i < batches.size(); i += communicator.size()) {
-    if (core::stop_requested() != 0) {
-      sums[3] = 1;
-      break;
-    }
-    teller(i);
-    const data::Batch batch = batches[i];
+  for (int64_t first = 0; first < batches.size(); first += communicator.size()) {
+    if (is_stop_asked(communicator))
+      throw core::Interrupted(core::stop_requested(), "stopped while validating");
+    teller(first);
+    const int64_t own = first + communicator.rank();
+    if (own >= batches.size()) continue;
+    const data::Batch batch = batches[own];
     if (batch.target_count == 0) continue;
     const models::LossOutputs out = model.loss(batch);
     sums[0] += out.loss_sum.item<double>();
     sums[1] += out.predictions.cpu().eq(batch.targets).sum();  // never equal where the target is ignored
     sums[2] += batch.target_count;
   }
-  if (sums[3].item<double>() == 0) teller(batches.size());
+  teller(batches.size());
   communicator.all_reduce_sum(sums);
-  if (sums[3].item<double>() > 0) throw core::Interrupted(core::stop_requested(), "stopped while validating");
   const double targets = sums[2].item<double>();
   core::require(targets > 0, "the validation data has no target token: its loss is not defined");
   return {{"validation_loss", sums[0].item<double>() / targets},

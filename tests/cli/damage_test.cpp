@@ -90,6 +90,30 @@ TEST_F(DamageTest, OfTheFinalCheckpoint) {
   }
 }
 
+/// Which is not the last: without the training's record nothing would make it again.
+TEST_F(DamageTest, OfTheBestCheckpoint) {
+  const std::vector<std::string> best = {"train.result=best", "train.lr=1e-30", "train.eval_every=2",
+                                         "run.output=best"};
+  const ProgramOutcome whole = program({"run", "r.toml", "--json"}, best);
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  const std::string report = testing::content_of(folder_ / "best/report.json");
+  const std::string checkpoint =
+      core::Json::parse(program({"train", "r.toml", "--json"}, best).out)[0]["result"]["checkpoint"];
+  ASSERT_EQ(fs::path(checkpoint).filename(), "step-00000000");
+  const fs::path train = fs::path(checkpoint).parent_path().parent_path();
+  flip_a_bit(inside(fs::path(checkpoint) / "model.safetensors"));
+  const std::vector<std::string> decompose = {"run", "r.toml", "--set", "decompose.max_rows=1"};
+  const ProgramOutcome damaged = program(decompose, best);
+  EXPECT_CONTAINS(damaged.err, "; delete " + train.string() + " to run this stage again\n");
+  fs::remove(inside(train / "stage.json"));  // all the same: the damaged weights must not become the result
+  const ProgramOutcome again = program({"run", "r.toml"}, best);
+  EXPECT_EQ(again.code, 1);
+  EXPECT_CONTAINS(again.err, "; delete " + train.string() + " to train again\n");
+  fs::remove_all(inside(train));
+  EXPECT_EQ(program({"run", "r.toml"}, best).code, 0);
+  EXPECT_EQ(testing::content_of(folder_ / "best/report.json"), report);
+}
+
 TEST_F(DamageTest, OfCheckpointsThatNobodyNeedsAnyMore) {
   fs::remove_all(inside(stage("train") / "checkpoints"));
   expect_the_same_report_again();

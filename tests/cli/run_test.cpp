@@ -894,7 +894,7 @@ TEST_F(RunTest, AnEmptyFileBesideOthersIsWarnedOf) {
   }
 }
 
-TEST_F(RunTest, NoTokenizerIsMadeInVain) {
+TEST_F(RunTest, BesideFaultyDataNoFurtherTokenizerIsMade) {
   put_file(folder_ / "bad.jsonl", "{\"text\": \"some text\"}\n{\"text\": 1}\n");
   put_file(
       folder_ / "r.toml",
@@ -909,6 +909,23 @@ TEST_F(RunTest, NoTokenizerIsMadeInVain) {
   const ProgramOutcome sweep = program({"train", "r.toml"}, {"data.valid=[\"good.txt\"]"});
   EXPECT_EQ(sweep.code, 1);
   EXPECT_EQ(sweep.err.find("making a tokenizer"), sweep.err.rfind("making a tokenizer"));
+}
+
+TEST_F(RunTest, FaultsOfAllRunsAreSaidByTrainAndValidate) {
+  put_file(folder_ / "a.txt", "a text of some length");
+  for (const std::string name : {"bad1.jsonl", "bad2.jsonl"}) put_file(folder_ / name, "{\"text\": 1}\n");
+  put_file(folder_ / "r.toml",
+           "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"text\"\n"
+           "data.train = [\"a.txt\"]\ndata.context = 8\nmodel.d_model = 16\nmodel.headdim = 8\n"
+           "model.n_layer = 1\n[sweep]\ndata.valid = [[\"bad1.jsonl\"], [\"bad2.jsonl\"]]\n");
+  for (const Strings& tokenizer : {Strings{}, Strings{"data.tokenizer=bpe", "data.vocab_size=260"}}) {
+    for (const std::string command : {"validate", "train"}) {
+      const ProgramOutcome outcome = program({command, "r.toml"}, tokenizer);
+      EXPECT_EQ(outcome.code, 1);
+      EXPECT_CONTAINS(outcome.err, "data.valid: bad1.jsonl:1: ");
+      EXPECT_CONTAINS(outcome.err, "data.valid: bad2.jsonl:1: ");
+    }
+  }
 }
 
 TEST_F(RunTest, SetTakesKeysOutOfTheRecipe) {

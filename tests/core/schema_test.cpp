@@ -80,6 +80,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"[train]\nshedule = 1",
              "r.toml:3:1: unknown key 'train.shedule'; did you mean 'train.schedule'?"},
         Case{"[train]\nsetps = 1", "r.toml:3:1: unknown key 'train.setps'; did you mean 'train.steps'?"},
+        Case{"[train]\nsch = 1", "r.toml:3:1: unknown key 'train.sch'; did you mean 'train.schedule'?"},
         Case{"[train]\nmomentum = 1", "r.toml:3:1: unknown key 'train.momentum'"},
         Case{"lr = 1", "r.toml:2:1: unknown key 'lr'; did you mean 'train.lr'?"},
         Case{"[trian]\nlr = 1\nx = 2", "r.toml:2:2: unknown table 'trian'; did you mean 'train'?"},
