@@ -2,14 +2,19 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
+#include <limits>
 #include <netinet/in.h>
 #include <optional>
+#include <poll.h>
 #include <sstream>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -33,34 +38,68 @@ IoError system_failure(const std::string& doing) {
   return IoError(fmt::format("{}: {}", doing, std::strerror(errno)));
 }
 
-/// Signals that launch() waits for: blocked, so that none is lost between two looks. Where SIGCHLD was
-/// ignored (that is inherited), nobody would hear of a child's end.
-class HeldSignals {
- public:
-  HeldSignals() : child_handler_(std::signal(SIGCHLD, SIG_DFL)) {
-    sigemptyset(&signals_);
-    for (const int signal : {SIGINT, SIGTERM, SIGCHLD}) sigaddset(&signals_, signal);
-    pthread_sigmask(SIG_BLOCK, &signals_, &before_);
-  }
-  ~HeldSignals() {
-    std::signal(SIGCHLD, child_handler_);
-    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  HeldSignals(const HeldSignals&) = delete;
-  HeldSignals& operator=(const HeldSignals&) = delete;
+/// Write end of the pipe of the launch() that runs.
+std::atomic<int> heard{-1};
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
 
-  const sigset_t& before() const { return before_; }
-  /// The next signal; 0 at `deadline`.
+void on_signal(int signal) {
+  const int error_before = errno;
+  const auto byte = static_cast<unsigned char>(signal);
+  [[maybe_unused]] const ssize_t written = ::write(heard.load(), &byte, 1);  // full: there is enough to read
+  errno = error_before;
+}
+
+/// The signals that launch() waits for, as bytes of a pipe: a signal comes to any thread of the process, and
+/// one that was blocked in this thread only could be lost in another. Those that were ignored (that is
+/// inherited) are heard too.
+class HeardSignals {
+ public:
+  HeardSignals() {
+    if (::pipe2(pipe_, O_CLOEXEC | O_NONBLOCK) != 0) throw system_failure("no pipe for signals");
+    heard.store(pipe_[1]);
+    struct sigaction action = {};
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &before_[i]);
+  }
+  ~HeardSignals() {
+    restore();
+    heard.store(-1);
+    for (const int end : pipe_) ::close(end);
+  }
+  HeardSignals(const HeardSignals&) = delete;
+  HeardSignals& operator=(const HeardSignals&) = delete;
+
+  /// As they were found.
+  void restore() const {
+    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
+  }
+  /// fork(); the new process has the signals as they were found and tells this one of none.
+  pid_t fork() const {
+    sigset_t held, mask_before;
+    sigemptyset(&held);
+    for (const int signal : kSignals) sigaddset(&held, signal);
+    pthread_sigmask(SIG_BLOCK, &held, &mask_before);
+    const pid_t process = ::fork();
+    if (process == 0) restore();
+    pthread_sigmask(SIG_SETMASK, &mask_before, nullptr);
+    return process;
+  }
+  /// The next signal; 0: none until `deadline`, or look again.
   int wait(Clock::time_point deadline) const {
-    const std::chrono::nanoseconds left = deadline - Clock::now();
-    const int64_t nanoseconds = std::max<int64_t>(left.count(), 0);
-    const timespec time = {nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
-    return std::max(sigtimedwait(&signals_, nullptr, &time), 0);
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    pollfd readable = {pipe_[0], POLLIN, 0};
+    const int milliseconds =
+        deadline == kNever ? -1
+                           : static_cast<int>(std::clamp<int64_t>(left, 0, std::numeric_limits<int>::max()));
+    unsigned char byte = 0;
+    return ::poll(&readable, 1, milliseconds) == 1 && ::read(pipe_[0], &byte, 1) == 1 ? byte : 0;
   }
 
  private:
-  void (*child_handler_)(int);
-  sigset_t signals_, before_;
+  static constexpr std::array kSignals = {SIGINT, SIGTERM, SIGCHLD};
+  int pipe_[2] = {-1, -1};
+  std::array<struct sigaction, kSignals.size()> before_ = {};
 };
 
 struct Rank {
@@ -102,7 +141,7 @@ class Ranks {
  public:
   explicit Ranks(const Launch& launch) : launch_(launch) {}
   /// What was started is ended with this object, also when a later one cannot be.
-  void start(const sigset_t& signals) {
+  void start(const HeardSignals& signals) {
     const std::string port = std::to_string(free_port());
     for (int rank = 0; rank < launch_.processes; ++rank) start(rank, variables_of(rank, port), signals);
   }
@@ -155,7 +194,7 @@ class Ranks {
     return variables;
   }
 
-  void start(int index, const Assignments& variables, const sigset_t& signals) {
+  void start(int index, const Assignments& variables, const HeardSignals& signals) {
     Rank& rank = ranks_.emplace_back();
     rank.messages = index == 0 ? -1 : ::memfd_create("messages", MFD_CLOEXEC);
     if (index > 0 && rank.messages < 0) throw system_failure("no room for a process's messages");
@@ -163,21 +202,20 @@ class Ranks {
     for (const std::string& word : launch_.command) arguments.push_back(const_cast<char*>(word.c_str()));
     arguments.push_back(nullptr);
     const pid_t parent = ::getpid();
-    rank.process = ::fork();
+    rank.process = signals.fork();
     if (rank.process < 0) throw system_failure("cannot start a process");
-    if (rank.process == 0) become(rank, variables, signals, parent, arguments.data());
+    if (rank.process == 0) become(rank, variables, parent, arguments.data());
     rank.running = true;
   }
 
   /// In the new process.
-  [[noreturn]] static void become(const Rank& rank, const Assignments& variables, const sigset_t& signals,
-                                  pid_t parent, char* const* arguments) {
+  [[noreturn]] static void become(const Rank& rank, const Assignments& variables, pid_t parent,
+                                  char* const* arguments) {
     ::setpgid(0, 0);  // a terminal's Ctrl-C comes once, from launch()
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (::getppid() != parent) ::_exit(static_cast<int>(ExitCode::kPeer));
     for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
     if (rank.messages >= 0) ::dup2(rank.messages, STDERR_FILENO);
-    pthread_sigmask(SIG_SETMASK, &signals, nullptr);
     ::execv(arguments[0], arguments);
     ::_exit(127);
   }
@@ -235,9 +273,9 @@ int free_port() {
 }
 
 void launch(const Launch& launch) {
-  const HeldSignals signals;
+  const HeardSignals signals;
   Ranks ranks(launch);
-  ranks.start(signals.before());
+  ranks.start(signals);
   int stop = 0;
   Clock::time_point deadline = kNever;
   while (ranks.any_running()) {

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <future>
 #include <set>
 #include <sys/wait.h>
 #include <thread>
@@ -117,6 +118,8 @@ int code_after_signal(const Launch& started, const TemporaryFolder& folder, int 
 }
 
 TEST(Launcher, PassesASignalOnToAllOnce) {
+  // A shell traps no signal that it finds ignored, as the tests' own shell may have it in the background.
+  const auto interrupt_before = std::signal(SIGINT, SIG_DFL);
   for (const auto& [signal, name] : {std::pair{SIGINT, "INT"}, {SIGTERM, "TERM"}}) {
     const TemporaryFolder folder;
     Launch started = script(fmt::format("trap 'echo x >> $FOLDER/stopped-$RANK; exit {}' {}; "
@@ -128,6 +131,7 @@ TEST(Launcher, PassesASignalOnToAllOnce) {
     EXPECT_EQ(read_file(folder / "stopped-0"), "x\n");
     EXPECT_EQ(read_file(folder / "stopped-1"), "x\n");
   }
+  std::signal(SIGINT, interrupt_before);
 }
 
 TEST(Launcher, TellsAFailureThatCameWithAStop) {
@@ -143,6 +147,21 @@ TEST(Launcher, HearsOfTheEndOfItsRanksAlsoWhereThatSignalWasIgnored) {
   const auto before = std::signal(SIGCHLD, SIG_IGN);
   EXPECT_EQ(failure_of(script("exit $RANK", 2)).code, 1);
   EXPECT_EQ(std::signal(SIGCHLD, before), SIG_IGN);  // as it was found
+}
+
+// A signal may come to any thread of the process, also to one that knows nothing of the launcher.
+TEST(Launcher, HearsOfTheEndOfItsRanksWhereOtherThreadsRun) {
+  std::promise<void> done;
+  const auto other = std::async(std::launch::async, [&done] { done.get_future().wait(); });
+  const auto begin = Clock::now();
+  for (int round = 0; round < 50; ++round) {
+    Launch started = script("[ $RANK = 0 ] || exec sleep 20; exit 3", 2);
+    started.patience = std::chrono::milliseconds(0);
+    EXPECT_EQ(failure_of(started).code, 3);
+    if (Clock::now() - begin > std::chrono::seconds(15)) break;
+  }
+  EXPECT_LT(Clock::now() - begin, std::chrono::seconds(15));
+  done.set_value();
 }
 
 TEST(Launcher, ItsOwnDeathEndsTheRanks) {
