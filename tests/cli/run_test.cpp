@@ -34,6 +34,11 @@ class RunTest : public ::testing::Test, protected RecipeFolder {
  protected:
   RunTest() : RecipeFolder(kTinyRecipe) {}
   void write_recipe(const std::string& more = "") const { RecipeFolder::write_recipe(kTinyRecipe + more); }
+  /// One step of one row of files; `data`: the keys of [data], from line 4 on.
+  void write_one_step(const std::string& data, const std::string& more = "") const {
+    RecipeFolder::write_recipe("run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\n" + data +
+                               "model.d_model = 16\nmodel.headdim = 8\nmodel.n_layer = 1\n" + more);
+  }
 
   /// Whether the training has begun and has `file` in its folder.
   bool training_has(const std::string& file) const {
@@ -167,10 +172,9 @@ TEST_F(RunTest, AModelIsNotMeasuredOnTheIdsOfAnotherTokenizer) {
   const std::string eos = "<|endoftext|>";
   for (const std::string size : {"258", "270"})
     succeed({"train-tokenizer", "a.txt", "--vocab-size", size, "--special", eos, "--output", size + ".json"});
-  put_file(folder_ / "r.toml",
-           "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"text\"\n"
-           "data.train = [\"a.txt\"]\ndata.valid = [\"a.txt\"]\ndata.tokenizer = \"270.json\"\n"
-           "data.context = 8\nmodel.d_model = 16\nmodel.headdim = 8\nmodel.n_layer = 1\n");
+  write_one_step(
+      "data.task = \"text\"\ndata.train = [\"a.txt\"]\ndata.valid = [\"a.txt\"]\ndata.tokenizer = "
+      "\"270.json\"\ndata.context = 8\n");
   const std::string model = json_of({"train", "r.toml"})[0]["result"]["checkpoint"];
   const Strings evaluate = {"evaluate", "r.toml", "--model", model};
   succeed(evaluate);
@@ -588,10 +592,8 @@ TEST_F(RunTest, TrainsOnWhatTokenizeWrites) {
   put_file(folder_ / "a.txt", "a text of some length, and so on\nand another line\n");
   put_file(folder_ / "ids.jsonl", succeed({"tokenize", "byte", "a.txt"}));
   put_file(folder_ / "other.jsonl", "{\"tokens\": [1, 2]}\n");
-  put_file(folder_ / "r.toml",
-           "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"tokens\"\n"
-           "data.vocab_size = 257\ndata.train = [\"ids.jsonl\"]\ndata.context = 64\nmodel.d_model = 16\n"
-           "model.headdim = 8\nmodel.n_layer = 1\n");
+  write_one_step(
+      "data.task = \"tokens\"\ndata.vocab_size = 257\ndata.train = [\"ids.jsonl\"]\ndata.context = 64\n");
   succeed({"train", "r.toml"});
   const ProgramOutcome refused = program({"train", "r.toml"}, {"data.train=[\"other.jsonl\"]"});
   EXPECT_EQ(refused.code, 1);
@@ -604,10 +606,8 @@ TEST_F(RunTest, ValidateFindsTheTokenIdsThatTrainRefuses) {
   put_file(folder_ / "long.jsonl", "{\"ids\": [1, 2, 3]}\n{\"ids\": [1, 2, 3, 4, 5]}\n");
   put_file(folder_ / "large.jsonl", "{\"ids\": [1, 2, 3]}\n{\"ids\": [1, 300]}\n");
   put_file(folder_ / "blank.jsonl", "\n");
-  put_file(folder_ / "r.toml",
-           "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"tokens\"\n"
-           "data.vocab_size = 257\ndata.train = [\"good.jsonl\"]\ndata.context = 4\nmodel.d_model = 16\n"
-           "model.headdim = 8\nmodel.n_layer = 1\n");
+  write_one_step(
+      "data.task = \"tokens\"\ndata.vocab_size = 257\ndata.train = [\"good.jsonl\"]\ndata.context = 4\n");
   const auto expect_refusal = [this](const Strings& sets, const std::string& what) {
     for (const std::string command : {"validate", "train"}) {
       const ProgramOutcome outcome = program({command, "r.toml"}, sets);
@@ -864,10 +864,8 @@ TEST_F(RunTest, AnEmptyFileBesideOthersIsWarnedOf) {
   put_file(folder_ / "b.jsonl", "");
   put_file(folder_ / "a.tsv", "ein Satz\ta sentence\n");
   put_file(folder_ / "b.tsv", "");
-  put_file(folder_ / "r.toml",
-           "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"text\"\n"
-           "data.train = [\"a.txt\", \"b.jsonl\"]\ndata.context = 20\nmodel.d_model = 16\n"
-           "model.headdim = 8\nmodel.n_layer = 1\n[sweep]\nrun.seed = [1, 2]\nmodel.d_state = [4, 8]\n");
+  write_one_step("data.task = \"text\"\ndata.train = [\"a.txt\", \"b.jsonl\"]\ndata.context = 20\n",
+                 "[sweep]\nrun.seed = [1, 2]\nmodel.d_state = [4, 8]\n");
   for (const std::string command : {"validate", "train"}) {
     const ProgramOutcome outcome = program({command, "r.toml", "--quiet"});
     EXPECT_EQ(outcome.code, 0) << outcome.err;
@@ -896,11 +894,9 @@ TEST_F(RunTest, AnEmptyFileBesideOthersIsWarnedOf) {
 
 TEST_F(RunTest, BesideFaultyDataNoFurtherTokenizerIsMade) {
   put_file(folder_ / "bad.jsonl", "{\"text\": \"some text\"}\n{\"text\": 1}\n");
-  put_file(
-      folder_ / "r.toml",
-      "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"text\"\n"
-      "data.train = [\"bad.jsonl\"]\ndata.context = 20\ndata.tokenizer = \"bpe\"\ndata.vocab_size = 260\n"
-      "model.d_model = 16\nmodel.headdim = 8\nmodel.n_layer = 1\n");
+  write_one_step(
+      "data.task = \"text\"\ndata.train = [\"bad.jsonl\"]\ndata.context = 20\ndata.tokenizer = "
+      "\"bpe\"\ndata.vocab_size = 260\n");
   const ProgramOutcome alone = program({"train", "r.toml"});
   EXPECT_EQ(alone.code, 1);
   EXPECT_CONTAINS(alone.err, "error: r.toml:5:14: data.train: bad.jsonl:2: ");
@@ -914,10 +910,8 @@ TEST_F(RunTest, BesideFaultyDataNoFurtherTokenizerIsMade) {
 TEST_F(RunTest, FaultsOfAllRunsAreSaidByTrainAndValidate) {
   put_file(folder_ / "a.txt", "a text of some length");
   for (const std::string name : {"bad1.jsonl", "bad2.jsonl"}) put_file(folder_ / name, "{\"text\": 1}\n");
-  put_file(folder_ / "r.toml",
-           "run.output = \"out\"\ntrain.steps = 1\ntrain.batch_size = 1\ndata.task = \"text\"\n"
-           "data.train = [\"a.txt\"]\ndata.context = 8\nmodel.d_model = 16\nmodel.headdim = 8\n"
-           "model.n_layer = 1\n[sweep]\ndata.valid = [[\"bad1.jsonl\"], [\"bad2.jsonl\"]]\n");
+  write_one_step("data.task = \"text\"\ndata.train = [\"a.txt\"]\ndata.context = 8\n",
+                 "[sweep]\ndata.valid = [[\"bad1.jsonl\"], [\"bad2.jsonl\"]]\n");
   for (const Strings& tokenizer : {Strings{}, Strings{"data.tokenizer=bpe", "data.vocab_size=260"}}) {
     for (const std::string command : {"validate", "train"}) {
       const ProgramOutcome outcome = program({command, "r.toml"}, tokenizer);
