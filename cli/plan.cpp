@@ -163,15 +163,17 @@ std::string memory_problem(const RecipeRun& run, const Need& need) {
                      core::human_bytes(static_cast<double>(there)), run.schema.values_text(kMemoryKeys));
 }
 
-void check_needs_of_runs(const RecipeFile& file) {
+std::vector<Need> needs_of_runs(const RecipeFile& file) {
   Problems problems;
-  for (const auto& run : file.runs) problems.attempt([&run] { need_of(*run); });
+  std::vector<Need> needs;
+  for (const auto& run : file.runs) problems.attempt([&] { needs.push_back(need_of(*run)); });
   problems.throw_if_any();
+  return needs;
 }
 
 void check_needs(const RecipeFile& file, const RecipeArguments& arguments) {
   check_files(file, ReadThrough::kEvaluation);
-  check_needs_of_runs(file);
+  needs_of_runs(file);
   const int64_t threads = file.first().run.threads;
   if (arguments.common.threads == 0 && threads > 0) at::set_num_threads(static_cast<int>(threads));
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/recipe.h"
@@ -31,8 +32,8 @@ std::string device_problem(const RecipeRun& run);
 /// trains, or the estimate fits.
 std::string memory_problem(const RecipeRun& run, const Need& need);
 
-/// need_of() of every run: all problems at once. @throws IoError, InputError
-void check_needs_of_runs(const RecipeFile& file);
+/// need_of() of every run, in their order: all problems at once. @throws IoError, InputError
+std::vector<Need> needs_of_runs(const RecipeFile& file);
 
 /// Checks every run's files (check_files(), all but the training text) and need, so that nothing is refused
 /// after the first stage, and sets run.threads unless the command line has --threads. @throws IoError,

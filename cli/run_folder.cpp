@@ -97,9 +97,7 @@ void make_folder(const fs::path& folder) {
 void prepare_output(const RecipeFile& file, bool overwrite) {
   const fs::path output = file.first().run.output, copy = output / kRecipeCopy;
   if (!overwrite) refuse_foreign(output, file.text);
-  Problems problems;
-  problems.attempt(place_of_output(*file.runs.front()), [&output] { make_folder(output); });
-  problems.throw_if_any();
+  at_place(place_of_output(*file.runs.front()), [&output] { make_folder(output); });
   Json record = {{"format_version", core::kFormatVersion},
                  {"program", fmt::format("exactmamba {}", core::version())},
                  {"recipe", file.name},

@@ -43,8 +43,7 @@ Json swept_json(const RecipeRun& run) {
   return values;
 }
 
-Json run_json(const RecipeRun& run) {
-  const Need need = need_of(run);
+Json run_json(const RecipeRun& run, const Need& need) {
   const std::string device = device_problem(run);
   return {{"label", run.label},
           {"swept", swept_json(run)},
@@ -96,9 +95,9 @@ void validate(const ValidateArguments& arguments) {
                                   "validate needs a recipe; see exactmamba validate --help");
   const RecipeFile file = load_recipe(arguments.recipe.file, arguments.recipe.sets);
   check_files(file, ReadThrough::kAll);
-  check_needs_of_runs(file);
+  const std::vector<Need> needs = needs_of_runs(file);
   Json runs = Json::array();
-  for (const auto& run : file.runs) runs.push_back(run_json(*run));
+  for (size_t i = 0; i < needs.size(); ++i) runs.push_back(run_json(*file.runs[i], needs[i]));
   if (!arguments.recipe.common.json) return write_result(as_text(file, runs));
   write_json_result({{"options", options_json(file.runs.front()->schema)}, {"runs", runs}});
 }
