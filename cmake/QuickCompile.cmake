@@ -27,4 +27,6 @@ function(exactmamba_quick_to_compile target)
   endif()
   target_precompile_headers(${target} REUSE_FROM ${owner})
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 5)
+  # Of what a file keeps to itself g++ warns as if it were in a header.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
 endfunction()

@@ -17,7 +17,7 @@ using ops::check_launch;
 using ops::data_or_null;
 using ops::set;
 
-constexpr const char* kOp = "generation";
+constexpr const char* kGeneration = "generation";
 
 /// A captured sequence of launches.
 class CudaGraph {
@@ -34,16 +34,16 @@ class CudaGraph {
   void capture(const Launch& launch) {
     cudaStream_t stream = nullptr;
     cudaGraph_t captured = nullptr;
-    check_launch(kOp, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    check_launch(kOp, cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    check_launch(kGeneration, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    check_launch(kGeneration, cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     launch(stream);
-    check_launch(kOp, cudaStreamEndCapture(stream, &captured));
-    check_launch(kOp, cudaGraphInstantiate(&graph_, captured, 0));
-    check_launch(kOp, cudaGraphUpload(graph_, stream));
-    check_launch(kOp, cudaGraphDestroy(captured));
-    check_launch(kOp, cudaStreamDestroy(stream));
+    check_launch(kGeneration, cudaStreamEndCapture(stream, &captured));
+    check_launch(kGeneration, cudaGraphInstantiate(&graph_, captured, 0));
+    check_launch(kGeneration, cudaGraphUpload(graph_, stream));
+    check_launch(kGeneration, cudaGraphDestroy(captured));
+    check_launch(kGeneration, cudaStreamDestroy(stream));
   }
-  void replay(cudaStream_t stream) const { check_launch(kOp, cudaGraphLaunch(graph_, stream)); }
+  void replay(cudaStream_t stream) const { check_launch(kGeneration, cudaGraphLaunch(graph_, stream)); }
 
  private:
   cudaGraphExec_t graph_ = nullptr;
@@ -99,22 +99,22 @@ class Step {
   void launch_first(const at::Tensor& tokens) const {
     ops::StepEmbed<T> p = embed();
     set(p.tokens, tokens);
-    check_launch(kOp, ops::launch_step_embed(p));
+    check_launch(kGeneration, ops::launch_step_embed(p));
   }
   /// A token, from its embedding to that of the next one, kernel by kernel.
   void launch() const {
     for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
-      check_launch(kOp, ops::launch_step_in(in(layer)));
+      check_launch(kGeneration, ops::launch_step_in(in(layer)));
       if (config_.architecture == Architecture::kMamba1) {
-        check_launch(kOp, ops::launch_step_rows(rows(layer)));
-        check_launch(kOp, ops::launch_step_scan1(scan1(layer)));
+        check_launch(kGeneration, ops::launch_step_rows(rows(layer)));
+        check_launch(kGeneration, ops::launch_step_scan1(scan1(layer)));
       } else {
-        check_launch(kOp, ops::launch_step_scan2(scan2(layer)));
+        check_launch(kGeneration, ops::launch_step_scan2(scan2(layer)));
       }
-      check_launch(kOp, ops::launch_step_out(out(layer)));
+      check_launch(kGeneration, ops::launch_step_out(out(layer)));
     }
-    check_launch(kOp, ops::launch_step_head(head()));
-    check_launch(kOp, ops::launch_step_next(next()));
+    check_launch(kGeneration, ops::launch_step_head(head()));
+    check_launch(kGeneration, ops::launch_step_next(next()));
   }
 
  private:

@@ -11,11 +11,9 @@
 namespace exactmamba::ops {
 namespace {
 
-constexpr const char* kOp = "causal_conv1d";
-
 /// @return the sequences on a CPU; empty on a GPU, where cu_seqlens is
 std::vector<Sequence> checked_sequences(const CausalConv1dInputs& in) {
-  const OperatorChecks checks(kOp, "x", in.x);
+  const OperatorChecks checks(kCausalConv1d, "x", in.x);
   checks.dimensions("x", in.x, 3, "(B, L, D)");
   checks.dimensions("weight", in.weight, 2, "(D, W)");
   const int64_t channels = in.x.size(2), width = in.weight.size(1);
@@ -59,7 +57,7 @@ at::Tensor causal_conv1d_forward(const CausalConv1dInputs& in, at::Tensor* final
 void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad_out,
                             CausalConv1dGradients& gradients) {
   const auto sequences = checked_sequences(in);
-  const OperatorChecks checks(kOp, "x", in.x);
+  const OperatorChecks checks(kCausalConv1d, "x", in.x);
   checks.rows("grad_out", grad_out, in.x.sizes());
   checks.rows_or_undefined("gradients.x", gradients.x, in.x.sizes());
   checks.wide_or_undefined("gradients.weight", gradients.weight, in.weight.sizes());
@@ -74,7 +72,7 @@ void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad
 
 at::Tensor causal_conv1d_step(const at::Tensor& x, at::Tensor& state, const at::Tensor& weight,
                               const at::Tensor& bias, const models::ConvActivation& activation) {
-  OperatorChecks(kOp, "x", x).dimensions("x", x, 2, "(B, D)");
+  OperatorChecks(kCausalConv1d, "x", x).dimensions("x", x, 2, "(B, D)");
   CausalConv1dInputs in;
   in.x = x.unsqueeze(1);
   in.weight = weight;

@@ -9,8 +9,6 @@
 namespace exactmamba::ops {
 namespace {
 
-constexpr const char* kOp = "causal_conv1d";
-
 template <class T>
 CausalConv1dCudaParams<T> params_of(const CausalConv1dInputs& in, const at::Tensor& cu_seqlens) {
   core::require(in.weight.size(1) <= kMaxConvWidth, "causal_conv1d: {} taps, but a GPU knows at most {}",
@@ -44,7 +42,7 @@ at::Tensor step(const CausalConv1dInputs& in, at::Tensor& state) {
     set(params.out, out);
     params.out_stride = out.stride(0);
     params.stream = stream_of(in.x);
-    check_launch(kOp, launch_causal_conv1d_step(params));
+    check_launch(kCausalConv1d, launch_causal_conv1d_step(params));
   });
   return out;
 }
@@ -63,7 +61,7 @@ at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs& in, at::Tensor* 
     auto params = params_of<T>(in, cu_seqlens);
     set(params.out, out);
     set(params.final_states, last);
-    check_launch(kOp, launch_causal_conv1d_forward(params));
+    check_launch(kCausalConv1d, launch_causal_conv1d_forward(params));
   });
   if (in_place)
     final_states->copy_(last);
@@ -80,7 +78,7 @@ void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor&
     set_gradients(params, grad_out, gradients);
     const at::Tensor workspace = workspace_of(in.x, causal_conv1d_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
-    check_launch(kOp, launch_causal_conv1d_backward(params));
+    check_launch(kCausalConv1d, launch_causal_conv1d_backward(params));
   });
 }
 

@@ -6,6 +6,8 @@
 
 namespace exactmamba::ops {
 
+inline constexpr const char* kCausalConv1d = "causal_conv1d";  // in messages
+
 /// `final_states` that are defined are written where they are (they may be in.initial_states), else made.
 at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs& in, at::Tensor* final_states);
 void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,

@@ -9,7 +9,7 @@
 namespace exactmamba::ops {
 namespace {
 
-constexpr const char* kOp = "gated_rms_norm";
+constexpr const char* kGatedRmsNorm = "gated_rms_norm";
 
 template <class T>
 GatedRmsNormCudaParams<T> params_of(const GatedRmsNormInputs& in) {
@@ -28,7 +28,7 @@ at::Tensor gated_rms_norm_forward_cuda(const GatedRmsNormInputs& in, at::Tensor*
     auto params = params_of<T>(in);
     set(params.out, out);
     if (rstd) set(params.rstd, *rstd);
-    check_launch(kOp, launch_gated_rms_norm_forward(params));
+    check_launch(kGatedRmsNorm, launch_gated_rms_norm_forward(params));
   });
   return out;
 }
@@ -44,7 +44,7 @@ void gated_rms_norm_backward_cuda(const GatedRmsNormInputs& in, const at::Tensor
     }
     const at::Tensor workspace = workspace_of(in.z, gated_rms_norm_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
-    check_launch(kOp, launch_gated_rms_norm_backward(params));
+    check_launch(kGatedRmsNorm, launch_gated_rms_norm_backward(params));
   });
 }
 

@@ -8,7 +8,7 @@
 namespace exactmamba::ops {
 namespace {
 
-constexpr const char* kOp = "rms_norm";
+constexpr const char* kRmsNorm = "rms_norm";
 
 template <class T>
 RmsNormCudaParams<T> params_of(const at::Tensor& rows, const at::Tensor& weight) {
@@ -38,7 +38,7 @@ RmsNormOutputs rms_norm_forward_cuda(const RmsNormInputs& in) {
     set(params.out, outputs.out);
     if (!is_sum) set(params.sum, outputs.residual_out);
     set(params.rstd, outputs.rstd);
-    check_launch(kOp, launch_rms_norm_forward(params));
+    check_launch(kRmsNorm, launch_rms_norm_forward(params));
   });
   return outputs;
 }
@@ -62,7 +62,7 @@ RmsNormGradient rms_norm_backward_cuda(const RmsNormSaved& saved, const at::Tens
     set(params.grad_weight, grad_weight);
     const at::Tensor workspace = workspace_of(grad_out, rms_norm_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
-    check_launch(kOp, launch_rms_norm_backward(params));
+    check_launch(kRmsNorm, launch_rms_norm_backward(params));
   });
   return gradient;
 }

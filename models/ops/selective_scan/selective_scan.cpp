@@ -13,8 +13,6 @@ namespace {
 
 using core::require;
 
-constexpr const char* kOp = "selective_scan";
-
 /// The checked sizes of one call.
 struct Call {
   int64_t batch, length, channels, states, groups, sequence_count;
@@ -28,7 +26,7 @@ struct Call {
 };
 
 Call checked_call(const SelectiveScanInputs& in) {
-  const OperatorChecks checks(kOp, "u", in.u);
+  const OperatorChecks checks(kSelectiveScan, "u", in.u);
   checks.dimensions("u", in.u, 3, "(B, L, D)");
   checks.dimensions("A", in.A, 2, "(D, N)");
   require(in.B.defined(), "selective_scan: B is missing");
@@ -86,7 +84,7 @@ at::Tensor run_forward(const SelectiveScanInputs& in, const Call& call, const at
 void check_backward(const SelectiveScanInputs& in, const Call& call, const SelectiveScanSaved& saved,
                     const at::Tensor& grad_out, const at::Tensor& grad_last_state,
                     const SelectiveScanGradients& gradients) {
-  const OperatorChecks checks(kOp, "u", in.u);
+  const OperatorChecks checks(kSelectiveScan, "u", in.u);
   if (in.u.is_cpu())
     checks.wide("saved.chunk_states", saved.chunk_states, {call.chunk_count(), call.states, call.channels});
   checks.rows("grad_out", grad_out, in.u.sizes());
@@ -132,7 +130,7 @@ void selective_scan_backward(const SelectiveScanInputs& in, const SelectiveScanS
 }
 
 at::Tensor selective_scan_step(const SelectiveScanInputs& in, at::Tensor& state) {
-  OperatorChecks(kOp, "u", in.u).dimensions("u", in.u, 2, "(B, D)");
+  OperatorChecks(kSelectiveScan, "u", in.u).dimensions("u", in.u, 2, "(B, D)");
   require(state.defined(), "selective_scan: state is missing");
   SelectiveScanInputs token = in;
   for (at::Tensor* tensor : {&token.u, &token.delta, &token.z, &token.B, &token.C})

@@ -9,8 +9,6 @@
 namespace exactmamba::ops {
 namespace {
 
-constexpr const char* kOp = "selective_scan";
-
 template <class T>
 SelectiveScanCudaParams<T> params_of(const SelectiveScanInputs& in, const at::Tensor& cu_seqlens) {
   SelectiveScanCudaParams<T> params;
@@ -50,10 +48,11 @@ at::Tensor selective_scan_forward_cuda(const SelectiveScanInputs& in, SelectiveS
     set(params.out, out);
     if (saved) set(params.chunk_states, saved->chunk_states);
     if (last_state) set(params.last_state, *last_state);
-    if (is_step(in, last_state) && !saved) return check_launch(kOp, launch_selective_scan_step(params));
+    if (is_step(in, last_state) && !saved)
+      return check_launch(kSelectiveScan, launch_selective_scan_step(params));
     const at::Tensor workspace = workspace_of(in.u, selective_scan_forward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
-    check_launch(kOp, launch_selective_scan_forward(params));
+    check_launch(kSelectiveScan, launch_selective_scan_forward(params));
   });
   return out;
 }
@@ -61,14 +60,15 @@ at::Tensor selective_scan_forward_cuda(const SelectiveScanInputs& in, SelectiveS
 void selective_scan_backward_cuda(const SelectiveScanInputs& in, const SelectiveScanSaved& saved,
                                   const at::Tensor& grad_out, const at::Tensor& grad_last_state,
                                   SelectiveScanGradients& gradients) {
-  OperatorChecks(kOp, "u", in.u).dense("saved.chunk_states", saved.chunk_states, chunk_state_shape(in));
+  OperatorChecks(kSelectiveScan, "u", in.u)
+      .dense("saved.chunk_states", saved.chunk_states, chunk_state_shape(in));
   const at::Tensor cu_seqlens = boundaries(in);
   dispatch_cuda(in.u.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, cu_seqlens);
     set_gradients(params, saved, grad_out, grad_last_state, gradients);
     const at::Tensor workspace = workspace_of(in.u, selective_scan_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
-    check_launch(kOp, launch_selective_scan_backward(params));
+    check_launch(kSelectiveScan, launch_selective_scan_backward(params));
   });
 }
 

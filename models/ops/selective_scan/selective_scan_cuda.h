@@ -6,6 +6,8 @@
 
 namespace exactmamba::ops {
 
+inline constexpr const char* kSelectiveScan = "selective_scan";  // in messages
+
 /// A `last_state` that is defined is written where it is (it may be in.initial_state), else it is made.
 at::Tensor selective_scan_forward_cuda(const SelectiveScanInputs& in, SelectiveScanSaved* saved,
                                        at::Tensor* last_state);

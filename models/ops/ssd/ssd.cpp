@@ -13,8 +13,6 @@ namespace {
 
 using core::require;
 
-constexpr const char* kOp = "ssd";
-
 /// The checked sizes of one call.
 struct Call {
   int64_t batch, length, heads, head_size, groups, states, sequence_count;
@@ -26,7 +24,7 @@ struct Call {
 };
 
 void check_tensors(const SsdInputs& in, const Call& call) {
-  const OperatorChecks checks(kOp, "x", in.x);
+  const OperatorChecks checks(kSsd, "x", in.x);
   checks.rows("x", in.x, in.x.sizes());
   checks.rows("dt", in.dt, {call.batch, call.length, call.heads});
   checks.wide("A", in.A, {call.heads});
@@ -38,7 +36,7 @@ void check_tensors(const SsdInputs& in, const Call& call) {
 }
 
 Call checked_call(const SsdInputs& in) {
-  const OperatorChecks checks(kOp, "x", in.x);
+  const OperatorChecks checks(kSsd, "x", in.x);
   checks.dimensions("x", in.x, 4, "(B, L, H, P)");
   checks.dimensions("B", in.B, 4, "(B, L, G, N)");
   require(in.chunk_size >= 1, "ssd: chunk_size is {}, but must be at least 1", in.chunk_size);
@@ -89,7 +87,7 @@ at::Tensor run_forward(const SsdInputs& in, const Call& call, const at::Tensor& 
 
 void check_backward(const SsdInputs& in, const Call& call, const SsdSaved& saved, const at::Tensor& grad_out,
                     const at::Tensor& grad_last_state, const SsdGradients& gradients) {
-  const OperatorChecks checks(kOp, "x", in.x);
+  const OperatorChecks checks(kSsd, "x", in.x);
   if (in.x.is_cpu()) checks.wide("saved.chunk_states", saved.chunk_states, call.state_shape(call.chunks));
   checks.rows("grad_out", grad_out, in.x.sizes());
   checks.wide_or_undefined("grad_last_state", grad_last_state, call.sequence_state_shape());
@@ -118,7 +116,7 @@ at::Tensor ssd_gated_forward(const SsdInputs& in, const GatedRmsNormInputs& norm
                              at::Tensor& rstd) {
   const Call call = checked_call(in);
   require(norm.scale_later, "ssd: a norm behind it is to leave its scale for later");
-  const OperatorChecks checks(kOp, "x", in.x);
+  const OperatorChecks checks(kSsd, "x", in.x);
   checks.rows("z", norm.z, {call.batch, call.length, call.heads * call.head_size});
   checks.wide("the norm's weight", norm.weight, {call.heads * call.head_size});
   if (!in.x.is_cuda() || norm.groups != call.groups) return {};
@@ -144,7 +142,7 @@ void ssd_backward(const SsdInputs& in, const SsdSaved& saved, const at::Tensor& 
 }
 
 at::Tensor ssd_step(const SsdInputs& in, at::Tensor& state) {
-  OperatorChecks(kOp, "x", in.x).dimensions("x", in.x, 3, "(B, H, P)");
+  OperatorChecks(kSsd, "x", in.x).dimensions("x", in.x, 3, "(B, H, P)");
   require(state.defined(), "ssd: state is missing");
   SsdInputs token = in;
   for (at::Tensor* tensor : {&token.x, &token.dt, &token.B, &token.C})

@@ -11,8 +11,6 @@
 namespace exactmamba::ops {
 namespace {
 
-constexpr const char* kOp = "ssd";
-
 /// `states_at_borders`: packed sequences begin or end with a state (or its gradient).
 template <class T>
 SsdCudaParams<T> params_of(const SsdInputs& in, const at::Tensor& cu_seqlens, bool states_at_borders) {
@@ -47,7 +45,7 @@ at::Tensor step(const SsdInputs& in, at::Tensor& state) {
     set(params.state, state);
     set(params.out, out);
     params.stream = stream_of(in.x);
-    check_launch(kOp, launch_ssd_step(params));
+    check_launch(kSsd, launch_ssd_step(params));
   });
   return out;
 }
@@ -61,7 +59,7 @@ void run_forward(SsdCudaParams<T> params, const at::Tensor& x, SsdSaved* saved) 
   }
   const at::Tensor workspace = workspace_of(x, ssd_forward_workspace(params));
   params.workspace = workspace.mutable_data_ptr();
-  check_launch(kOp, launch_ssd_forward(params));
+  check_launch(kSsd, launch_ssd_forward(params));
 }
 
 }  // namespace
@@ -117,7 +115,7 @@ void ssd_backward_cuda(const SsdInputs& in, const SsdSaved& saved, const at::Ten
     set_gradients(params, grad_out, grad_last_state, gradients);
     const at::Tensor workspace = workspace_of(in.x, ssd_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
-    check_launch(kOp, launch_ssd_backward(params));
+    check_launch(kSsd, launch_ssd_backward(params));
   });
 }
 

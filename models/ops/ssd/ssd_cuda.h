@@ -6,6 +6,8 @@
 
 namespace exactmamba::ops {
 
+inline constexpr const char* kSsd = "ssd";  // in messages
+
 /// A `last_state` that is defined is written where it is (it may be in.initial_state), else it is made.
 at::Tensor ssd_forward_cuda(const SsdInputs& in, SsdSaved* saved, at::Tensor* last_state);
 at::Tensor ssd_gated_forward_cuda(const SsdInputs& in, const GatedRmsNormInputs& norm, SsdSaved* saved,
