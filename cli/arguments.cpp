@@ -197,7 +197,7 @@ void add_placement(CLI::App& command, ModelArguments& model) {
 }
 
 void add_model(CLI::App& command, ModelArguments& model) {
-  command.add_option("model", model.model, "Model folder (Hugging Face or state-spaces form)")->required();
+  command.add_option("model", model.model, kModelOrRun)->required();
   add_tokens(command, model.tokens);
   add_placement(command, model);
 }
@@ -244,7 +244,8 @@ void add_decompose(Declaration& program) {
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_recipe(command, arguments.recipe, true);
-  command.get_option("recipe")->description("Recipe in TOML, or a model folder");
+  command.get_option("recipe")->description(
+      "Recipe in TOML, model folder, or folder of a run, whose result it is");
   add_tokens(command, arguments.model.tokens);
   add_cu_seqlens(command, arguments.model.tokens);
   command.add_option(
@@ -263,7 +264,8 @@ void add_evaluate(Declaration& program) {
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_recipe(command, arguments.recipe, true);
-  command.add_option("--model", arguments.model, "Model folder to measure instead");
+  command.add_option("--model", arguments.model,
+                     "Measured instead: a model folder, or the folder of a run, whose result it is");
 }
 
 void add_report(Declaration& program) {
@@ -289,7 +291,10 @@ void add_inspect(Declaration& program) {
   auto [command, arguments] = add_command(
       program, "inspect", "Show what is in a checkpoint: config, tensors, parameters, state of training",
       "exactmamba inspect runs/quickstart/stages/train-0123456789ab/checkpoints/step-00001000", inspect);
-  command.add_option("path", arguments.path, "Model folder, .safetensors or .bin file")->required();
+  command
+      .add_option("path", arguments.path,
+                  "Model folder, folder of a run (its result), .safetensors or .bin file")
+      ->required();
 }
 
 void add_convert(Declaration& program) {
@@ -298,7 +303,7 @@ void add_convert(Declaration& program) {
                   "exactmamba convert MODEL --to state-spaces --dtype float16 --output published", convert);
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
-  command.add_option("model", arguments.model, "Model folder to read")->required();
+  command.add_option("model", arguments.model, kModelOrRun)->required();
   command.add_option("--to", arguments.to, "hf (default) or state-spaces")
       ->check(CLI::IsMember({"hf", "state-spaces"}));
   command.add_option("--names", arguments.names, "TOML table of foreign tensor names");
@@ -407,7 +412,6 @@ void add_generate(Declaration& program) {
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_model(command, arguments.model);
-  command.get_option("model")->description(kModelOrRun);
   add_prompts(command, arguments);
   command.add_option("--max-new-tokens", arguments.max_new_tokens, "Most tokens to add; default 100")
       ->check(CLI::Range(1, 1 << 30));

@@ -67,8 +67,8 @@ std::string weights_problem(const fs::path& folder) {
   return "";
 }
 
-Json folder_json(const fs::path& folder) {
-  refuse_run_folder(folder);
+Json folder_json(const fs::path& given) {
+  const fs::path folder = model_of(given);
   const models::ModelConfig config = models::load_config(folder);
   Json result = {{"config", core::read_json(folder / "config.json")},
                  {"parameters", config.parameter_count()},

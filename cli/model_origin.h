@@ -19,7 +19,7 @@ void describe_origin(const std::filesystem::path& folder, models::ModelCard& car
 /// Of what a model is loaded from; a training checkpoint also has its moments, and tells how long it took.
 std::string model_fingerprint(const std::filesystem::path& folder);
 
-/// For every folder that is given as a model: the folder of a run, or of one of its trainings, is none.
+/// For a model of a recipe: the folder of a run, or of one of its trainings, would be another model later.
 /// @throws IoError with one of the models that are in it
 void refuse_run_folder(const std::filesystem::path& folder);
 
@@ -27,9 +27,10 @@ void refuse_run_folder(const std::filesystem::path& folder);
 /// @throws InputError when it is gone
 std::filesystem::path resulting_checkpoint(const std::filesystem::path& training, const core::Json& result);
 
-/// A model folder as it is; of the folder of a run that has one training, or of a training, its result, or
-/// before its end its last checkpoint, and the log names it. @throws IoError when there are several, with
-/// the label of each one's run and what those of one label differ in, and when there is none
+/// For a model of the command line: a model folder as it is; of the folder of a run that has one training, or
+/// of a training, its result, or before its end its last checkpoint, and the log names it. @throws IoError
+/// when there are several, with the label of each one's run and what those of one label differ in, and when
+/// there is none
 std::filesystem::path model_of(const std::filesystem::path& folder);
 
 }  // namespace exactmamba::cli

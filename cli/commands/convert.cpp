@@ -50,16 +50,15 @@ void refuse_place(const fs::path& output, const fs::path& model) {
 
 void convert(const ConvertArguments& arguments) {
   core::require<core::UsageError>(arguments.output != "-", "--output must be a folder");
-  refuse_run_folder(arguments.model);
   refuse_existing(arguments.output, arguments.overwrite, OutputKind::kFolder);
-  refuse_place(arguments.output, arguments.model);
+  const fs::path source = model_of(arguments.model);
+  refuse_place(arguments.output, source);
   models::LoadOptions options;
   if (!arguments.names.empty()) options.names = arguments.names;
-  const at::ScalarType storage = arguments.dtype.empty()
-                                     ? models::stored_dtype(arguments.model, options.names)
-                                     : core::dtype_from_name(arguments.dtype, "--dtype");
+  const at::ScalarType storage = arguments.dtype.empty() ? models::stored_dtype(source, options.names)
+                                                         : core::dtype_from_name(arguments.dtype, "--dtype");
   options.dtype = storage == at::kDouble ? at::kDouble : at::kFloat;
-  const models::MambaLM model = models::load_model(arguments.model, options);
+  const models::MambaLM model = models::load_model(source, options);
 
   models::ModelCard card;
   card.title = fs::weakly_canonical(arguments.output).filename().string();
@@ -67,7 +66,7 @@ void convert(const ConvertArguments& arguments) {
   card.format =
       arguments.to == "hf" ? models::FolderFormat::kHuggingFace : models::FolderFormat::kStateSpaces;
   card.licence = arguments.licence;
-  describe_origin(arguments.model, card);
+  describe_origin(source, card);
 
   core::AtomicFolder folder(arguments.output, arguments.overwrite ? kModelFiles : std::vector<std::string>{});
   if (arguments.to == "hf") {
@@ -75,7 +74,7 @@ void convert(const ConvertArguments& arguments) {
   } else {
     models::save_state_spaces(model, folder.path(), storage);
   }
-  copy_tokenizer(arguments.model, folder.path());
+  copy_tokenizer(source, folder.path());
   models::write_model_card(folder.path(), card);
   folder.commit();
   core::log_info(

@@ -95,7 +95,6 @@ void check_arguments(const DecomposeArguments& arguments, const decomp::Decompos
       "without --full");
   refuse_two_results(arguments.model.output, arguments.recipe.common.json);
   refuse_existing(arguments.model.output, arguments.model.overwrite);
-  refuse_inside_model(arguments.model.output, arguments.recipe.file);
 }
 
 /// All maps are kept until then: the file's header names every one of them.
@@ -120,11 +119,11 @@ void write_contributions(const DecomposeArguments& arguments, const models::Mamb
 }
 
 void decompose_model(const DecomposeArguments& arguments) {
-  const std::string& folder = arguments.recipe.file;
   const ModelArguments& in = arguments.model;
-  refuse_run_folder(folder);
   const decomp::DecomposeOptions options = options_from(arguments.recipe.sets, arguments.full);
   check_arguments(arguments, options);
+  const std::filesystem::path folder = model_of(arguments.recipe.file);
+  refuse_inside_model(in.output, folder);
   const models::ModelConfig config = models::load_config(folder);
   const Tokens tokens = read_tokens(in.tokens, folder, config);
   decomp::Row row{
@@ -144,7 +143,7 @@ void decompose_model(const DecomposeArguments& arguments) {
   write_maps(in, result);
   if (in.output == "-") return;  // stdout is taken
   Json errors = eval::error_json(result.errors, 1);
-  if (!arguments.recipe.common.json) return write_result(error_text(folder, errors, options.error));
+  if (!arguments.recipe.common.json) return write_result(error_text(folder.string(), errors, options.error));
   errors["output"] = in.output;
   write_json_result(errors);
 }

@@ -30,10 +30,10 @@ void forward(const ForwardArguments& arguments) {
   const ModelArguments& in = arguments.model;
   refuse_two_results(in.output, in.common.json);
   refuse_existing(in.output, in.overwrite);
-  refuse_inside_model(in.output, in.model);
-  refuse_run_folder(in.model);
-  const Tokens tokens = read_tokens(in.tokens, in.model, models::load_config(in.model));
-  const models::MambaLM model = load_model_on_device(in, in.model);
+  const std::filesystem::path folder = model_of(in.model);
+  refuse_inside_model(in.output, folder);
+  const Tokens tokens = read_tokens(in.tokens, folder, models::load_config(folder));
+  const models::MambaLM model = load_model_on_device(in, folder);
   const std::string dtype = models::compute_name(model.placement());
 
   core::NamedTensors blocks;

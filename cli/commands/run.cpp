@@ -279,20 +279,20 @@ void evaluate(const EvaluateArguments& arguments) {
   require_validation_data(file);
   Stages stages = stages_of(file, arguments.model.empty() ? refuse_to_make : make_in_memory);
   if (arguments.model.empty()) return evaluate_runs(std::move(stages), arguments.recipe.common.json);
-  refuse_run_folder(arguments.model);
+  const std::string folder = model_of(arguments.model).string();
   require_one_measure(file, stages);
   const data::Dataset& valid = *stages.front()->datasets().valid;
-  require_its_tokenizer(arguments.model, *file.runs.front(), valid);
+  require_its_tokenizer(folder, *file.runs.front(), valid);
   models::LoadOptions options;
   options.dtype = train::training_dtype(file.first().train);
-  models::MambaLM model = models::load_model(arguments.model, options);
+  models::MambaLM model = models::load_model(folder, options);
   core::require(valid.vocab_size() <= model.config().vocab_size,
-                "{}: has a vocabulary of {} tokens, but the data has {}", arguments.model,
-                model.config().vocab_size, valid.vocab_size());
+                "{}: has a vocabulary of {} tokens, but the data has {}", folder, model.config().vocab_size,
+                valid.vocab_size());
   model.set_vocab_size(valid.vocab_size());  // rows of padding are no predictions
   const Json measures = stages.front()->measures_of(model);
   arguments.recipe.common.json ? write_json_result(measures)
-                               : write_result(arguments.model + "\n" + measures_text(measures));
+                               : write_result(folder + "\n" + measures_text(measures));
 }
 
 }  // namespace exactmamba::cli

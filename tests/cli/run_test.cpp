@@ -451,27 +451,39 @@ TEST_F(RunTest, ARunContinuesAnotherOfItsRecipe) {
   EXPECT_EQ(stages("train").size(), 6u);
 }
 
-TEST_F(RunTest, TheFolderOfARunIsNoModelButNamesOne) {
+TEST_F(RunTest, TheFolderOfARunStandsForItsResult) {
   write_recipe();
   succeed({"train", "r.toml"});
-  const std::string stage = "out/stages/" + *stages("train").begin();
-  const std::string hint =
-      "is no model itself; its checkpoints are, e.g. " + stage + "/checkpoints/step-00000006\n";
+  const std::string stage = "out/stages/" + *stages("train").begin(),
+                    checkpoint = stage + "/checkpoints/step-00000006";
+  const auto written = [this](Strings command, const std::string& model, const std::string& file) {
+    std::replace(command.begin(), command.end(), std::string("MODEL"), model);
+    const ProgramOutcome outcome = program(command);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    const bool said = outcome.err.find("/checkpoints/step-00000006\n") != std::string::npos;
+    EXPECT_EQ(said, model.find("step-") == std::string::npos) << outcome.err;
+    const std::string content = file.empty() ? outcome.out : testing::content_of(folder_ / file);
+    for (const char* output : {"o", "published"}) fs::remove_all(folder_ / output);
+    return content;
+  };
+  for (const auto& [command, file] : std::vector<std::pair<Strings, std::string>>{
+           {{"generate", "MODEL", "--ids", "1"}, ""},
+           {{"forward", "MODEL", "--ids", "1", "--output", "o"}, "o"},
+           {{"decompose", "MODEL", "--ids", "1,2", "--output", "o"}, "o"},
+           {{"inspect", "MODEL"}, ""},
+           {{"convert", "MODEL", "--output", "published"}, "published/README.md"},
+           {{"evaluate", "r.toml", "--model", "MODEL", "--json"}, ""}}) {
+    const std::string expected = written(command, checkpoint, file);
+    EXPECT_FALSE(expected.empty());
+    for (const std::string& folder : {std::string("out"), stage})
+      EXPECT_EQ(written(command, folder, file), expected) << command[0];
+  }
   for (const std::string& folder : {std::string("out"), stage}) {
     testing::put_file(folder_ / "continued.toml", "model.from = \"" + folder + "\"\n");
-    for (const std::vector<std::string>& command :
-         {std::vector<std::string>{"forward", folder, "--ids", "1", "--output", "o"},
-          {"decompose", folder},
-          {"inspect", folder},
-          {"convert", folder, "--output", "o"},
-          {"evaluate", "r.toml", "--model", folder},
-          {"validate", "continued.toml"}}) {
-      const ProgramOutcome outcome = program(command);
-      EXPECT_EQ(outcome.code, 3) << command[0];
-      EXPECT_CONTAINS(outcome.err, folder + ": " + hint);
-    }
-    EXPECT_CONTAINS(program({"generate", folder, "--ids", "1"}).err,
-                    "model: " + stage + "/checkpoints/step-00000006\n");
+    const ProgramOutcome outcome = program({"validate", "continued.toml"});
+    EXPECT_EQ(outcome.code, 3);
+    EXPECT_CONTAINS(outcome.err,
+                    folder + ": is no model itself; its checkpoints are, e.g. " + checkpoint + "\n");
   }
 }
 
