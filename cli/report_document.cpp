@@ -25,13 +25,13 @@ namespace fs = std::filesystem;
 using core::Json;
 
 constexpr size_t kCurvePoints = 500;
+constexpr const char* kWithoutCurves = "; mend it, or delete it for a report without these curves";
 
 /// x and y of the lines of one kind that have `key`, thinned to at most kCurvePoints.
 Json curve(const std::vector<Json>& lines, const std::string& kind, const std::string& key) {
   std::vector<const Json*> points;
   for (const Json& line : lines) {
-    if (line.value("kind", "") == kind && line.contains(key) && line[key].is_number())
-      points.push_back(&line);
+    if (line["kind"] == kind && line.contains(key) && line[key].is_number()) points.push_back(&line);
   }
   const size_t stride = (points.size() + kCurvePoints - 1) / kCurvePoints;
   Json x = Json::array(), y = Json::array();
@@ -93,19 +93,34 @@ Json settings(const RecipeRun& run, const std::vector<std::string>& keys) {
   return result;
 }
 
-/// None, with a warning, where the file is gone: the training is whole all the same.
-std::vector<Json> metrics_of(const RunStages& stages) {
+/// @throws Json::exception unless a line of metrics.jsonl has what curves are made of
+void check_line(const Json& line, const std::string& measure) {
+  line.at("kind").get<std::string>();
+  line.at("step").get<int64_t>();
+  if (!line.contains(kErrorKey)) return;
+  line.at("alpha").get<double>();
+  line.at(kErrorKey).at(measure).get<std::map<std::string, std::vector<Json>>>();
+}
+
+/// What the training said while it ran. None, with a warning, where the file is gone: the training is whole
+/// all the same.
+std::vector<Json> metrics_of(const RunStages& stages, const std::string& measure) {
   const fs::path file = stages.train_stage().folder() / "metrics.jsonl";
   if (!fs::exists(file)) {
     core::log_warning(
         fmt::format("{}: no such file; '{}' has no curves in the report", file.string(), stages.label()));
     return {};
   }
+  size_t line = 0;
   try {
-    return core::read_metrics(file);
+    const std::vector<Json> lines = core::read_metrics(file);
+    for (; line < lines.size(); ++line) check_line(lines[line], measure);
+    return lines;
   } catch (const core::InputError& error) {
-    throw core::InputError(
-        fmt::format("{}; mend it, or delete it for a report without these curves", error.what()));
+    throw core::InputError(fmt::format("{}{}", error.what(), kWithoutCurves));
+  } catch (const Json::exception& error) {
+    throw core::InputError(fmt::format("{}:{}: not what a training writes: {}{}", file.string(), line + 1,
+                                       error.what(), kWithoutCurves));
   }
 }
 
@@ -119,7 +134,7 @@ Json row(const RunStages& stages, const std::vector<std::string>& keys) {
   Json result = eval::report_row(parts, *stages.datasets().valid, recipe.decompose.error, recipe.report);
   result["label"] = stages.label();
   result["settings"] = settings(stages.run(), keys);
-  const std::vector<Json> metrics = metrics_of(stages);
+  const std::vector<Json> metrics = metrics_of(stages, recipe.decompose.error);
   result["curves"] = curves(metrics);
   Json errors = error_curves(metrics, recipe.decompose.error);
   if (!errors.empty()) result["error_curves"] = std::move(errors);

@@ -58,18 +58,26 @@ function lineChart(title, xLabel, series, logarithmic) {
   if (x0 === x1) { x0 -= .5; x1 += .5; }
   const scale = logarithmic ? Math.log10 : v => v;
   let [s0, s1] = [scale(y0), scale(y1)];
-  if (logarithmic) [s0, s1] = [Math.floor(s0), Math.ceil(s1)];
-  if (s0 === s1) { s0 -= .5; s1 += .5; }
+  let step;  // between lines of the grid
+  if (logarithmic) {  // whole powers of ten
+    [s0, s1] = [Math.floor(s0), Math.ceil(s1)];
+    step = Math.max(1, Math.ceil((s1 - s0) / 4));
+    s1 = s0 + step * Math.max(1, Math.ceil((s1 - s0) / step));
+  } else {
+    if (s0 === s1) { s0 -= .5; s1 += .5; }
+    step = (s1 - s0) / 4;
+  }
   const px = x => left + (x - x0) / (x1 - x0) * (width - left - right);
   const py = y => height - bottom - (scale(y) - s0) / (s1 - s0) * (height - top - bottom);
   const last = series.map(s => `${s.name} ${short(s.y.filter(usable).at(-1))}`).join(", ");
   const colour = (s, k) => s.base ? ["#64748b", "#a8a29e"][k % 2] : colours[k % colours.length];
   const svg = element("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. Last values: ${last}`});
-  for (let k = 0; k <= 4; k++) {
-    const level = s0 + (s1 - s0) * k / 4, s = logarithmic ? Math.round(level) : level;
-    const value = logarithmic ? 10 ** s : s, y = py(value);
+  for (let k = 0; k <= Math.round((s1 - s0) / step); k++) {
+    const s = s0 + step * k, value = logarithmic ? 10 ** s : s, y = py(value);
     svg.append(element("line", {class: "axis", x1: left, x2: width - right, y1: y, y2: y}),
       element("text", {x: left - 6, y: y + 4, "text-anchor": "end"}, logarithmic ? `1e${s}` : short(value)));
+  }
+  for (let k = 0; k <= 4; k++) {
     const x = x0 + (x1 - x0) * k / 4;
     if (xLabel !== "layer" || Number.isInteger(x)) svg.append(element("text", {x: px(x), y: height - bottom + 16, "text-anchor": "middle"}, short(x)));
   }

@@ -121,10 +121,17 @@ TEST_F(DamageTest, OfCheckpointsThatNobodyNeedsAnyMore) {
 
 TEST_F(DamageTest, OfTheCurves) {
   const fs::path train = stage("train"), metrics = train / "metrics.jsonl";
-  testing::put_file(inside(metrics), "{\"kind\": \"train\"}\n{\"kind\": tr\n");
-  const std::string line = refusal({"report", "r.toml"});
-  EXPECT_CONTAINS(line, "error: " + metrics.string() + ":2:");
-  EXPECT_CONTAINS(line, "; mend it, or delete it for a report without these curves\n");
+  const std::string whole = R"({"kind": "train", "step": 1, "loss": 2})";
+  for (
+      const std::string second :
+      {R"({"kind": tr)", R"({"step": 2})", R"({"kind": 1, "step": 2})", R"({"kind": "train", "loss": 2})",
+       R"({"kind": "evaluation", "step": 2, "approximation_error": {}})",
+       R"({"kind": "evaluation", "step": 2, "alpha": 1, "approximation_error": {"mean_l2": {"latim": 1}}})"}) {
+    testing::put_file(inside(metrics), whole + "\n" + second + "\n");
+    const std::string line = refusal({"report", "r.toml"});
+    EXPECT_CONTAINS(line, "error: " + metrics.string() + ":2:");
+    EXPECT_CONTAINS(line, "; mend it, or delete it for a report without these curves\n");
+  }
   fs::remove(inside(metrics));
   const ProgramOutcome without = program({"report", "r.toml"});
   EXPECT_EQ(without.code, 0) << without.err;
