@@ -12,8 +12,8 @@
 namespace {
 
 /// The same numbers whatever else runs; others with --gtest_random_seed.
-class SeedEveryTest : public testing::EmptyTestEventListener {
-  void OnTestStart(const testing::TestInfo&) override {
+class SeedEveryTest : public ::testing::EmptyTestEventListener {
+  void OnTestStart(const ::testing::TestInfo&) override {
     at::manual_seed(static_cast<uint64_t>(GTEST_FLAG_GET(random_seed)));
   }
 };
@@ -21,13 +21,13 @@ class SeedEveryTest : public testing::EmptyTestEventListener {
 }  // namespace
 
 int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
+  ::testing::InitGoogleTest(&argc, argv);
   const exactmamba::core::Gpus gpus = exactmamba::core::find_gpus();
   if (gpus.count == 0) {
     std::printf("skipped: %s\n", gpus.reason.c_str());
     return 77;
   }
-  testing::UnitTest::GetInstance()->listeners().Append(new SeedEveryTest);
+  ::testing::UnitTest::GetInstance()->listeners().Append(new SeedEveryTest);
   try {
     exactmamba::core::device_from_name("cuda");
   } catch (const exactmamba::core::Error& error) {

@@ -330,7 +330,7 @@ void check_ssd(const SsdCase& c, at::ScalarType dtype) {
 
 // A case is a test of its own, so that tools that take their time can share them out.
 using SsdIndex = std::tuple<at::ScalarType, size_t>;
-std::string ssd_name(const testing::TestParamInfo<SsdIndex>& info) {
+std::string ssd_name(const ::testing::TestParamInfo<SsdIndex>& info) {
   return fmt::format("{}_{}", c10::toString(std::get<0>(info.param)), std::get<1>(info.param));
 }
 
@@ -345,13 +345,13 @@ std::vector<SsdCase> ssd_cases() {
   }
   return cases;
 }
-class GpuSsd : public testing::TestWithParam<SsdIndex> {};
+class GpuSsd : public ::testing::TestWithParam<SsdIndex> {};
 TEST_P(GpuSsd, IsThatOfDouble) {
   check_ssd(ssd_cases().at(std::get<1>(GetParam())), std::get<0>(GetParam()));
 }
 INSTANTIATE_TEST_SUITE_P(Cases, GpuSsd,
-                         testing::Combine(testing::ValuesIn(kDtypes),
-                                          testing::Range<size_t>(0, ssd_cases().size())),
+                         ::testing::Combine(::testing::ValuesIn(kDtypes),
+                                            ::testing::Range<size_t>(0, ssd_cases().size())),
                          ssd_name);
 
 /// Rows and heads enough for a single walk over the tokens: four heads a multiprocessor.
@@ -374,13 +374,13 @@ std::vector<SsdCase> walk_cases(int64_t places) {
   cases.push_back({places / 4, 320, 16, 64, 1, 128, true, false, false, 0, {64, 128, 130, 192, 256}});
   return cases;
 }
-class GpuSsdInOneWalk : public testing::TestWithParam<SsdIndex> {};
+class GpuSsdInOneWalk : public ::testing::TestWithParam<SsdIndex> {};
 TEST_P(GpuSsdInOneWalk, IsThatOfDouble) {
   check_ssd(walk_cases(multiprocessors()).at(std::get<1>(GetParam())), std::get<0>(GetParam()));
 }
 INSTANTIATE_TEST_SUITE_P(Cases, GpuSsdInOneWalk,
-                         testing::Combine(testing::Values(at::kBFloat16, at::kHalf),
-                                          testing::Range<size_t>(0, walk_cases(0).size())),
+                         ::testing::Combine(::testing::Values(at::kBFloat16, at::kHalf),
+                                            ::testing::Range<size_t>(0, walk_cases(0).size())),
                          ssd_name);
 
 /// Each gradient is what it is beside all others, whatever else is asked for.

@@ -10,7 +10,7 @@ namespace exactmamba::ops {
 namespace {
 
 template <class T>
-CausalConv1dCudaParams<T> params_of(const CausalConv1dInputs& in, const at::Tensor& cu_seqlens) {
+CausalConv1dCudaParams<T> cuda_params_of(const CausalConv1dInputs& in, const at::Tensor& cu_seqlens) {
   core::require(in.weight.size(1) <= kMaxConvWidth, "causal_conv1d: {} taps, but a GPU knows at most {}",
                 in.weight.size(1), kMaxConvWidth);
   CausalConv1dCudaParams<T> params;
@@ -58,7 +58,7 @@ at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs& in, at::Tensor* 
   at::Tensor last;
   if (final_states) last = empty_float(in.x, {sequences, in.x.size(2), in.weight.size(1) - 1});
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
-    auto params = params_of<T>(in, cu_seqlens);
+    auto params = cuda_params_of<T>(in, cu_seqlens);
     set(params.out, out);
     set(params.final_states, last);
     check_launch(kCausalConv1d, launch_causal_conv1d_forward(params));
@@ -74,7 +74,7 @@ void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor&
                                  CausalConv1dGradients& gradients) {
   const at::Tensor cu_seqlens = boundaries(in);
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
-    auto params = params_of<T>(in, cu_seqlens);
+    auto params = cuda_params_of<T>(in, cu_seqlens);
     set_gradients(params, grad_out, gradients);
     const at::Tensor workspace = workspace_of(in.x, causal_conv1d_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();

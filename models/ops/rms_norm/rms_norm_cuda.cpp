@@ -11,7 +11,7 @@ namespace {
 constexpr const char* kRmsNorm = "rms_norm";
 
 template <class T>
-RmsNormCudaParams<T> params_of(const at::Tensor& rows, const at::Tensor& weight) {
+RmsNormCudaParams<T> cuda_params_of(const at::Tensor& rows, const at::Tensor& weight) {
   RmsNormCudaParams<T> params;
   params.size = weight.size(0);
   params.rows = params.size == 0 ? 0 : rows.numel() / params.size;
@@ -30,7 +30,7 @@ RmsNormOutputs rms_norm_forward_cuda(const RmsNormInputs& in) {
   const bool is_sum = !in.residual.defined() && !in.scale.defined() && in.x.scalar_type() == at::kFloat;
   outputs.residual_out = is_sum ? in.x : empty_float(in.x, in.x.sizes());
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
-    auto params = params_of<T>(in.x, in.weight);
+    auto params = cuda_params_of<T>(in.x, in.weight);
     params.eps = static_cast<float>(in.eps);
     set(params.x, in.x);
     set(params.residual, in.residual);
@@ -51,7 +51,7 @@ RmsNormGradient rms_norm_backward_cuda(const RmsNormSaved& saved, const at::Tens
   const bool shared = grad_out.scalar_type() == at::kFloat && !saved.scale.defined();
   gradient.x = shared ? gradient.residual : at::empty_like(grad_out);
   dispatch_cuda(grad_out.scalar_type(), [&]<class T>() {
-    auto params = params_of<T>(grad_out, weight);
+    auto params = cuda_params_of<T>(grad_out, weight);
     set(params.normed, saved.rows);
     set(params.saved_rstd, saved.rstd);
     set(params.grad_out, grad_out);

@@ -10,7 +10,7 @@ namespace exactmamba::ops {
 namespace {
 
 template <class T>
-SelectiveScanCudaParams<T> params_of(const SelectiveScanInputs& in, const at::Tensor& cu_seqlens) {
+SelectiveScanCudaParams<T> cuda_params_of(const SelectiveScanInputs& in, const at::Tensor& cu_seqlens) {
   SelectiveScanCudaParams<T> params;
   params.batch = in.u.size(0);
   params.length = in.u.size(1);
@@ -44,7 +44,7 @@ at::Tensor selective_scan_forward_cuda(const SelectiveScanInputs& in, SelectiveS
   if (last_state && !last_state->defined())
     *last_state = empty_float(in.u, {sequence_count(cu_seqlens, in.u.size(0)), in.u.size(2), in.A.size(1)});
   dispatch_cuda(in.u.scalar_type(), [&]<class T>() {
-    auto params = params_of<T>(in, cu_seqlens);
+    auto params = cuda_params_of<T>(in, cu_seqlens);
     set(params.out, out);
     if (saved) set(params.chunk_states, saved->chunk_states);
     if (last_state) set(params.last_state, *last_state);
@@ -64,7 +64,7 @@ void selective_scan_backward_cuda(const SelectiveScanInputs& in, const Selective
       .dense("saved.chunk_states", saved.chunk_states, chunk_state_shape(in));
   const at::Tensor cu_seqlens = boundaries(in);
   dispatch_cuda(in.u.scalar_type(), [&]<class T>() {
-    auto params = params_of<T>(in, cu_seqlens);
+    auto params = cuda_params_of<T>(in, cu_seqlens);
     set_gradients(params, saved, grad_out, grad_last_state, gradients);
     const at::Tensor workspace = workspace_of(in.u, selective_scan_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();

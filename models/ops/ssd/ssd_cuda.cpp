@@ -13,7 +13,7 @@ namespace {
 
 /// `states_at_borders`: packed sequences begin or end with a state (or its gradient).
 template <class T>
-SsdCudaParams<T> params_of(const SsdInputs& in, const at::Tensor& cu_seqlens, bool states_at_borders) {
+SsdCudaParams<T> cuda_params_of(const SsdInputs& in, const at::Tensor& cu_seqlens, bool states_at_borders) {
   SsdCudaParams<T> params;
   set_inputs(params, in);
   params.batch = in.x.size(0);
@@ -73,7 +73,7 @@ at::Tensor ssd_forward_cuda(const SsdInputs& in, SsdSaved* saved, at::Tensor* la
     *last_state = empty_float(
         in.x, {sequence_count(cu_seqlens, in.x.size(0)), in.x.size(2), in.x.size(3), in.B.size(3)});
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
-    auto params = params_of<T>(in, cu_seqlens, last_state != nullptr);
+    auto params = cuda_params_of<T>(in, cu_seqlens, last_state != nullptr);
     set(params.out, out);
     if (last_state) set(params.last_state, *last_state);
     run_forward(params, in.x, saved);
@@ -86,7 +86,7 @@ at::Tensor ssd_gated_forward_cuda(const SsdInputs& in, const GatedRmsNormInputs&
   const at::Tensor cu_seqlens = boundaries(in);
   at::Tensor out;
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
-    auto params = params_of<T>(in, cu_seqlens, false);
+    auto params = cuda_params_of<T>(in, cu_seqlens, false);
     set(params.z, norm.z);
     set(params.gate_weight, norm.weight);
     params.eps = static_cast<float>(norm.eps);
@@ -105,7 +105,7 @@ void ssd_backward_cuda(const SsdInputs& in, const SsdSaved& saved, const at::Ten
   const at::Tensor cu_seqlens = boundaries(in);
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params =
-        params_of<T>(in, cu_seqlens, grad_last_state.defined() || gradients.initial_state.defined());
+        cuda_params_of<T>(in, cu_seqlens, grad_last_state.defined() || gradients.initial_state.defined());
     core::require(
         !saved.chunk_states.defined() || saved.chunk_states.numel() == ssd_chunk_state_count(params),
         "ssd: saved.chunk_states has {} values, but this backward pass needs {}; ask forward for the "
