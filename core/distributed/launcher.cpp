@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -38,68 +37,89 @@ IoError system_failure(const std::string& doing) {
   return IoError(fmt::format("{}: {}", doing, std::strerror(errno)));
 }
 
-/// Write end of the pipe of the launch() that runs.
-std::atomic<int> heard{-1};
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+/// Made once and never closed: a handler may still run in another thread when its launch() has returned.
+struct SignalPipe {
+  int read_end = -1, write_end = -1;
+};
+SignalPipe signal_pipe;
+
+void make_signal_pipe() {
+  if (signal_pipe.read_end >= 0) return;
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) throw system_failure("no pipe for signals");
+  signal_pipe = {ends[0], ends[1]};
+}
 
 void on_signal(int signal) {
   const int error_before = errno;
   const auto byte = static_cast<unsigned char>(signal);
-  [[maybe_unused]] const ssize_t written = ::write(heard.load(), &byte, 1);  // full: there is enough to read
+  // Where the pipe is full there is enough to read.
+  [[maybe_unused]] const ssize_t written = ::write(signal_pipe.write_end, &byte, 1);
   errno = error_before;
 }
 
 /// The signals that launch() waits for, as bytes of a pipe: a signal comes to any thread of the process, and
-/// one that was blocked in this thread only could be lost in another. Those that were ignored (that is
-/// inherited) are heard too.
+/// one that was blocked in this thread only could be lost in another. Those that were ignored or blocked
+/// (that is inherited) are heard too.
 class HeardSignals {
  public:
   HeardSignals() {
-    if (::pipe2(pipe_, O_CLOEXEC | O_NONBLOCK) != 0) throw system_failure("no pipe for signals");
-    heard.store(pipe_[1]);
+    make_signal_pipe();
+    while (next() != 0) continue;  // what came too late for an earlier launch()
     struct sigaction action = {};
     action.sa_handler = on_signal;
     action.sa_flags = SA_RESTART;
     for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &before_[i]);
+    const sigset_t signals = set_of_signals();
+    pthread_sigmask(SIG_UNBLOCK, &signals, &mask_before_);
   }
-  ~HeardSignals() {
-    restore();
-    heard.store(-1);
-    for (const int end : pipe_) ::close(end);
-  }
+  ~HeardSignals() { restore(); }
   HeardSignals(const HeardSignals&) = delete;
   HeardSignals& operator=(const HeardSignals&) = delete;
 
-  /// As they were found.
-  void restore() const {
-    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
-  }
   /// fork(); the new process has the signals as they were found and tells this one of none.
   pid_t fork() const {
-    sigset_t held, mask_before;
-    sigemptyset(&held);
-    for (const int signal : kSignals) sigaddset(&held, signal);
-    pthread_sigmask(SIG_BLOCK, &held, &mask_before);
+    const sigset_t signals = set_of_signals();
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     const pid_t process = ::fork();
-    if (process == 0) restore();
-    pthread_sigmask(SIG_SETMASK, &mask_before, nullptr);
+    if (process == 0)
+      restore();
+    else
+      pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
     return process;
   }
   /// The next signal; 0: none until `deadline`, or look again.
   int wait(Clock::time_point deadline) const {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-    pollfd readable = {pipe_[0], POLLIN, 0};
+    pollfd readable = {signal_pipe.read_end, POLLIN, 0};
     const int milliseconds =
         deadline == kNever ? -1
                            : static_cast<int>(std::clamp<int64_t>(left, 0, std::numeric_limits<int>::max()));
-    unsigned char byte = 0;
-    return ::poll(&readable, 1, milliseconds) == 1 && ::read(pipe_[0], &byte, 1) == 1 ? byte : 0;
+    return ::poll(&readable, 1, milliseconds) == 1 ? next() : 0;
   }
 
  private:
   static constexpr std::array kSignals = {SIGINT, SIGTERM, SIGCHLD};
-  int pipe_[2] = {-1, -1};
+
+  static sigset_t set_of_signals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int signal : kSignals) sigaddset(&signals, signal);
+    return signals;
+  }
+  /// 0: none.
+  static int next() {
+    unsigned char byte = 0;
+    return ::read(signal_pipe.read_end, &byte, 1) == 1 ? byte : 0;
+  }
+  /// As they were found.
+  void restore() const {
+    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
+    pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr);
+  }
+
   std::array<struct sigaction, kSignals.size()> before_ = {};
+  sigset_t mask_before_ = {};
 };
 
 struct Rank {

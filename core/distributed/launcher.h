@@ -19,7 +19,8 @@ struct Launch {
 /// A port of the loopback that nobody listens on now. @throws IoError
 int free_port();
 
-/// Returns when all have ended well. SIGINT and SIGTERM are passed on to all. Rank 0 has
+/// Returns when all have ended well. SIGINT and SIGTERM are passed on to all; until then the process has
+/// handlers from here for them and for SIGCHLD, so that only one launch() at a time is possible. Rank 0 has
 /// this process's streams; what another rank writes on stderr is shown when it was the first to fail, and the
 /// others are then ended.
 /// @throws Error with the exit code of the rank that failed first, PeerError when a signal ended it;

@@ -97,11 +97,13 @@ TEST(Launcher, WaitsForOthersWhenOneEndsWell) {
   EXPECT_TRUE(std::filesystem::exists(folder / "done"));
 }
 
-/// launch() in a child process, which is sent `signal` when the ranks have said that they are there.
+/// launch() in a child process, beside a thread that knows nothing of it. The child is sent `signal` when the
+/// ranks have said that they are there.
 int code_after_signal(const Launch& started, const TemporaryFolder& folder, int signal) {
   const pid_t child = ::fork();
   if (child == 0) {
     int code = 0;
+    std::thread([] { ::pause(); }).detach();
     try {
       launch(started);
     } catch (const Error& error) {
@@ -147,6 +149,16 @@ TEST(Launcher, HearsOfTheEndOfItsRanksAlsoWhereThatSignalWasIgnored) {
   const auto before = std::signal(SIGCHLD, SIG_IGN);
   EXPECT_EQ(failure_of(script("exit $RANK", 2)).code, 1);
   EXPECT_EQ(std::signal(SIGCHLD, before), SIG_IGN);  // as it was found
+}
+
+TEST(Launcher, HearsOfTheEndOfItsRanksAlsoWhereThatSignalWasBlocked) {
+  sigset_t child, before, after;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  pthread_sigmask(SIG_BLOCK, &child, &before);
+  EXPECT_EQ(failure_of(script("sleep 0.1; exit $RANK", 2)).code, 1);
+  pthread_sigmask(SIG_SETMASK, &before, &after);
+  EXPECT_EQ(sigismember(&after, SIGCHLD), 1);  // as it was found
 }
 
 // A signal may come to any thread of the process, also to one that knows nothing of the launcher.
