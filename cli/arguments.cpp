@@ -39,7 +39,7 @@ constexpr const char* kTokenizers =
 
 /// What model_of() takes.
 constexpr const char* kModelOrRun =
-    "Model folder (Hugging Face or state-spaces form), or the folder of a run, whose result it is";
+    "Model folder (Hugging Face or state-spaces form), or the folder of a run: the model that it has trained";
 
 /// The program's arguments while they are declared; `selected` is what the parsed subcommand wants to do.
 struct Declaration {
@@ -244,8 +244,7 @@ void add_decompose(Declaration& program) {
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_recipe(command, arguments.recipe, true);
-  command.get_option("recipe")->description(
-      "Recipe in TOML, model folder, or folder of a run, whose result it is");
+  command.get_option("recipe")->description(fmt::format("Recipe in TOML. {}", kModelOrRun));
   add_tokens(command, arguments.model.tokens);
   add_cu_seqlens(command, arguments.model.tokens);
   command.add_option(
@@ -264,8 +263,7 @@ void add_evaluate(Declaration& program) {
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_recipe(command, arguments.recipe, true);
-  command.add_option("--model", arguments.model,
-                     "Measured instead: a model folder, or the folder of a run, whose result it is");
+  command.add_option("--model", arguments.model, fmt::format("Measured instead: {}", kModelOrRun));
 }
 
 void add_report(Declaration& program) {
@@ -291,9 +289,7 @@ void add_inspect(Declaration& program) {
   auto [command, arguments] = add_command(
       program, "inspect", "Show what is in a checkpoint: config, tensors, parameters, state of training",
       "exactmamba inspect runs/quickstart/stages/train-0123456789ab/checkpoints/step-00001000", inspect);
-  command
-      .add_option("path", arguments.path,
-                  "Model folder, folder of a run (its result), .safetensors or .bin file")
+  command.add_option("path", arguments.path, fmt::format("{}; or a .safetensors or .bin file", kModelOrRun))
       ->required();
 }
 

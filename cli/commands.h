@@ -40,10 +40,10 @@ struct TokenArguments {
   std::string cu_seqlens;  // "0,3,7"; "": one sequence
 };
 
-/// A model folder and tokens to feed it.
+/// A model and tokens to feed it.
 struct ModelArguments {
   CommonArguments common;
-  std::string model;
+  std::string model;  // what model_of() takes, as for every command
   TokenArguments tokens;
   std::string dtype = "float32";          // "float32" | "float64"
   std::string device = "auto";            // core::kDeviceNames
@@ -58,7 +58,7 @@ void report(const RecipeArguments& arguments);
 
 struct EvaluateArguments {
   RecipeArguments recipe;
-  std::string model;  // a model folder instead of the recipe's own runs
+  std::string model;  // instead of the recipe's own runs
 };
 void evaluate(const EvaluateArguments& arguments);
 
@@ -92,9 +92,9 @@ struct ConvertArguments {
 void convert(const ConvertArguments& arguments);
 
 struct GenerateArguments {
-  ModelArguments model;  // `model` may be the folder of a run
-  std::string prompts;   // a file with one each line, "-": stdin; "": that of model.tokens
-  int64_t batch = 32;    // of these, continued together
+  ModelArguments model;
+  std::string prompts;  // a file with one each line, "-": stdin; "": that of model.tokens
+  int64_t batch = 32;   // of these, continued together
   std::string on_invalid_utf8 = "fail";
   int64_t max_new_tokens = 100;
   std::optional<double> max_ratio;  // to the tokens of the prompt
@@ -109,7 +109,7 @@ struct GenerateArguments {
 void generate(const GenerateArguments& arguments);
 
 struct TranslateArguments {
-  ModelArguments model;  // `model` may be the folder of a run
+  ModelArguments model;
   eval::TranslateOptions options;
   std::optional<int64_t> window;  // most lines; unset: 1 from a terminal, else 1000
   std::string on_invalid_utf8 = "fail";

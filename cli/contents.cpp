@@ -70,7 +70,8 @@ std::string weights_problem(const fs::path& folder) {
 Json folder_json(const fs::path& given) {
   const fs::path folder = model_of(given);
   const models::ModelConfig config = models::load_config(folder);
-  Json result = {{"config", core::read_json(folder / "config.json")},
+  Json result = {{"folder", folder.string()},
+                 {"config", core::read_json(folder / "config.json")},
                  {"parameters", config.parameter_count()},
                  {"files", Json::array()}};
   std::vector<fs::path> files;

@@ -86,7 +86,7 @@ bool launched(const TrainingArguments& arguments) {
   const RecipeFile file = load_recipe(arguments.recipe.file, arguments.recipe.sets);
   // One message, and not one of each process.
   check_files(file, ReadThrough::kEvaluation, Warnings::kSaidByOthers);
-  needs_of_runs(file);
+  needs_of_runs(file);  // for its problems
   check_device(arguments, file.first().run.device);
   core::Launch launch;
   launch.command = command_of_rank(arguments.command_line);

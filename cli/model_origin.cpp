@@ -21,6 +21,11 @@ namespace {
 namespace fs = std::filesystem;
 using core::Json;
 
+core::InputError malformed_record(const fs::path& stage, const Json::exception& error) {
+  return core::InputError(
+      fmt::format("{}: not the record of a stage: {}", (stage / "stage.json").string(), error.what()));
+}
+
 /// stage.json of a folder of this kind; nothing when it is none.
 std::optional<Json> stage_record(const fs::path& folder, const std::string& kind) {
   const fs::path file = folder / "stage.json";
@@ -48,14 +53,25 @@ std::vector<fs::path> sorted_entries(const fs::path& folder) {
   return entries;
 }
 
+/// Of a checkpoint of a training.
+std::optional<int64_t> step_of(const fs::path& checkpoint) {
+  const fs::path file = checkpoint / "trainer.json";
+  if (!fs::is_regular_file(file)) return std::nullopt;
+  return core::read_json(file).at("step").get<int64_t>();
+}
+
 /// Says how far the weights in `checkpoint` are trained; true when they are the training's result.
 bool describe_progress(const fs::path& checkpoint, const Json& result, models::ModelCard& card) {
-  const fs::path file = checkpoint / "trainer.json";
-  if (!fs::is_regular_file(file)) return false;
-  const auto step = core::read_json(file).at("step").get<int64_t>();
+  const std::optional<int64_t> step = step_of(checkpoint);
+  if (!step) return false;
   const auto last = result.at("training").at("step").get<int64_t>();
-  card.progress = fmt::format("Weights after update {} of {}.", step, last);
-  return step == result.value("step", last);  // of before train.result: the last
+  card.progress = fmt::format("Weights after update {} of {}.", *step, last);
+  return *step == result.value("step", last);  // of before train.result: the last
+}
+
+void describe_unfinished(const fs::path& checkpoint, models::ModelCard& card) {
+  if (const std::optional<int64_t> step = step_of(checkpoint))
+    card.progress = fmt::format("Weights after update {} of a training that is not finished.", *step);
 }
 
 /// The errors of every decomposition of those weights, which lie beside the training.
@@ -86,14 +102,13 @@ void describe_errors(const fs::path& stage, const Json& checksum, models::ModelC
 void describe_origin(const fs::path& folder, models::ModelCard& card) {
   const fs::path stage = fs::weakly_canonical(folder).parent_path().parent_path();
   const std::optional<Json> training = stage_record(stage, "train");
-  if (!training) return;
   try {
+    if (!training) return describe_unfinished(folder, card);
     describe_training(*training, card);
     const Json& result = training->at("result");  // its weights alone are decomposed
     if (describe_progress(folder, result, card)) describe_errors(stage, result.at("model_checksum"), card);
   } catch (const Json::exception& error) {
-    throw core::InputError(
-        fmt::format("{}: not the record of a stage: {}", (stage / "stage.json").string(), error.what()));
+    throw malformed_record(stage, error);
   }
 }
 
@@ -158,7 +173,11 @@ std::vector<FoundModel> trained_models(const fs::path& folder) {
   std::vector<FoundModel> found;
   for (const fs::path& training : trainings) {
     if (!fs::is_directory(training)) continue;
-    if (auto model = model_of_training(training)) found.push_back(std::move(*model));
+    try {
+      if (auto model = model_of_training(training)) found.push_back(std::move(*model));
+    } catch (const Json::exception& error) {
+      throw malformed_record(training, error);
+    }
   }
   for (FoundModel& model : found) {
     std::error_code gone;

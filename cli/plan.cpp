@@ -173,7 +173,7 @@ std::vector<Need> needs_of_runs(const RecipeFile& file) {
 
 void check_needs(const RecipeFile& file, const RecipeArguments& arguments) {
   check_files(file, ReadThrough::kEvaluation);
-  needs_of_runs(file);
+  needs_of_runs(file);  // for its problems
   const int64_t threads = file.first().run.threads;
   if (arguments.common.threads == 0 && threads > 0) at::set_num_threads(static_cast<int>(threads));
 }

@@ -208,8 +208,11 @@ class Checker {
     look("dev_gold", options.dev_gold, false);
     if (all) check_alignment_task(options);
     if (!options.reverse_model.empty())
-      problems_.attempt(place("evaluate.alignment.reverse_model"),
-                        [&] { models::load_config(core::expand_environment(options.reverse_model)); });
+      problems_.attempt(place("evaluate.alignment.reverse_model"), [&] {
+        const fs::path model = core::expand_environment(options.reverse_model);
+        refuse_run_folder(model);
+        models::load_config(model);
+      });
   }
 
   void check_alignment_task(const eval::AlignmentOptions& options) {

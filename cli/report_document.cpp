@@ -93,13 +93,24 @@ Json settings(const RecipeRun& run, const std::vector<std::string>& keys) {
   return result;
 }
 
-/// @throws Json::exception unless a line of metrics.jsonl has what curves are made of
-void check_line(const Json& line, const std::string& measure) {
+/// Of a line of metrics.jsonl, what is read without a further look. @throws Json::exception, InputError
+void read_line(const Json& line, const std::string& measure) {
   line.at("kind").get<std::string>();
   line.at("step").get<int64_t>();
   if (!line.contains(kErrorKey)) return;
   line.at("alpha").get<double>();
-  line.at(kErrorKey).at(measure).get<std::map<std::string, std::vector<Json>>>();
+  for (const auto& [approximation, layers] : line[kErrorKey].at(measure).items())
+    core::require(layers.is_array() && !layers.empty(), "{} of '{}' is no list of layers", measure,
+                  approximation);
+}
+
+/// @throws InputError with `place` unless the line can be drawn
+void check_line(const Json& line, const std::string& measure, const std::string& place) {
+  try {
+    read_line(line, measure);
+  } catch (const std::exception& error) {
+    throw core::InputError(fmt::format("{}: not what a training writes: {}", place, error.what()));
+  }
 }
 
 /// What the training said while it ran. None, with a warning, where the file is gone: the training is whole
@@ -111,16 +122,13 @@ std::vector<Json> metrics_of(const RunStages& stages, const std::string& measure
         fmt::format("{}: no such file; '{}' has no curves in the report", file.string(), stages.label()));
     return {};
   }
-  size_t line = 0;
   try {
-    const std::vector<Json> lines = core::read_metrics(file);
-    for (; line < lines.size(); ++line) check_line(lines[line], measure);
+    std::vector<Json> lines = core::read_metrics(file);
+    for (size_t i = 0; i < lines.size(); ++i)
+      check_line(lines[i], measure, fmt::format("{}:{}", file.string(), i + 1));
     return lines;
   } catch (const core::InputError& error) {
     throw core::InputError(fmt::format("{}{}", error.what(), kWithoutCurves));
-  } catch (const Json::exception& error) {
-    throw core::InputError(fmt::format("{}:{}: not what a training writes: {}{}", file.string(), line + 1,
-                                       error.what(), kWithoutCurves));
   }
 }
 

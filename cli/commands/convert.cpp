@@ -51,8 +51,8 @@ void refuse_place(const fs::path& output, const fs::path& model) {
 void convert(const ConvertArguments& arguments) {
   core::require<core::UsageError>(arguments.output != "-", "--output must be a folder");
   refuse_existing(arguments.output, arguments.overwrite, OutputKind::kFolder);
+  refuse_place(arguments.output, arguments.model);
   const fs::path source = model_of(arguments.model);
-  refuse_place(arguments.output, source);
   models::LoadOptions options;
   if (!arguments.names.empty()) options.names = arguments.names;
   const at::ScalarType storage = arguments.dtype.empty() ? models::stored_dtype(source, options.names)

@@ -95,6 +95,7 @@ void check_arguments(const DecomposeArguments& arguments, const decomp::Decompos
       "without --full");
   refuse_two_results(arguments.model.output, arguments.recipe.common.json);
   refuse_existing(arguments.model.output, arguments.model.overwrite);
+  refuse_inside_model(arguments.model.output, arguments.recipe.file);
 }
 
 /// All maps are kept until then: the file's header names every one of them.
@@ -123,7 +124,6 @@ void decompose_model(const DecomposeArguments& arguments) {
   const decomp::DecomposeOptions options = options_from(arguments.recipe.sets, arguments.full);
   check_arguments(arguments, options);
   const std::filesystem::path folder = model_of(arguments.recipe.file);
-  refuse_inside_model(in.output, folder);
   const models::ModelConfig config = models::load_config(folder);
   const Tokens tokens = read_tokens(in.tokens, folder, config);
   decomp::Row row{

@@ -30,8 +30,8 @@ void forward(const ForwardArguments& arguments) {
   const ModelArguments& in = arguments.model;
   refuse_two_results(in.output, in.common.json);
   refuse_existing(in.output, in.overwrite);
+  refuse_inside_model(in.output, in.model);
   const std::filesystem::path folder = model_of(in.model);
-  refuse_inside_model(in.output, folder);
   const Tokens tokens = read_tokens(in.tokens, folder, models::load_config(folder));
   const models::MambaLM model = load_model_on_device(in, folder);
   const std::string dtype = models::compute_name(model.placement());
@@ -39,13 +39,13 @@ void forward(const ForwardArguments& arguments) {
   core::NamedTensors blocks;
   const auto visit = [&](int64_t layer, const at::Tensor& r) {
     const at::Tensor block = r.to(at::kCPU, /*non_blocking=*/false, /*copy=*/arguments.blocks);
-    refuse_overflow(block, block_name(layer), in.model, dtype);
+    refuse_overflow(block, block_name(layer), folder.string(), dtype);
     if (arguments.blocks)
       blocks.emplace_back(fmt::format("hidden.{}", layer + 1), block);  // hidden.0: the embedding
   };
   core::NamedTensors result = {{"input_ids", tokens.input_ids}, {"cu_seqlens", tokens.cu_seqlens}};
   result.emplace_back("logits", model.logits(tokens.input_ids, tokens.cu_seqlens, visit).cpu());
-  refuse_overflow(result.back().second, "logits", in.model, dtype);
+  refuse_overflow(result.back().second, "logits", folder.string(), dtype);
   result.insert(result.end(), blocks.begin(), blocks.end());
   const std::string checksum = model.parameters().checksum();
   save_tensors(in.output, in.overwrite, result, {{"model_checksum", checksum}, {"dtype", dtype}});

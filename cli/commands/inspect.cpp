@@ -43,6 +43,7 @@ std::string file_text(const Json& file) {
 std::string as_text(const Json& content) {
   std::string text;
   if (content.contains("config")) {
+    text += content["folder"].get<std::string>() + "\n";
     text += members_text("config.json", content["config"]);
     const double parameters = content["parameters"].get<double>();
     text += fmt::format("parameters {} ({})\n", content["parameters"].dump(), core::human_count(parameters));

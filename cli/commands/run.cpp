@@ -277,9 +277,10 @@ void report(const RecipeArguments& arguments) {
 void evaluate(const EvaluateArguments& arguments) {
   const RecipeFile file = checked_recipe(arguments.recipe);
   require_validation_data(file);
-  Stages stages = stages_of(file, arguments.model.empty() ? refuse_to_make : make_in_memory);
-  if (arguments.model.empty()) return evaluate_runs(std::move(stages), arguments.recipe.common.json);
+  if (arguments.model.empty())
+    return evaluate_runs(stages_of(file, refuse_to_make), arguments.recipe.common.json);
   const std::string folder = model_of(arguments.model).string();
+  const Stages stages = stages_of(file, make_in_memory);
   require_one_measure(file, stages);
   const data::Dataset& valid = *stages.front()->datasets().valid;
   require_its_tokenizer(folder, *file.runs.front(), valid);

@@ -68,14 +68,14 @@ function lineChart(title, xLabel, series, logarithmic) {
     step = (s1 - s0) / 4;
   }
   const px = x => left + (x - x0) / (x1 - x0) * (width - left - right);
-  const py = y => height - bottom - (scale(y) - s0) / (s1 - s0) * (height - top - bottom);
+  const level = s => height - bottom - (s - s0) / (s1 - s0) * (height - top - bottom), py = y => level(scale(y));
   const last = series.map(s => `${s.name} ${short(s.y.filter(usable).at(-1))}`).join(", ");
   const colour = (s, k) => s.base ? ["#64748b", "#a8a29e"][k % 2] : colours[k % colours.length];
   const svg = element("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. Last values: ${last}`});
   for (let k = 0; k <= Math.round((s1 - s0) / step); k++) {
-    const s = s0 + step * k, value = logarithmic ? 10 ** s : s, y = py(value);
+    const s = s0 + step * k, y = level(s);
     svg.append(element("line", {class: "axis", x1: left, x2: width - right, y1: y, y2: y}),
-      element("text", {x: left - 6, y: y + 4, "text-anchor": "end"}, logarithmic ? `1e${s}` : short(value)));
+      element("text", {x: left - 6, y: y + 4, "text-anchor": "end"}, logarithmic ? `1e${s}` : short(s)));
   }
   for (let k = 0; k <= 4; k++) {
     const x = x0 + (x1 - x0) * k / 4;

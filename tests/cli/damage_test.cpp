@@ -114,6 +114,14 @@ TEST_F(DamageTest, OfTheBestCheckpoint) {
   EXPECT_EQ(testing::content_of(folder_ / "best/report.json"), report);
 }
 
+TEST_F(DamageTest, OfARecordOfWhatAModelIsMadeOf) {
+  const fs::path file = stage("train") / "stage.json";
+  core::Json record = core::read_json(inside(file));
+  record["inputs"]["training data"] = 3;
+  core::write_json(inside(file), record);
+  EXPECT_CONTAINS(refusal({"inspect", "out"}), file.string() + ": not the record of a stage: ");
+}
+
 TEST_F(DamageTest, OfCheckpointsThatNobodyNeedsAnyMore) {
   fs::remove_all(inside(stage("train") / "checkpoints"));
   expect_the_same_report_again();
@@ -126,7 +134,8 @@ TEST_F(DamageTest, OfTheCurves) {
       const std::string second :
       {R"({"kind": tr)", R"({"step": 2})", R"({"kind": 1, "step": 2})", R"({"kind": "train", "loss": 2})",
        R"({"kind": "evaluation", "step": 2, "approximation_error": {}})",
-       R"({"kind": "evaluation", "step": 2, "alpha": 1, "approximation_error": {"mean_l2": {"latim": 1}}})"}) {
+       R"({"kind": "evaluation", "step": 2, "alpha": 1, "approximation_error": {"l2_mean": {"silu": 1}}})",
+       R"({"kind": "evaluation", "step": 2, "alpha": 1, "approximation_error": {"l2_mean": {"silu": []}}})"}) {
     testing::put_file(inside(metrics), whole + "\n" + second + "\n");
     const std::string line = refusal({"report", "r.toml"});
     EXPECT_CONTAINS(line, "error: " + metrics.string() + ":2:");

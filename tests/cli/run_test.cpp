@@ -485,6 +485,14 @@ TEST_F(RunTest, TheFolderOfARunStandsForItsResult) {
     EXPECT_CONTAINS(outcome.err,
                     folder + ": is no model itself; its checkpoints are, e.g. " + checkpoint + "\n");
   }
+  EXPECT_CONTAINS(
+      program({"forward", "out", "--ids", "1", "--output", stage + "/checkpoints/step-00000009"}).err,
+      "lies in, the model that is read, out; choose another --output\n");
+  fs::remove(folder_ / stage / "stage.json");  // as if it were not finished
+  const ProgramOutcome unfinished = program({"convert", "out", "--output", "published"});
+  EXPECT_CONTAINS(unfinished.err, "is not finished; its last checkpoint is used\n");
+  EXPECT_CONTAINS(testing::content_of(folder_ / "published/README.md"),
+                  "Weights after update 6 of a training that is not finished.\n");
 }
 
 TEST_F(RunTest, ADivergedRunNeverLooksFinished) {
