@@ -5,6 +5,7 @@
 #include <csignal>
 #include <future>
 #include <set>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -103,6 +104,7 @@ int code_after_signal(const Launch& started, const TemporaryFolder& folder, int 
   const pid_t child = ::fork();
   if (child == 0) {
     int code = 0;
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // where the test itself is killed, nobody else would end it
     std::thread([] { ::pause(); }).detach();
     try {
       launch(started);
