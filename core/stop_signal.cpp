@@ -10,14 +10,18 @@ namespace exactmamba::core {
 namespace {
 
 std::atomic<int> requested{0};
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+std::atomic<bool> asked_by_someone{false};
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free,
+              "a signal handler may only touch lock-free atomics");
 
-/// A closed terminal may say so twice: the shell to its jobs, and the system to those in the foreground.
+/// A hang-up says that somebody has gone, and nobody repeats it to make haste: a closed terminal may say so
+/// twice (the shell to its jobs, and the system to those in the foreground), a launcher's death too, and the
+/// end of a session brings SIGTERM and SIGHUP together.
 void on_signal(int signal) {
-  if (requested.exchange(signal) == 0)
+  int none = 0;
+  if (requested.compare_exchange_strong(none, signal))
     log_from_signal("stopping after this step; again to stop now");
-  else if (signal != SIGHUP)
-    _exit(128 + signal);
+  if (signal != SIGHUP && asked_by_someone.exchange(true)) _exit(128 + signal);
 }
 
 }  // namespace
@@ -46,6 +50,9 @@ void stop_if_asked(const std::string& doing) {
   if (signal != 0) throw Interrupted(signal, fmt::format("stopped while {}; run again to continue", doing));
 }
 
-void clear_stop_request() { requested.store(0); }
+void clear_stop_request() {
+  requested.store(0);
+  asked_by_someone.store(false);
+}
 
 }  // namespace exactmamba::core

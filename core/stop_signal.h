@@ -1,6 +1,7 @@
-// SIGINT, SIGTERM and SIGHUP (the terminal is closed; not under nohup) ask for a stop, and a line says so at
-// once; long work looks at stop_requested() between steps, commits, and throws Interrupted. A second SIGINT
-// or SIGTERM ends the process at once (committed files stay whole).
+// SIGINT, SIGTERM and SIGHUP (the terminal is closed, or the launcher of a rank asks, or has died; not under
+// nohup) ask for a stop, and a line says so at once; long work looks at stop_requested() between steps,
+// commits, and throws Interrupted. A second SIGINT or SIGTERM, SIGHUP not counted, ends the process at once
+// (committed files stay whole).
 #pragma once
 
 #include <signal.h>
@@ -20,7 +21,7 @@ class StopHandler {
   struct sigaction interrupt_before_, terminate_before_, hang_up_before_;
 };
 
-/// 0, or the number of the signal that asked for a stop.
+/// 0, or the number of the signal that asked for a stop first.
 int stop_requested();
 /// Between two steps of work that keeps what is finished. @throws Interrupted ("stopped while DOING; run
 /// again to continue") when a stop was asked for

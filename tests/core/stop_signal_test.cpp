@@ -1,6 +1,7 @@
 #include "core/stop_signal.h"
 
 #include <csignal>
+#include <initializer_list>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -85,18 +86,29 @@ TEST_F(StopSignal, EndsTheProcessOnceTheHandlerIsGone) {
   EXPECT_EQ(WTERMSIG(status), SIGTERM);
 }
 
-TEST_F(StopSignal, TheSecondEndsTheProcess) {
+/// The exit code of a process that is sent `signals`; it ends by itself with what it then heard of.
+int code_after(std::initializer_list<int> signals) {
   const pid_t child = ::fork();
   if (child == 0) {
     const StopHandler handler;
-    ::raise(SIGINT);
-    ::raise(SIGINT);
-    ::_exit(0);
+    for (const int signal : signals) ::raise(signal);
+    ::_exit(stop_requested());
   }
   int status = 0;
   ::waitpid(child, &status, 0);
   EXPECT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 128 + SIGINT);
+  return WEXITSTATUS(status);
+}
+
+TEST_F(StopSignal, TheSecondEndsTheProcess) {
+  EXPECT_EQ(code_after({SIGINT, SIGINT}), 128 + SIGINT);
+  EXPECT_EQ(code_after({SIGINT, SIGTERM}), 128 + SIGTERM);
+}
+
+TEST_F(StopSignal, AClosedTerminalIsNeitherTheFirstNorTheSecond) {
+  EXPECT_EQ(code_after({SIGINT, SIGHUP, SIGHUP}), SIGINT);
+  EXPECT_EQ(code_after({SIGHUP, SIGTERM}), SIGHUP);
+  EXPECT_EQ(code_after({SIGHUP, SIGTERM, SIGHUP, SIGTERM}), 128 + SIGTERM);
 }
 
 }  // namespace
