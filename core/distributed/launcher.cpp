@@ -32,6 +32,9 @@ using Assignments = std::vector<std::pair<std::string, std::string>>;
 
 constexpr const char* kHost = "127.0.0.1";
 constexpr Clock::time_point kNever = Clock::time_point::max();
+/// Asks a rank to stop, also when this process dies: the one signal that may come several times, or beside
+/// others, and never counts as "again" (core/stop_signal.h). A rank without a handler is ended by it.
+constexpr int kAskToStop = SIGHUP;
 
 IoError system_failure(const std::string& doing) {
   return IoError(fmt::format("{}: {}", doing, std::strerror(errno)));
@@ -60,7 +63,7 @@ void on_signal(int signal) {
 
 /// The signals that launch() waits for, as bytes of a pipe: a signal comes to any thread of the process, and
 /// one that was blocked in this thread only could be lost in another. Those that were ignored or blocked
-/// (that is inherited) are heard too.
+/// (that is inherited) are heard too, but for SIGHUP, which nohup ignores.
 class HeardSignals {
  public:
   HeardSignals() {
@@ -69,7 +72,11 @@ class HeardSignals {
     struct sigaction action = {};
     action.sa_handler = on_signal;
     action.sa_flags = SA_RESTART;
-    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &before_[i]);
+    for (size_t i = 0; i < kSignals.size(); ++i) {
+      sigaction(kSignals[i], nullptr, &before_[i]);
+      const bool nohup = kSignals[i] == SIGHUP && before_[i].sa_handler == SIG_IGN;
+      if (!nohup) sigaction(kSignals[i], &action, nullptr);
+    }
     const sigset_t signals = set_of_signals();
     pthread_sigmask(SIG_UNBLOCK, &signals, &mask_before_);
   }
@@ -77,15 +84,14 @@ class HeardSignals {
   HeardSignals(const HeardSignals&) = delete;
   HeardSignals& operator=(const HeardSignals&) = delete;
 
-  /// fork(); the new process has the signals as they were found and tells this one of none.
+  /// fork(); the new process is ended by the signals and tells this one of none. It ignores none that this
+  /// process found ignored: that is for this process to honour, and the new one must hear of its death.
   pid_t fork() const {
     const sigset_t signals = set_of_signals();
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     const pid_t process = ::fork();
-    if (process == 0)
-      restore();
-    else
-      pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+    if (process == 0) set_to_default();
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
     return process;
   }
   /// The next signal; 0: none until `deadline`, or look again.
@@ -99,7 +105,7 @@ class HeardSignals {
   }
 
  private:
-  static constexpr std::array kSignals = {SIGINT, SIGTERM, SIGCHLD};
+  static constexpr std::array kSignals = {SIGINT, SIGTERM, SIGHUP, SIGCHLD};
 
   static sigset_t set_of_signals() {
     sigset_t signals;
@@ -111,6 +117,9 @@ class HeardSignals {
   static int next() {
     unsigned char byte = 0;
     return ::read(signal_pipe.read_end, &byte, 1) == 1 ? byte : 0;
+  }
+  static void set_to_default() {
+    for (const int signal : kSignals) std::signal(signal, SIG_DFL);
   }
   /// As they were found.
   void restore() const {
@@ -134,11 +143,11 @@ struct Rank {
   bool is_victim() const {
     return killed_here || (WIFEXITED(status) && WEXITSTATUS(status) == static_cast<int>(ExitCode::kPeer));
   }
-  /// Ended because a stop was asked for by `signal`; 0: none was. A rank that heard of it from the others
-  /// says SIGTERM.
-  bool stopped_by(int signal) const {
+  /// As one does that was asked to, by this process or by whoever sent a signal to all; one that heard of it
+  /// from the others says SIGTERM.
+  bool stopped() const {
     const int said = WIFEXITED(status) ? WEXITSTATUS(status) - 128 : WTERMSIG(status);
-    return signal != 0 && (said == signal || said == SIGTERM);
+    return said == SIGINT || said == SIGTERM || said == kAskToStop;
   }
 };
 
@@ -231,8 +240,8 @@ class Ranks {
   /// In the new process.
   [[noreturn]] static void become(const Rank& rank, const Assignments& variables, pid_t parent,
                                   char* const* arguments) {
-    ::setpgid(0, 0);  // a terminal's Ctrl-C comes once, from launch()
-    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    ::setpgid(0, 0);                        // a terminal's Ctrl-C comes once, from launch()
+    ::prctl(PR_SET_PDEATHSIG, kAskToStop);  // may come once for each thread of launch()'s process
     if (::getppid() != parent) ::_exit(static_cast<int>(ExitCode::kPeer));
     for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
     if (rank.messages >= 0) ::dup2(rank.messages, STDERR_FILENO);
@@ -247,9 +256,9 @@ class Ranks {
 
 /// The rank whose failure brought the others down: the first that a signal ended; else rank 0 where it failed
 /// by itself, for its messages have been seen; else the first that neither merely lost the others nor ended
-/// as it was asked to by the signal `stop`.
-std::optional<size_t> cause_of(const Ranks& ranks, int stop) {
-  const auto is_cause = [&](size_t i) { return !ranks[i].is_victim() && !ranks[i].stopped_by(stop); };
+/// as it was asked to, where `stop` was asked for.
+std::optional<size_t> cause_of(const Ranks& ranks, bool stop) {
+  const auto is_cause = [&](size_t i) { return !ranks[i].is_victim() && !(stop && ranks[i].stopped()); };
   const auto first = [&ranks](const auto& condition) -> std::optional<size_t> {
     const auto found = std::find_if(ranks.failed().begin(), ranks.failed().end(), condition);
     return found != ranks.failed().end() ? std::optional(*found) : std::nullopt;
@@ -275,6 +284,21 @@ void throw_failure(const Ranks& ranks, size_t cause) {
                           ranks.size() > 1 ? "; the others were ended" : ""));
 }
 
+/// What was asked of launch().
+class Requests {
+ public:
+  void hear(int signal) {
+    if (first_ == 0) first_ = signal;
+    if (signal != SIGHUP) ++repeatable_;
+  }
+  /// 0: none.
+  int first() const { return first_; }
+  bool stop_now() const { return repeatable_ > 1; }
+
+ private:
+  int first_ = 0, repeatable_ = 0;
+};
+
 }  // namespace
 
 int free_port() {
@@ -296,11 +320,14 @@ void launch(const Launch& launch) {
   const HeardSignals signals;
   Ranks ranks(launch);
   ranks.start(signals);
-  int stop = 0;
+  Requests requests;
   Clock::time_point deadline = kNever;
   while (ranks.any_running()) {
     const int signal = signals.wait(deadline);
-    if (signal == SIGINT || signal == SIGTERM) ranks.send(stop = signal);
+    if (signal != 0 && signal != SIGCHLD) {
+      requests.hear(signal);
+      ranks.send(requests.stop_now() ? SIGKILL : kAskToStop);
+    }
     ranks.look();
     if (deadline == kNever && !ranks.failed().empty()) deadline = Clock::now() + launch.patience;
     if (Clock::now() < deadline) continue;
@@ -308,7 +335,8 @@ void launch(const Launch& launch) {
     deadline = kNever;
   }
   if (ranks.failed().empty()) return;
-  const std::optional<size_t> cause = cause_of(ranks, stop);
+  const int stop = requests.first();
+  const std::optional<size_t> cause = cause_of(ranks, stop != 0);
   if (stop != 0 && !cause)
     throw Interrupted(stop, fmt::format("all {} processes have stopped", ranks.size()));
   throw_failure(ranks, cause.value_or(ranks.failed().front()));

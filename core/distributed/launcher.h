@@ -19,10 +19,11 @@ struct Launch {
 /// A port of the loopback that nobody listens on now. @throws IoError
 int free_port();
 
-/// Returns when all have ended well. SIGINT and SIGTERM are passed on to all; until then the process has
-/// handlers from here for them and for SIGCHLD, so that only one launch() at a time is possible. Rank 0 has
-/// this process's streams; what another rank writes on stderr is shown when it was the first to fail, and the
-/// others are then ended.
+/// Returns when all have ended well. SIGINT, SIGTERM and SIGHUP (not under nohup) reach all as SIGHUP, which
+/// also comes when this process dies; a second SIGINT or SIGTERM ends them at once. Until then the process
+/// has handlers from here for them and for SIGCHLD, so that only one launch() at a time is possible; the
+/// ranks begin with the default actions. Rank 0 has this process's streams; what another rank writes on
+/// stderr is shown when it was the first to fail, and the others are then ended.
 /// @throws Error with the exit code of the rank that failed first, PeerError when a signal ended it;
 /// Interrupted when a stop was asked for; IoError when no process can be started
 void launch(const Launch& launch);

@@ -131,6 +131,17 @@ class Distributed : public ::testing::Test {
   TemporaryFolder folder_, streams_;
 };
 
+/// Waits for it, which need not be a child of this process; nobody need have asked for its exit code.
+bool has_ended(pid_t process) {
+  const auto begin = std::chrono::steady_clock::now();
+  std::error_code no_program;
+  while (fs::exists(fmt::format("/proc/{}/exe", process), no_program)) {
+    if (std::chrono::steady_clock::now() - begin > std::chrono::seconds(60)) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return true;
+}
+
 /// The child of `launcher` that is rank `rank`.
 pid_t process_of_rank(pid_t launcher, int rank) {
   const std::string text = fmt::format("/proc/{0}/task/{0}/children", launcher);
@@ -207,6 +218,33 @@ TEST_F(Distributed, AStoppedTrainingContinuesBitByBitWithTheSameNumberOfProcesse
   expect_success(stopped_training + processes(2));
   EXPECT_TRUE(weights_and_moments("stopped") == weights_and_moments("straight"));
   EXPECT_EQ(lines_of("stopped", "train").size(), static_cast<size_t>(kSteps));
+}
+
+// As does what kills the launcher, closes its terminal, or tells every process of a machine to end.
+TEST_F(Distributed, HoweverItIsStoppedAllThatWasTrainedIsKept) {
+  const struct {
+    std::string name;
+    std::vector<int> to_ranks, to_launcher;
+  } ends[] = {{"killed", {}, {SIGKILL}},
+              {"asked-and-killed", {SIGTERM}, {SIGKILL}},
+              {"closed", {}, {SIGHUP}},
+              {"all", {SIGTERM}, {SIGTERM}},
+              {"session", {SIGTERM, SIGHUP}, {SIGTERM, SIGHUP}}};
+  for (const auto& end : ends) {
+    const TemporaryFolder streams;
+    const pid_t launcher = testing::start_program(train(end.name, 3, 1'000'000, 0) + processes(2),
+                                                  {.folder = folder_.path()}, streams);
+    ASSERT_TRUE(has_made(end.name, 3)) << testing::content_of(streams / "err");
+    const pid_t ranks[] = {process_of_rank(launcher, 0), process_of_rank(launcher, 1)};
+    for (const int signal : end.to_ranks)
+      for (const pid_t rank : ranks) ::kill(rank, signal);
+    for (const int signal : end.to_launcher) ::kill(launcher, signal);
+    const ProgramOutcome outcome = testing::finish_program(launcher, streams);
+    EXPECT_NE(outcome.code, 0);
+    for (const pid_t rank : ranks) ASSERT_TRUE(has_ended(rank)) << end.name;
+    const fs::path last = stage(end.name) / fmt::format("checkpoints/step-{:08}", updates_of(end.name));
+    EXPECT_TRUE(fs::exists(last)) << end.name << ": " << testing::content_of(streams / "err");
+  }
 }
 
 TEST_F(Distributed, ProcessesThatWouldTrainDifferentThingsAreRefused) {

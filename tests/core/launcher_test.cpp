@@ -4,6 +4,7 @@
 #include <chrono>
 #include <csignal>
 #include <future>
+#include <initializer_list>
 #include <set>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -98,9 +99,22 @@ TEST(Launcher, WaitsForOthersWhenOneEndsWell) {
   EXPECT_TRUE(std::filesystem::exists(folder / "done"));
 }
 
-/// launch() in a child process, beside a thread that knows nothing of it. The child is sent `signal` when the
-/// ranks have said that they are there.
-int code_after_signal(const Launch& started, const TemporaryFolder& folder, int signal) {
+/// As a signal is met by what is started meanwhile.
+class Disposition {
+ public:
+  Disposition(int signal, void (*wanted)(int)) : signal_(signal), before_(std::signal(signal, wanted)) {}
+  ~Disposition() { std::signal(signal_, before_); }
+  Disposition(const Disposition&) = delete;
+  Disposition& operator=(const Disposition&) = delete;
+
+ private:
+  int signal_;
+  void (*before_)(int);
+};
+
+/// launch() in a child process, beside a thread that knows nothing of it. The child is sent `signals` when
+/// the ranks have said that they are there.
+int code_after(std::initializer_list<int> signals, const Launch& started, const TemporaryFolder& folder) {
   const pid_t child = ::fork();
   if (child == 0) {
     int code = 0;
@@ -115,36 +129,73 @@ int code_after_signal(const Launch& started, const TemporaryFolder& folder, int 
   }
   while (!std::filesystem::exists(folder / "ready-0") || !std::filesystem::exists(folder / "ready-1"))
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  ::kill(child, signal);
+  for (const int signal : signals) ::kill(child, signal);
   int status = 0;
   ::waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-TEST(Launcher, PassesASignalOnToAllOnce) {
-  // A shell traps no signal that it finds ignored, as the tests' own shell may have it in the background.
-  const auto interrupt_before = std::signal(SIGINT, SIG_DFL);
-  for (const auto& [signal, name] : {std::pair{SIGINT, "INT"}, {SIGTERM, "TERM"}}) {
+/// Ranks that note in $FOLDER that they were asked to stop, and end with exit code `code`.
+Launch stoppable(const TemporaryFolder& folder, int code) {
+  Launch started = script(fmt::format("trap 'echo x >> $FOLDER/stopped-$RANK; exit {}' HUP; "
+                                      "touch $FOLDER/ready-$RANK; while :; do sleep 0.02; done",
+                                      code),
+                          2);
+  started.environment = {{"FOLDER", folder.path().string()}};
+  return started;
+}
+
+TEST(Launcher, AsksAllToStopOnce) {
+  const Disposition as_in_a_terminal(SIGHUP, SIG_DFL);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     const TemporaryFolder folder;
-    Launch started = script(fmt::format("trap 'echo x >> $FOLDER/stopped-$RANK; exit {}' {}; "
-                                        "touch $FOLDER/ready-$RANK; while :; do sleep 0.02; done",
-                                        128 + signal, name),
-                            2);
-    started.environment = {{"FOLDER", folder.path().string()}};
-    EXPECT_EQ(code_after_signal(started, folder, signal), 128 + signal);
+    EXPECT_EQ(code_after({signal}, stoppable(folder, 128 + SIGHUP), folder), 128 + signal);
     EXPECT_EQ(read_file(folder / "stopped-0"), "x\n");
     EXPECT_EQ(read_file(folder / "stopped-1"), "x\n");
   }
-  std::signal(SIGINT, interrupt_before);
+}
+
+TEST(Launcher, AHangUpUnderNohupIsNoRequest) {
+  const Disposition nohup(SIGHUP, SIG_IGN);
+  const TemporaryFolder folder;
+  EXPECT_EQ(code_after({SIGHUP, SIGTERM}, stoppable(folder, 128 + SIGHUP), folder), 128 + SIGTERM);
+}
+
+/// Ranks that go on for `rounds` of 20 ms when they were asked to stop.
+Launch slow_to_stop(const TemporaryFolder& folder, int rounds) {
+  Launch started = script(
+      "trap ': ${LEFT:=$ROUNDS}' HUP; touch $FOLDER/ready-$RANK; "
+      "while [ \"$LEFT\" != 0 ]; do sleep 0.02; LEFT=${LEFT:+$((LEFT - 1))}; done; "
+      "touch $FOLDER/done-$RANK; exit 129",
+      2);
+  started.environment = {{"FOLDER", folder.path().string()}, {"ROUNDS", std::to_string(rounds)}};
+  started.patience = std::chrono::seconds(20);  // they need not end together
+  return started;
+}
+
+// Of two signals that are sent together either may be heard first.
+TEST(Launcher, TheSecondRequestEndsTheRanks) {
+  const TemporaryFolder folder;
+  const auto begin = Clock::now();
+  EXPECT_GT(code_after({SIGINT, SIGTERM}, slow_to_stop(folder, 3000), folder), 128);
+  EXPECT_LT(Clock::now() - begin, std::chrono::seconds(20));
+}
+
+TEST(Launcher, AHangUpIsNoSecondRequest) {
+  const Disposition as_in_a_terminal(SIGHUP, SIG_DFL);
+  const TemporaryFolder folder;
+  EXPECT_GT(code_after({SIGTERM, SIGHUP}, slow_to_stop(folder, 20), folder), 128);
+  EXPECT_TRUE(std::filesystem::exists(folder / "done-0"));
+  EXPECT_TRUE(std::filesystem::exists(folder / "done-1"));
 }
 
 TEST(Launcher, TellsAFailureThatCameWithAStop) {
   const TemporaryFolder folder;
   Launch started = script(
-      "trap \"exit $((RANK == 0 ? 3 : 143))\" TERM; touch $FOLDER/ready-$RANK; while :; do sleep 0.02; done",
+      "trap \"exit $((RANK == 0 ? 3 : 129))\" HUP; touch $FOLDER/ready-$RANK; while :; do sleep 0.02; done",
       2);
   started.environment = {{"FOLDER", folder.path().string()}};
-  EXPECT_EQ(code_after_signal(started, folder, SIGTERM), 3);
+  EXPECT_EQ(code_after({SIGTERM}, started, folder), 3);
 }
 
 TEST(Launcher, HearsOfTheEndOfItsRanksAlsoWhereThatSignalWasIgnored) {
@@ -178,20 +229,19 @@ TEST(Launcher, HearsOfTheEndOfItsRanksWhereOtherThreadsRun) {
   done.set_value();
 }
 
-TEST(Launcher, ItsOwnDeathEndsTheRanks) {
-  const TemporaryFolder folder;
-  Launch started = script(
-      "trap 'touch $FOLDER/stopped-$RANK; exit 1' TERM; touch $FOLDER/ready-$RANK; "
-      "while :; do sleep 0.02; done",
-      2);
-  started.environment = {{"FOLDER", folder.path().string()}};
-  EXPECT_EQ(code_after_signal(started, folder, SIGKILL), -SIGKILL);
-  for (int i = 0; i < 1000 && !(std::filesystem::exists(folder / "stopped-0") &&
-                                std::filesystem::exists(folder / "stopped-1"));
-       ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  EXPECT_TRUE(std::filesystem::exists(folder / "stopped-0"));
-  EXPECT_TRUE(std::filesystem::exists(folder / "stopped-1"));
+TEST(Launcher, ItsOwnDeathAsksTheRanksToStopAlsoUnderNohup) {
+  const auto stopped = [](const TemporaryFolder& folder, const std::string& rank) {
+    for (int i = 0; i < 2000 && !std::filesystem::exists(folder / ("stopped-" + rank)); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return std::filesystem::exists(folder / ("stopped-" + rank));
+  };
+  for (const auto hang_up : {SIG_DFL, SIG_IGN}) {
+    const Disposition found(SIGHUP, hang_up);
+    const TemporaryFolder folder;
+    EXPECT_EQ(code_after({SIGKILL}, stoppable(folder, 1), folder), -SIGKILL);
+    EXPECT_TRUE(stopped(folder, "0"));
+    EXPECT_TRUE(stopped(folder, "1"));
+  }
 }
 
 TEST(Launcher, AProgramThatIsNotThereFails) {
