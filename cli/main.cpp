@@ -14,6 +14,12 @@ void keep_freed_memory() {
   mallopt(M_TRIM_THRESHOLD, kNever);
 }
 
+/// A shell without job control starts what ends with & so that it ignores SIGINT. It asks for a stop
+/// nevertheless (kill -INT), from the beginning to the end: this runs before the libraries initialise
+/// themselves, which takes LibTorch a while.
+void hear_of_interrupts(int, char**, char**) { std::signal(SIGINT, SIG_DFL); }
+[[gnu::section(".preinit_array"), gnu::used]] void (*const first)(int, char**, char**) = hear_of_interrupts;
+
 }  // namespace
 
 int main(int argc, char** argv) {

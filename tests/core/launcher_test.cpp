@@ -189,6 +189,20 @@ TEST(Launcher, AHangUpIsNoSecondRequest) {
   EXPECT_TRUE(std::filesystem::exists(folder / "done-1"));
 }
 
+// As ranks do that still meet the others: they have no handler, and this process may be a shell's job in the
+// background, which ignores Ctrl-C.
+TEST(Launcher, RanksWithoutAHandlerAreEndedByARequestThatWasIgnoredBefore) {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const Disposition in_the_background(signal, SIG_IGN);
+    const TemporaryFolder folder;
+    Launch started = script("touch $FOLDER/ready-$RANK; exec sleep 30", 2);
+    started.environment = {{"FOLDER", folder.path().string()}};
+    const auto begin = Clock::now();
+    EXPECT_EQ(code_after({signal}, started, folder), 128 + signal);
+    EXPECT_LT(Clock::now() - begin, std::chrono::seconds(15));
+  }
+}
+
 TEST(Launcher, TellsAFailureThatCameWithAStop) {
   const TemporaryFolder folder;
   Launch started = script(
