@@ -1,6 +1,5 @@
 // The train stage: a recipe's options handed to the trainer.
 #include <algorithm>
-#include <csignal>
 #include <limits>
 #include <optional>
 
@@ -99,10 +98,7 @@ train::EvaluationHook bleu_hook(const Recipe& recipe, const data::TranslationRow
       values[not_finite] = 1;
     }
     communicator.all_reduce_sum(sums);
-    if (values[stopped] > 0) {
-      const int signal = core::stop_requested();
-      throw core::Interrupted(signal != 0 ? signal : SIGTERM, "stopped while translating");
-    }
+    if (values[stopped] > 0) throw core::Interrupted(core::agreed_stop(), "stopped while translating");
     if (values[not_finite] > 0) return Json{{kBleuKey, std::numeric_limits<double>::quiet_NaN()}};
     return Json{{kBleuKey, bleu.score({values, bleu.width()})}};
   };

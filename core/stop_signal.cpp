@@ -45,6 +45,11 @@ StopHandler::~StopHandler() {
 
 int stop_requested() { return requested.load(); }
 
+int agreed_stop() {
+  const int signal = stop_requested();
+  return signal != 0 ? signal : SIGHUP;
+}
+
 void stop_if_asked(const std::string& doing) {
   const int signal = stop_requested();
   if (signal != 0) throw Interrupted(signal, fmt::format("stopped while {}; run again to continue", doing));

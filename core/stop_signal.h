@@ -23,6 +23,8 @@ class StopHandler {
 
 /// 0, or the number of the signal that asked for a stop first.
 int stop_requested();
+/// Of a stop on which the processes of a job agreed: SIGHUP where only others were asked.
+int agreed_stop();
 /// Between two steps of work that keeps what is finished. @throws Interrupted ("stopped while DOING; run
 /// again to continue") when a stop was asked for
 void stop_if_asked(const std::string& doing);

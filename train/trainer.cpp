@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <csignal>
 
 #include <ATen/ops/all.h>
 #include <ATen/ops/eq.h>
@@ -233,17 +232,17 @@ void Trainer::open_log() {
 
 /// All ranks stop after the same update, whichever of them got the signal.
 void Trainer::stop_if_asked() {
-  const int signal = core::stop_requested();
   const at::Device device = exchange_device(model_, communicator_);
-  at::Tensor asked = at::full({}, signal, at::TensorOptions().dtype(at::kLong).device(device));
+  at::Tensor asked =
+      at::full({}, core::stop_requested(), at::TensorOptions().dtype(at::kLong).device(device));
   communicator_.all_reduce_sum(asked);
-  if (asked.item<int64_t>() != 0) stop(signal);
+  if (asked.item<int64_t>() != 0) stop();
 }
 
-void Trainer::stop(int signal) {
+void Trainer::stop() {
   if (saved_step_ != state_.step) checkpoint();
   throw core::Interrupted(
-      signal != 0 ? signal : SIGTERM,
+      core::agreed_stop(),
       fmt::format("stopped after update {} of {}; run again to continue from {}", state_.step,
                   setup_.options.steps, checkpoint_path(setup_.folder, state_.step).string()));
 }
@@ -330,7 +329,7 @@ core::Json Trainer::measure() {
     if (setup_.validation) measures = validate(model_, validation_batches(setup_), communicator_);
     if (setup_.evaluation) measures.update(setup_.evaluation(model_, state_.step));
   } catch (const core::Interrupted&) {
-    stop(core::stop_requested());
+    stop();
   } catch (...) {
     if (!setup_.validation) throw;
     const data::BatchesInOrder batches = validation_batches(setup_);

@@ -95,7 +95,7 @@ class Trainer {
   void remove_damaged_checkpoints();
   void open_log();
   void stop_if_asked();
-  [[noreturn]] void stop(int signal);
+  [[noreturn]] void stop();
   void update();
   UpdateResult run_update_of(const std::vector<data::Batch>& micro_batches, double learning_rate);
   std::vector<data::Batch> fetch();

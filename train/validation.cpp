@@ -51,8 +51,7 @@ core::Json validate(const models::MambaLM& model, const data::BatchesInOrder& ba
   at::Tensor sums = at::zeros({3}, at::kDouble);  // loss, right predictions, targets
   Teller teller(batches.size(), communicator.rank() == 0);
   for (int64_t first = 0; first < batches.size(); first += communicator.size()) {
-    if (is_stop_asked(communicator))
-      throw core::Interrupted(core::stop_requested(), "stopped while validating");
+    if (is_stop_asked(communicator)) throw core::Interrupted(core::agreed_stop(), "stopped while validating");
     teller(first);
     const int64_t own = first + communicator.rank();
     if (own >= batches.size()) continue;

@@ -139,21 +139,28 @@ struct Rank {
   int status = 0;  // of wait()
 
   bool failed() const { return !running && status != 0; }
-  /// Lost the others, or was ended because of them: not the first to fail.
+  /// Lost the others, or ended because of them or of this process: not the first to fail.
   bool is_victim() const {
-    return killed_here || (WIFEXITED(status) && WEXITSTATUS(status) == static_cast<int>(ExitCode::kPeer));
+    const bool lost_others = WIFEXITED(status) && WEXITSTATUS(status) == static_cast<int>(ExitCode::kPeer);
+    return killed_here || lost_others || signal() == kAskToStop;
   }
-  /// As one does that was asked to, by this process or by whoever sent a signal to all; one that heard of it
-  /// from the others says SIGTERM.
-  bool stopped() const {
-    const int said = WIFEXITED(status) ? WEXITSTATUS(status) - 128 : WTERMSIG(status);
-    return said == SIGINT || said == SIGTERM || said == kAskToStop;
-  }
+  /// Ended as one does that was asked to stop.
+  bool stopped() const { return signal() == SIGINT || signal() == SIGTERM || signal() == kAskToStop; }
+  /// That ended it, or that it says it was stopped by (agreed_stop()).
+  int signal() const { return WIFEXITED(status) ? WEXITSTATUS(status) - 128 : WTERMSIG(status); }
 };
 
 std::string status_text(int status) {
   if (WIFEXITED(status)) return fmt::format("ended with exit code {}", WEXITSTATUS(status));
   return fmt::format("was ended by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
+}
+
+/// Of a rank that was not the only one to end.
+std::string end_text(const Rank& rank) {
+  if (WIFEXITED(rank.status) && rank.stopped())
+    return fmt::format("was asked to stop by signal {} ({}), and the others with it", rank.signal(),
+                       strsignal(rank.signal()));
+  return status_text(rank.status) + "; the others were ended";
 }
 
 std::string content_of(int file) {
@@ -276,12 +283,21 @@ void show_messages(size_t index, const Rank& rank) {
     std::fputs(fmt::format("rank {}: {}\n", index, line).c_str(), stderr);
 }
 
-void throw_failure(const Ranks& ranks, size_t cause) {
+[[noreturn]] void throw_failure(const Ranks& ranks, size_t cause) {
   const Rank& rank = ranks[cause];
   show_messages(cause, rank);
   throw Error(WIFEXITED(rank.status) ? WEXITSTATUS(rank.status) : static_cast<int>(ExitCode::kPeer),
-              fmt::format("rank {} of {} {}{}", cause, ranks.size(), status_text(rank.status),
-                          ranks.size() > 1 ? "; the others were ended" : ""));
+              fmt::format("rank {} of {} {}", cause, ranks.size(),
+                          ranks.size() > 1 ? end_text(rank) : status_text(rank.status)));
+}
+
+/// Of ranks that did not all end well; `stop`: the signal by which they were asked to, 0: none.
+[[noreturn]] void throw_end(const Ranks& ranks, int stop) {
+  if (const std::optional<size_t> cause = cause_of(ranks, stop != 0)) throw_failure(ranks, *cause);
+  const size_t first = ranks.failed().front();
+  if (stop == 0 && ranks[first].stopped()) stop = ranks[first].signal();
+  if (stop == 0) throw_failure(ranks, first);
+  throw Interrupted(stop, fmt::format("all {} processes have stopped", ranks.size()));
 }
 
 /// What was asked of launch().
@@ -335,11 +351,7 @@ void launch(const Launch& launch) {
     deadline = kNever;
   }
   if (ranks.failed().empty()) return;
-  const int stop = requests.first();
-  const std::optional<size_t> cause = cause_of(ranks, stop != 0);
-  if (stop != 0 && !cause)
-    throw Interrupted(stop, fmt::format("all {} processes have stopped", ranks.size()));
-  throw_failure(ranks, cause.value_or(ranks.failed().front()));
+  throw_end(ranks, requests.first());
 }
 
 }  // namespace exactmamba::core

@@ -24,8 +24,9 @@ int free_port();
 /// has handlers from here for them and for SIGCHLD, so that only one launch() at a time is possible; the
 /// ranks begin with the default actions. Rank 0 has this process's streams; what another rank writes on
 /// stderr is shown when it was the first to fail, and the others are then ended.
-/// @throws Error with the exit code of the rank that failed first, PeerError when a signal ended it;
-/// Interrupted when a stop was asked for; IoError when no process can be started
+/// @throws Error with the exit code of the rank that failed first, or that was asked to stop and so stopped
+/// the others, PeerError's when a signal ended it; Interrupted when a stop was asked for; IoError when no
+/// process can be started
 void launch(const Launch& launch);
 
 }  // namespace exactmamba::core

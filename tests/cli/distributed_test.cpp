@@ -316,6 +316,20 @@ TEST_F(Distributed, AProcessThatDiesEndsTheOthersAndIsNamed) {
   EXPECT_NE(::kill(rank0, 0), 0);
 }
 
+TEST_F(Distributed, AProcessThatIsAskedToStopStopsTheOthersAndIsNamed) {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const std::string output = fmt::format("asked-{}", signal);
+    const pid_t launcher = testing::start_program(train(output, 3, 1'000'000, 0) + processes(2),
+                                                  {.folder = folder_.path()}, streams_);
+    ASSERT_TRUE(has_made(output, 3));
+    ::kill(process_of_rank(launcher, 1), signal);
+    const ProgramOutcome outcome = testing::finish_program(launcher, streams_);
+    EXPECT_EQ(outcome.code, 128 + signal) << outcome.err;
+    EXPECT_CONTAINS(outcome.err, fmt::format("rank 1 of 2 was asked to stop by signal {} ", signal));
+    EXPECT_CONTAINS(outcome.err, "run again to continue from");
+  }
+}
+
 TEST_F(Distributed, RunDoesTheOtherStagesInOneProcessAndRankZeroAloneWrites) {
   const auto run_to = [&](const std::string& output, const Strings& more) {
     expect_success(Strings{"run", "r.toml", "--set", "run.output=" + output} + more);

@@ -91,6 +91,16 @@ TEST(Launcher, BlamesTheRankThatFailedAndNotThoseThatLostIt) {
   EXPECT_CONTAINS(failure.message, "rank 1 of 3");
 }
 
+// The others heard of it from that rank, and may end before it.
+TEST(Launcher, TellsWhichRankWasAskedToStop) {
+  const Failure failure = failure_of(script("if [ $RANK = 1 ]; then sleep 0.1; exit 130; fi; exit 129", 3));
+  EXPECT_EQ(failure.code, 130);
+  EXPECT_EQ(failure.message, "rank 1 of 3 was asked to stop by signal 2 (Interrupt), and the others with it");
+  const Failure unknown = failure_of(script("exit 129", 2));
+  EXPECT_EQ(unknown.code, 129);
+  EXPECT_EQ(unknown.message, "all 2 processes have stopped");
+}
+
 TEST(Launcher, WaitsForOthersWhenOneEndsWell) {
   const TemporaryFolder folder;
   Launch started = script("[ $RANK = 1 ] || { sleep 0.5; touch $FOLDER/done; }", 2);
