@@ -197,18 +197,21 @@ class Ranks {
   void send(int signal) {
     for (Rank& rank : ranks_) {
       if (!rank.running) continue;
-      rank.killed_here = signal == SIGKILL;
+      rank.killed_here = rank.killed_here || signal == SIGKILL;
       ::kill(rank.process, signal);
     }
   }
-  /// Notes who has ended.
-  void look() {
+  /// Notes who has ended; true when a signal ended one of them.
+  bool look() {
+    bool signalled = false;
     for (size_t i = 0; i < ranks_.size(); ++i) {
       Rank& rank = ranks_[i];
       if (!rank.running || ::waitpid(rank.process, &rank.status, WNOHANG) != rank.process) continue;
       rank.running = false;
       if (rank.failed()) failed_.push_back(i);
+      signalled = signalled || WIFSIGNALED(rank.status);
     }
+    return signalled;
   }
   /// In the order in which they were found.
   const std::vector<size_t>& failed() const { return failed_; }
@@ -344,7 +347,9 @@ void launch(const Launch& launch) {
       requests.hear(signal);
       ranks.send(requests.stop_now() ? SIGKILL : kAskToStop);
     }
-    ranks.look();
+    // The others would wait for it where they still meet. After an exit code they may have found the same,
+    // and are given time to say so.
+    if (ranks.look()) ranks.send(kAskToStop);
     if (deadline == kNever && !ranks.failed().empty()) deadline = Clock::now() + launch.patience;
     if (Clock::now() < deadline) continue;
     ranks.send(SIGKILL);

@@ -85,6 +85,17 @@ TEST(Launcher, TellsTheSignalThatEndedARank) {
   EXPECT_LT(Clock::now() - begin, std::chrono::seconds(20));
 }
 
+// As those that still meet would not hear of it by themselves. They are blamed for nothing.
+TEST(Launcher, AsksTheOthersToStopAtOnceWhenASignalEndedARank) {
+  Launch started = script("if [ $RANK = 1 ]; then sleep 0.1; kill -9 $$; fi; exec sleep 30", 3);
+  started.patience = std::chrono::seconds(30);
+  const auto begin = Clock::now();
+  const Failure failure = failure_of(started);
+  EXPECT_EQ(failure.code, 5);
+  EXPECT_EQ(failure.message, "rank 1 of 3 was ended by signal 9 (Killed); the others were ended");
+  EXPECT_LT(Clock::now() - begin, std::chrono::seconds(15));
+}
+
 TEST(Launcher, BlamesTheRankThatFailedAndNotThoseThatLostIt) {
   const Failure failure = failure_of(script("if [ $RANK = 1 ]; then sleep 0.1; exit 4; fi; exit 5", 3));
   EXPECT_EQ(failure.code, 4);
