@@ -46,41 +46,43 @@ function makeSortable(table) {
 }
 
 // ---- line charts ----
+// Round numbers around low … high, some five: multiples of 1, 2 or 5 · 10^k that short() shows apart; `whole`: of integers.
+function ticksAround(low, high, whole) {
+  const least = Math.max(high - low, whole ? 5 : Math.max(-low, high) / 200) / 5, power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 5, 10].map(factor => factor * power).find(round => round >= least);
+  const first = Math.floor(low / step), last = Math.max(first + 1, Math.ceil(high / step));
+  return Array.from({length: last - first + 1}, (_, k) => +((first + k) * step).toPrecision(12));
+}
+
+// From 0 on, unless that would squeeze the lines.
+function extentOfLines(ys) {
+  const low = Math.min(...ys), high = Math.max(...ys);
+  if (low === high) return low === 0 ? [0, 1] : [Math.min(0, low), Math.max(0, high)];
+  return [low < high / 2 ? Math.min(0, low) : low, high];
+}
+
 // series: [{name, x, y, base}], drawn in one SVG with a legend; its label tells the last values to screen readers. base: dashed, to
 // compare with.
 function lineChart(title, xLabel, series, logarithmic) {
-  const width = 560, height = 280, left = 58, right = 12, top = 12, bottom = 34;
+  const width = 560, height = 280, left = 58, right = 22, top = 12, bottom = 34;
   const usable = y => y !== null && Number.isFinite(y) && (!logarithmic || y > 0);
   const ys = series.flatMap(s => s.y).filter(usable), xs = series.flatMap(s => s.x);
   if (!ys.length) return null;
-  let [x0, x1] = [Math.min(...xs), Math.max(...xs)], [y0, y1] = [Math.min(...ys), Math.max(...ys)];
-  if (!logarithmic && y0 > 0 && y0 < y1 / 2) y0 = 0;
+  let [x0, x1] = [Math.min(...xs), Math.max(...xs)];
   if (x0 === x1) { x0 -= .5; x1 += .5; }
-  const scale = logarithmic ? Math.log10 : v => v;
-  let [s0, s1] = [scale(y0), scale(y1)];
-  let step;  // between lines of the grid
-  if (logarithmic) {  // whole powers of ten
-    [s0, s1] = [Math.floor(s0), Math.ceil(s1)];
-    step = Math.max(1, Math.ceil((s1 - s0) / 4));
-    s1 = s0 + step * Math.max(1, Math.ceil((s1 - s0) / step));
-  } else {
-    if (s0 === s1) { s0 -= .5; s1 += .5; }
-    step = (s1 - s0) / 4;
-  }
+  const xTicks = ticksAround(x0, x1, xs.every(Number.isInteger)).filter(x => x0 <= x && x <= x1);
+  const scale = logarithmic ? Math.log10 : v => v;  // ticks are whole powers of ten
+  const yTicks = logarithmic ? ticksAround(scale(Math.min(...ys)), scale(Math.max(...ys)), true) : ticksAround(...extentOfLines(ys), false);
+  const [s0, s1] = [yTicks[0], yTicks.at(-1)];
   const px = x => left + (x - x0) / (x1 - x0) * (width - left - right);
   const level = s => height - bottom - (s - s0) / (s1 - s0) * (height - top - bottom), py = y => level(scale(y));
   const last = series.map(s => `${s.name} ${short(s.y.filter(usable).at(-1))}`).join(", ");
   const colour = (s, k) => s.base ? ["#64748b", "#a8a29e"][k % 2] : colours[k % colours.length];
   const svg = element("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. Last values: ${last}`});
-  for (let k = 0; k <= Math.round((s1 - s0) / step); k++) {
-    const s = s0 + step * k, y = level(s);
-    svg.append(element("line", {class: "axis", x1: left, x2: width - right, y1: y, y2: y}),
-      element("text", {x: left - 6, y: y + 4, "text-anchor": "end"}, logarithmic ? `1e${s}` : short(s)));
-  }
-  for (let k = 0; k <= 4; k++) {
-    const x = x0 + (x1 - x0) * k / 4;
-    if (xLabel !== "layer" || Number.isInteger(x)) svg.append(element("text", {x: px(x), y: height - bottom + 16, "text-anchor": "middle"}, short(x)));
-  }
+  for (const s of yTicks)
+    svg.append(element("line", {class: "axis", x1: left, x2: width - right, y1: level(s), y2: level(s)}),
+      element("text", {x: left - 6, y: level(s) + 4, "text-anchor": "end"}, logarithmic ? `1e${s}` : short(s)));
+  for (const x of xTicks) svg.append(element("text", {x: px(x), y: height - bottom + 16, "text-anchor": "middle"}, short(x)));
   svg.append(element("text", {x: width - right, y: height - 4, "text-anchor": "end"}, xLabel));
   series.forEach((s, k) => {
     let path = "", pen = false;
