@@ -5,7 +5,9 @@
 #include <cstring>
 #include <filesystem>
 #include <unistd.h>
+#include <vector>
 
+#include "cli/run_folder.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/version.h"
@@ -66,6 +68,26 @@ void refuse_existing(const std::string& output, bool overwrite, OutputKind kind)
   throw core::IoError(fmt::format("{}: exists already; choose another name or give --overwrite", output));
 }
 
+namespace {
+
+bool has(const fs::path& folder, const char* name) {
+  std::error_code unreadable;
+  return fs::exists(folder / name, unreadable);
+}
+
+bool is_training(const fs::path& folder) {
+  return has(folder, "stage.json") || has(folder, "trainer.json") ||
+         (has(folder, "metrics.jsonl") && has(folder, "checkpoints"));
+}
+
+/// Many things have a config.json, only a model has weights beside it.
+bool is_whole_model(const fs::path& folder) {
+  return has(folder, "config.json") &&
+         (has(folder, "model.safetensors") || has(folder, "model.safetensors.index.json") ||
+          has(folder, "pytorch_model.bin"));
+}
+
+/// `place` and every folder that it lies in, from the inside out; links are followed.
 std::vector<fs::path> enclosing(const fs::path& place) {
   std::vector<fs::path> places;
   for (fs::path each = fs::weakly_canonical(place); each.has_relative_path(); each = each.parent_path())
@@ -73,13 +95,25 @@ std::vector<fs::path> enclosing(const fs::path& place) {
   return places;
 }
 
-void refuse_inside_model(const std::string& output, const std::string& model) {
+}  // namespace
+
+void refuse_kept_place(const std::string& output, const std::string& model) {
   if (output == "-") return;
-  const fs::path source = fs::weakly_canonical(model);
-  for (const fs::path& place : enclosing(output))
-    core::require<core::IoError>(place != source,
-                                 "{}: is, or lies in, the model that is read, {}; choose another --output",
-                                 output, model);
+  const fs::path place = fs::absolute(output), source = fs::weakly_canonical(model),
+                 itself = fs::weakly_canonical(place);
+  std::vector<fs::path> folders = enclosing(place);
+  for (const fs::path& folder : enclosing(place.parent_path()))
+    folders.push_back(folder);  // of a link itself
+  for (const fs::path& folder : folders) {
+    const auto refuse_if = [&](bool is_kept, const std::string& what, const std::string& name) {
+      core::require<core::IoError>(!is_kept, "{}: is, or lies in, the {}, {}; choose another --output",
+                                   output, what, name);
+    };
+    refuse_if(folder == source, "model that is read", model);
+    refuse_if(is_training(folder), "folder of a training", folder.string());
+    refuse_if(is_run_folder(folder), "folder of a run", folder.string());
+    refuse_if(folder != itself && is_whole_model(folder), "folder of a model", folder.string());
+  }
 }
 
 void refuse_two_results(const std::string& output, bool json) {

@@ -1,10 +1,8 @@
 // Where results go and input comes from; "-" is stdout or stdin.
 #pragma once
 
-#include <filesystem>
 #include <map>
 #include <string>
-#include <vector>
 
 #include "core/json.h"
 #include "core/safetensors.h"
@@ -28,10 +26,10 @@ enum class OutputKind { kFile, kFolder };
 /// file in a folder that is not there. For use before long work.
 void refuse_existing(const std::string& output, bool overwrite, OutputKind kind = OutputKind::kFile);
 
-/// `place` and every folder that it lies in, from the inside out; links are followed.
-std::vector<std::filesystem::path> enclosing(const std::filesystem::path& place);
-/// @throws IoError when `output` is the folder of the model that is read, or lies in it
-void refuse_inside_model(const std::string& output, const std::string& model);
+/// Of what is made from `model`: nothing of a model, a training or a run may be replaced, nor anything put
+/// among it; only a whole model folder, other than `model`, may be. @throws IoError when `output` is, or lies
+/// in, such a folder
+void refuse_kept_place(const std::string& output, const std::string& model);
 /// @throws UsageError when both the tensors and --json would go to stdout
 void refuse_two_results(const std::string& output, bool json);
 /// `metadata` and the format_version go into the file's header. @throws IoError

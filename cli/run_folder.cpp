@@ -12,6 +12,7 @@
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/json.h"
+#include "core/stage.h"
 #include "core/version.h"
 
 namespace exactmamba::cli {
@@ -67,6 +68,12 @@ void refuse_foreign(const fs::path& output, const std::string& recipe) {
 }
 
 }  // namespace
+
+bool is_run_folder(const fs::path& folder) {
+  std::error_code unreadable;
+  return fs::exists(folder / kRecord, unreadable) && (fs::exists(folder / kRecipeCopy, unreadable) ||
+                                                      fs::exists(folder / core::kStagesFolder, unreadable));
+}
 
 fs::path nearest_existing(const fs::path& folder) {
   fs::path place = folder;

@@ -12,6 +12,9 @@ namespace exactmamba::cli {
 /// false
 void prepare_output(const RecipeFile& file, bool overwrite);
 
+/// Whether prepare_output() has made it.
+bool is_run_folder(const std::filesystem::path& folder);
+
 /// `folder`, or of what it lies in the nearest that is there: a folder, or a file that is in the way.
 std::filesystem::path nearest_existing(const std::filesystem::path& folder);
 

@@ -30,28 +30,12 @@ void copy_tokenizer(const fs::path& model, const fs::path& output) {
     if (fs::is_regular_file(model / name)) core::write_file(output / name, core::read_file(model / name));
 }
 
-bool keeps_training(const fs::path& folder) {
-  const auto has = [&folder](const char* name) { return fs::exists(folder / name); };
-  return has("stage.json") || has("trainer.json") || (has("metrics.jsonl") && has("checkpoints"));
-}
-
-/// A new model must not replace the one that it is made from, nor anything of a run, nor lie among them.
-void refuse_place(const fs::path& output, const fs::path& model) {
-  refuse_inside_model(output, model);
-  core::require<core::IoError>(!fs::exists(output / "run.json") || !fs::exists(output / "stages"),
-                               "{}: holds the stages of a run; choose another --output", output.string());
-  for (const fs::path& folder : enclosing(output))
-    core::require<core::IoError>(!keeps_training(folder),
-                                 "{}: is, or lies in, the folder of a training, {}; choose another --output",
-                                 output.string(), folder.string());
-}
-
 }  // namespace
 
 void convert(const ConvertArguments& arguments) {
   core::require<core::UsageError>(arguments.output != "-", "--output must be a folder");
   refuse_existing(arguments.output, arguments.overwrite, OutputKind::kFolder);
-  refuse_place(arguments.output, arguments.model);
+  refuse_kept_place(arguments.output, arguments.model);
   const fs::path source = model_of(arguments.model);
   models::LoadOptions options;
   if (!arguments.names.empty()) options.names = arguments.names;

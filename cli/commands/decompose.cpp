@@ -95,7 +95,7 @@ void check_arguments(const DecomposeArguments& arguments, const decomp::Decompos
       "without --full");
   refuse_two_results(arguments.model.output, arguments.recipe.common.json);
   refuse_existing(arguments.model.output, arguments.model.overwrite);
-  refuse_inside_model(arguments.model.output, arguments.recipe.file);
+  refuse_kept_place(arguments.model.output, arguments.recipe.file);
 }
 
 /// All maps are kept until then: the file's header names every one of them.

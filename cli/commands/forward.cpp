@@ -30,7 +30,7 @@ void forward(const ForwardArguments& arguments) {
   const ModelArguments& in = arguments.model;
   refuse_two_results(in.output, in.common.json);
   refuse_existing(in.output, in.overwrite);
-  refuse_inside_model(in.output, in.model);
+  refuse_kept_place(in.output, in.model);
   const std::filesystem::path folder = model_of(in.model);
   const Tokens tokens = read_tokens(in.tokens, folder, models::load_config(folder));
   const models::MambaLM model = load_model_on_device(in, folder);

@@ -1020,7 +1020,7 @@ INSTANTIATE_TEST_SUITE_P(
                            model("mamba2-hf", overflowing_layer)}),
     test_name);
 
-// ---- places where a converted model would do harm ----
+// ---- places where an output would do harm ----
 
 std::function<void(const fs::path&)> model_and(const std::vector<std::string>& files) {
   return both(model("mamba2-hf"), [files](const fs::path& folder) {
@@ -1032,7 +1032,7 @@ std::function<void(const fs::path&)> model_and(const std::vector<std::string>& f
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    ConvertPlace, BadInput,
+    OutputPlace, BadInput,
     ::testing::Values(Case{"the_model_itself",
                            kIo,
                            "./m/: is, or lies in, the model that is read, m",
@@ -1063,9 +1063,47 @@ INSTANTIATE_TEST_SUITE_P(
                            model("mamba2-hf")},
                       Case{"a_run",
                            kIo,
-                           "out: holds the stages of a run",
+                           "out: is, or lies in, the folder of a run, ",
                            {"convert", "m", "--output", "out", "--overwrite"},
                            model_and({"out/run.json", "out/stages/train-0/stage.json"})},
+                      Case{"among_stages",
+                           kIo,
+                           "out/stages/sub: is, or lies in, the folder of a run, ",
+                           {"convert", "m", "--output", "out/stages/sub"},
+                           model_and({"out/run.json", "out/stages/train-0/stage.json"})},
+                      Case{"recipe_of_a_run",
+                           kIo,
+                           "out/recipe.toml: is, or lies in, the folder of a run, ",
+                           {"forward", "m", "--ids", "1", "--output", "out/recipe.toml", "--overwrite"},
+                           model_and({"out/run.json", "out/recipe.toml"})},
+                      Case{"report_of_a_run",
+                           kIo,
+                           "out/report.json: is, or lies in, the folder of a run, ",
+                           {"decompose", "m", "--ids", "1", "--output", "out/report.json", "--overwrite"},
+                           model_and({"out/run.json", "out/recipe.toml", "out/report.json"})},
+                      Case{"a_link_of_a_run",
+                           kIo,
+                           "out/recipe.toml: is, or lies in, the folder of a run, ",
+                           {"forward", "m", "--ids", "1", "--output", "out/recipe.toml", "--overwrite"},
+                           both(model_and({"out/run.json", "out/stages/sub", "elsewhere"}),
+                                [](const fs::path& folder) {
+                                  fs::create_symlink("../elsewhere", folder / "out/recipe.toml");
+                                })},
+                      Case{"a_run_as_the_working_folder",
+                           kIo,
+                           "new: is, or lies in, the folder of a run, ",
+                           {"convert", "m", "--output", "new"},
+                           model_and({"run.json", "recipe.toml"})},
+                      Case{"of_a_training",
+                           kIo,
+                           "is, or lies in, the folder of a training, ",
+                           {"forward", "m", "--ids", "1", "--output", "c/model.safetensors", "--overwrite"},
+                           model_and({"c/trainer.json", "c/model.safetensors"})},
+                      Case{"of_another_model",
+                           kIo,
+                           "n/model.safetensors: is, or lies in, the folder of a model, ",
+                           {"decompose", "m", "--ids", "1", "--output", "n/model.safetensors", "--overwrite"},
+                           model_and({"n/config.json", "n/model.safetensors"})},
                       Case{"a_stage",
                            kIo,
                            "is, or lies in, the folder of a training, ",

@@ -487,7 +487,7 @@ TEST_F(RunTest, TheFolderOfARunStandsForItsResult) {
   }
   EXPECT_CONTAINS(
       program({"forward", "out", "--ids", "1", "--output", stage + "/checkpoints/step-00000009"}).err,
-      "lies in, the model that is read, out; choose another --output\n");
+      "lies in, the folder of a training, ");
   fs::remove(folder_ / stage / "stage.json");  // as if it were not finished
   const ProgramOutcome unfinished = program({"convert", "out", "--output", "published"});
   EXPECT_CONTAINS(unfinished.err, "is not finished; its last checkpoint is used\n");
