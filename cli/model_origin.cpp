@@ -12,6 +12,7 @@
 #include "core/hash.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "models/checkpoint.h"
 #include "models/stored_weights.h"
 #include "train/training_checkpoint.h"
 
@@ -217,11 +218,12 @@ bool is_model(const fs::path& folder) {
 
 }  // namespace
 
-void refuse_run_folder(const fs::path& folder) {
-  if (is_model(folder)) return;
+models::ModelConfig config_of_named_model(const fs::path& folder) {
+  if (is_model(folder)) return models::load_config(folder);
   const std::vector<FoundModel> found = trained_models(folder);
   core::require<core::IoError>(found.empty(), "{}: is no model itself; its checkpoints are, e.g. {}",
                                folder.string(), found.empty() ? "" : found.front().folder.string());
+  return models::load_config(folder);
 }
 
 fs::path model_of(const fs::path& folder) {

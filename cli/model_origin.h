@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/json.h"
+#include "models/config.h"
 #include "models/publish.h"
 
 namespace exactmamba::cli {
@@ -19,9 +20,9 @@ void describe_origin(const std::filesystem::path& folder, models::ModelCard& car
 /// Of what a model is loaded from; a training checkpoint also has its moments, and tells how long it took.
 std::string model_fingerprint(const std::filesystem::path& folder);
 
-/// For a model of a recipe: the folder of a run, or of one of its trainings, would be another model later.
-/// @throws IoError with one of the models that are in it
-void refuse_run_folder(const std::filesystem::path& folder);
+/// Of a model that a recipe names. The folder of a run, or of one of its trainings, would be another model
+/// later. @throws IoError for such a one, with one of the models that are in it; as models::load_config()
+models::ModelConfig config_of_named_model(const std::filesystem::path& folder);
 
 /// The checkpoint that a finished training (STAGE, and the result in its record) has for its result.
 /// @throws InputError when it is gone

@@ -15,7 +15,6 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "data/datasets.h"
-#include "models/checkpoint.h"
 
 namespace exactmamba::cli {
 namespace fs = std::filesystem;
@@ -79,8 +78,7 @@ models::ModelConfig config_of(const RecipeRun& run, int64_t vocabulary) {
                                     config_of(*run.base, vocabulary), vocabulary, annealed);
   }
   if (recipe.model.from.empty()) return models::config_from_options(recipe.model, vocabulary);
-  refuse_run_folder(recipe.model.checkpoint());
-  return models::continued_config(recipe.model, models::load_config(recipe.model.checkpoint()), vocabulary,
+  return models::continued_config(recipe.model, config_of_named_model(recipe.model.checkpoint()), vocabulary,
                                   annealed);
 }
 

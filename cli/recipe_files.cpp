@@ -20,7 +20,6 @@
 #include "eval/alignment/alignment_task.h"
 #include "eval/comet/comet_model.h"
 #include "eval/translation_scores.h"
-#include "models/checkpoint.h"
 
 namespace exactmamba::cli {
 namespace {
@@ -164,11 +163,7 @@ class Checker {
 
   void check_model() {
     if (run_.base != nullptr || run_.recipe.model.from.empty()) return;
-    problems_.attempt(place("model.from"), [this] {
-      const fs::path checkpoint = run_.recipe.model.checkpoint();
-      refuse_run_folder(checkpoint);
-      models::load_config(checkpoint);
-    });
+    problems_.attempt(place("model.from"), [this] { config_of_named_model(run_.recipe.model.checkpoint()); });
   }
 
   /// A folder, or what may become one.
@@ -208,11 +203,8 @@ class Checker {
     look("dev_gold", options.dev_gold, false);
     if (all) check_alignment_task(options);
     if (!options.reverse_model.empty())
-      problems_.attempt(place("evaluate.alignment.reverse_model"), [&] {
-        const fs::path model = core::expand_environment(options.reverse_model);
-        refuse_run_folder(model);
-        models::load_config(model);
-      });
+      problems_.attempt(place("evaluate.alignment.reverse_model"),
+                        [&] { config_of_named_model(core::expand_environment(options.reverse_model)); });
   }
 
   void check_alignment_task(const eval::AlignmentOptions& options) {
