@@ -12,6 +12,7 @@
 #include "core/hash.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/stage.h"
 #include "models/checkpoint.h"
 #include "models/stored_weights.h"
 #include "train/training_checkpoint.h"
@@ -22,14 +23,12 @@ namespace {
 namespace fs = std::filesystem;
 using core::Json;
 
-core::InputError malformed_record(const fs::path& stage, const Json::exception& error) {
-  return core::InputError(
-      fmt::format("{}: not the record of a stage: {}", (stage / "stage.json").string(), error.what()));
+core::InputError malformed_record(const fs::path& file, const Json::exception& error) {
+  return core::InputError(fmt::format("{}: not the record of a stage: {}", file.string(), error.what()));
 }
 
-/// stage.json of a folder of this kind; nothing when it is none.
-std::optional<Json> stage_record(const fs::path& folder, const std::string& kind) {
-  const fs::path file = folder / "stage.json";
+/// What is in `file` of a stage of this kind; nothing when it is none.
+std::optional<Json> stage_record(const fs::path& file, const std::string& kind) {
   if (!fs::is_regular_file(file)) return std::nullopt;
   Json record = core::read_json(file);
   if (!record.is_object() || record.value("kind", Json()) != kind) return std::nullopt;
@@ -78,7 +77,7 @@ void describe_unfinished(const fs::path& checkpoint, models::ModelCard& card) {
 /// The errors of every decomposition of those weights, which lie beside the training.
 void describe_errors(const fs::path& stage, const Json& checksum, models::ModelCard& card) {
   for (const fs::path& folder : sorted_entries(stage.parent_path())) {
-    const std::optional<Json> record = stage_record(folder, "decompose");
+    const std::optional<Json> record = stage_record(folder / core::kStageFile, "decompose");
     if (!record || record->at("inputs").value("trained weights", Json()) != checksum) continue;
     const Json& errors = record->at("result");
     for (const auto& [measure, table] : errors.at("measures").items()) {
@@ -101,22 +100,23 @@ void describe_errors(const fs::path& stage, const Json& checksum, models::ModelC
 }  // namespace
 
 void describe_origin(const fs::path& folder, models::ModelCard& card) {
-  const fs::path stage = fs::weakly_canonical(folder).parent_path().parent_path();
-  const std::optional<Json> training = stage_record(stage, "train");
+  const fs::path stage = fs::weakly_canonical(folder).parent_path().parent_path(),
+                 file = stage / core::kStageFile;
+  const std::optional<Json> training = stage_record(file, "train");
   try {
     if (!training) return describe_unfinished(folder, card);
     describe_training(*training, card);
     const Json& result = training->at("result");  // its weights alone are decomposed
     if (describe_progress(folder, result, card)) describe_errors(stage, result.at("model_checksum"), card);
   } catch (const Json::exception& error) {
-    throw malformed_record(stage, error);
+    throw malformed_record(file, error);
   }
 }
 
 fs::path resulting_checkpoint(const fs::path& training, const Json& result) {
   const Json step = result.is_object() ? result.value("step", Json()) : Json();
   core::require(step.is_number_integer(), "{}: does not say which checkpoint is the training's result",
-                (training / "stage.json").string());
+                (training / core::kStageFile).string());
   fs::path checkpoint = train::checkpoint_path(training, step.get<int64_t>());
   core::require(fs::is_directory(checkpoint), "{}: the training's result is gone", checkpoint.string());
   return checkpoint;
@@ -127,10 +127,10 @@ namespace {
 using Values = std::map<std::string, std::string>;  // by their names
 
 struct FoundModel {
-  fs::path training, folder;
+  fs::path training, folder = {};
   bool finished = false;
-  std::string label = {};            // of the run; "" before the end of its training
-  Values options = {}, inputs = {};  // what names the finished training's stage
+  std::string label = {};            // of the run; "" where nothing says so
+  Values options = {}, inputs = {};  // what names the training's stage
   fs::file_time_type time = {};      // of the checkpoint's folder, which may go at any time
 };
 
@@ -157,28 +157,34 @@ Values inputs_of(const Json& record) {
 
 /// The checkpoint that stands for a training: its result, or before its end the last.
 std::optional<FoundModel> model_of_training(const fs::path& training) {
-  if (const std::optional<Json> record = stage_record(training, "train")) {
-    const Json result = record->value("result", Json());
-    const fs::path checkpoint = resulting_checkpoint(training, result);
-    const std::string label = result.value(kRunLabel, "");
-    return FoundModel{training, checkpoint, true, label, options_of(*record), inputs_of(*record)};
+  const bool finished = fs::exists(training / core::kStageFile);
+  const fs::path file = training / (finished ? core::kStageFile : core::kBegunFile);
+  try {
+    const std::optional<Json> record = stage_record(file, "train");
+    const Json result = record ? record->value("result", Json()) : Json();
+    const auto folder =
+        record && finished ? resulting_checkpoint(training, result) : train::last_checkpoint(training);
+    if (!folder) return std::nullopt;
+    FoundModel model = {.training = training, .folder = *folder, .finished = finished && record};
+    if (!record) return model;
+    model.label = result.value(kRunLabel, "");
+    model.options = options_of(*record);
+    model.inputs = inputs_of(*record);
+    return model;
+  } catch (const Json::exception& error) {
+    throw malformed_record(file, error);
   }
-  const auto last = train::last_checkpoint(training);
-  return last ? std::optional(FoundModel{training, *last}) : std::nullopt;
 }
 
 /// Those of the trainings in the folder of a run, the newest first, or of one training.
 std::vector<FoundModel> trained_models(const fs::path& folder) {
   std::vector<fs::path> trainings = {folder};
-  if (fs::is_directory(folder / "stages")) trainings = sorted_entries(folder / "stages");
+  if (const fs::path stages = folder / core::kStagesFolder; fs::is_directory(stages))
+    trainings = sorted_entries(stages);
   std::vector<FoundModel> found;
   for (const fs::path& training : trainings) {
     if (!fs::is_directory(training)) continue;
-    try {
-      if (auto model = model_of_training(training)) found.push_back(std::move(*model));
-    } catch (const Json::exception& error) {
-      throw malformed_record(training, error);
-    }
+    if (auto model = model_of_training(training)) found.push_back(std::move(*model));
   }
   for (FoundModel& model : found) {
     std::error_code gone;
@@ -197,19 +203,29 @@ void add_differing(const Values& values, const Values& other, std::set<std::stri
   }
 }
 
-/// "FOLDER ('silu', train.lr = 0.1)": of versions of one run, which have one label, also what they differ in:
+/// " ('silu', train.lr = 0.1)": of versions of one run, which have one label, also what they differ in:
 /// options, or without such a difference inputs.
-std::string described(const FoundModel& model, const std::vector<FoundModel>& all) {
-  if (!model.finished) return fmt::format("{} (not finished)", model.training.string());
+std::string description(const FoundModel& model, const std::vector<FoundModel>& all) {
   std::set<std::string> differing;
   for (const FoundModel& other : all) {
-    if (!other.finished || other.label != model.label) continue;
+    if (other.options.empty() || other.label != model.label) continue;
     add_differing(model.options, other.options, differing);
     if (model.options == other.options) add_differing(model.inputs, other.inputs, differing);
   }
-  std::vector<std::string> version(differing.begin(), differing.end());
-  if (!model.label.empty()) version.insert(version.begin(), fmt::format("'{}'", model.label));
-  return model.training.string() + (version.empty() ? "" : fmt::format(" ({})", fmt::join(version, ", ")));
+  std::vector<std::string> parts(differing.begin(), differing.end());
+  if (!model.label.empty()) parts.insert(parts.begin(), fmt::format("'{}'", model.label));
+  if (!model.finished) parts.emplace_back("not finished");
+  return parts.empty() ? "" : fmt::format(" ({})", fmt::join(parts, ", "));
+}
+
+/// The first of them: "A ('silu'), B ('relu') and 3 more", by their `folder`.
+std::string listed(const std::vector<FoundModel>& found, fs::path FoundModel::*folder) {
+  constexpr size_t kMost = 4;
+  std::vector<std::string> names;
+  for (size_t i = 0; i < std::min(kMost, found.size()); ++i)
+    names.push_back((found[i].*folder).string() + description(found[i], found));
+  const size_t more = found.size() - names.size();
+  return fmt::format("{}{}", fmt::join(names, ", "), more > 0 ? fmt::format(" and {} more", more) : "");
 }
 
 bool is_model(const fs::path& folder) {
@@ -235,11 +251,9 @@ fs::path model_of(const fs::path& folder) {
   core::require<core::IoError>(!found.empty(),
                                "{}: is no model, which has config.json, and no run with a training in it",
                                folder.string());
-  std::vector<std::string> trainings;
-  for (const FoundModel& model : found) trainings.push_back(described(model, found));
   core::require<core::IoError>(found.size() == 1,
                                "{}: holds several trainings; give the folder of one, the newest first: {}",
-                               folder.string(), fmt::join(trainings, ", "));
+                               folder.string(), listed(found, &FoundModel::training));
   const FoundModel& model = found.front();
   core::log_info(fmt::format("model: {}", model.folder.string()));
   if (!model.finished)

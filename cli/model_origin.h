@@ -9,7 +9,8 @@
 
 namespace exactmamba::cli {
 
-/// In the result of a training's stage: the label of the run that it was made for.
+/// In the result of a training's stage, also of one that has only begun: the label of the run that it was
+/// made for.
 inline constexpr const char* kRunLabel = "label";
 
 /// Fills recipe, progress, data and, for the weights that training ended with, error table of `card` when
@@ -31,7 +32,8 @@ std::filesystem::path resulting_checkpoint(const std::filesystem::path& training
 /// For a model of the command line: a model folder as it is; of the folder of a run that has one training, or
 /// of a training, its result, or before its end its last checkpoint, and the log names it. @throws IoError
 /// when there are several, with the label of each one's run and what those of one label differ in, and when
-/// there is none; InputError when a training's record is malformed or its result is gone
+/// there is none; InputError when a training's record is malformed or its result is
+/// gone
 std::filesystem::path model_of(const std::filesystem::path& folder);
 
 }  // namespace exactmamba::cli

@@ -10,6 +10,7 @@
 #include "cli/run_folder.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/stage.h"
 #include "core/version.h"
 
 namespace exactmamba::cli {
@@ -76,7 +77,7 @@ bool has(const fs::path& folder, const char* name) {
 }
 
 bool is_training(const fs::path& folder) {
-  return has(folder, "stage.json") || has(folder, "trainer.json") ||
+  return has(folder, core::kStageFile) || has(folder, "trainer.json") ||
          (has(folder, "metrics.jsonl") && has(folder, "checkpoints"));
 }
 

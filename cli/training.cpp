@@ -180,14 +180,16 @@ Json RunStages::run_training(core::Communicator& communicator) const {
   const core::Stage stage = train_stage();
   train::TrainSetup setup = setup_of(run_.recipe, datasets_, stage, communicator);
   setup.start = [this] { return starting_model(); };
+  const Json known = {{kRunLabel, label()}, {"data", data_names(datasets_)}};
+  if (communicator.rank() == 0) stage.begin(known);
   train::Trainer trainer(std::move(setup), communicator);
   trainer.run();
   const int64_t step = resulting_step(run_.recipe.train, trainer.state());
-  return {{"model_checksum", resulting_checksum(trainer, stage, step)},
-          {"step", step},
-          {kRunLabel, label()},
-          {"data", data_names(datasets_)},
-          {"training", train::to_json(trainer.state())}};
+  Json result = {{"model_checksum", resulting_checksum(trainer, stage, step)},
+                 {"step", step},
+                 {"training", train::to_json(trainer.state())}};
+  result.update(known);
+  return result;
 }
 
 }  // namespace exactmamba::cli

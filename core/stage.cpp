@@ -9,7 +9,6 @@ namespace exactmamba::core {
 namespace {
 
 constexpr size_t kNameDigits = 12;
-constexpr const char* kFile = "stage.json";
 constexpr const char* kLock = ".lock";
 constexpr const char* kChecksum = "checksum";  // of all other keys of stage.json
 
@@ -41,7 +40,7 @@ Stage::Stage(const std::filesystem::path& output, std::string kind, int algorith
   folder_ = output / kStagesFolder / name_;
 }
 
-std::filesystem::path Stage::record() const { return folder_ / kFile; }
+std::filesystem::path Stage::record() const { return folder_ / kStageFile; }
 
 Json Stage::read_record() const {
   const std::filesystem::path file = record();
@@ -85,7 +84,7 @@ FileLock Stage::prepare() const {
 
 std::string Stage::program_version() const { return read_json(record()).value("program_version", ""); }
 
-void Stage::finish(const Json& result) const {
+Json Stage::record_with(const Json& result) const {
   Json content = {{"format_version", kFormatVersion},
                   {"name", name_},
                   {"kind", kind_},
@@ -95,8 +94,12 @@ void Stage::finish(const Json& result) const {
                   {"inputs", inputs_json(inputs_)},
                   {"result", result}};
   content[kChecksum] = checksum_of(content);
-  write_json(record(), content);
+  return content;
 }
+
+void Stage::begin(const Json& known) const { write_json(folder_ / kBegunFile, record_with(known)); }
+
+void Stage::finish(const Json& result) const { write_json(record(), record_with(result)); }
 
 Json Stage::result() const { return read_record().value("result", Json()); }
 

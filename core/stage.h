@@ -16,6 +16,9 @@ namespace exactmamba::core {
 
 /// Of a run's output: where its stages are.
 inline constexpr const char* kStagesFolder = "stages";
+/// In a stage's folder: its record, and that of a stage that has only begun, for who wants to know what it
+/// is.
+inline constexpr const char *kStageFile = "stage.json", *kBegunFile = "begun.json";
 
 class Stage {
  public:
@@ -35,6 +38,8 @@ class Stage {
   /// Makes the folder and keeps other processes off it as long as the lock lives; what an interrupted attempt
   /// left there stays, for resuming. @throws IoError, also when another process works on the stage
   [[nodiscard]] FileLock prepare() const;
+  /// Leaves kBegunFile: as stage.json, with what is `known` of the result. @throws IoError
+  void begin(const Json& known) const;
   /// Marks the stage as done. `result` is kept in stage.json beside kind, options, inputs and the program's
   /// version. @throws IoError
   void finish(const Json& result) const;
@@ -53,6 +58,7 @@ class Stage {
 
  private:
   Json read_record() const;
+  Json record_with(const Json& result) const;
   std::string kind_, name_;
   int algorithm_;
   Json options_;

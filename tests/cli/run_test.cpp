@@ -495,6 +495,24 @@ TEST_F(RunTest, TheFolderOfARunStandsForItsResult) {
                   "Weights after update 6 of a training that is not finished.\n");
 }
 
+TEST_F(RunTest, OfManyTrainingsSomeAreNamedWithTheirLabels) {
+  write_recipe("[sweep]\nrun.seed = [1, 2, 3, 4, 5, 6, 7]\n");
+  for (const Json& run : json_of({"train", "r.toml"}, {"train.steps=1"})) {
+    const fs::path checkpoint = run["result"]["checkpoint"].get<std::string>();
+    if (run["label"] == "seed=7") fs::remove(folder_ / checkpoint / "../../stage.json");
+  }
+  const auto expect_list = [this](const Strings& command, int code, const std::string& beginning) {
+    const ProgramOutcome outcome = program(command);
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_CONTAINS(outcome.err, beginning + "out/stages/train-");
+    EXPECT_CONTAINS(outcome.err, " ('seed=7', not finished), out/stages/train-");
+    EXPECT_CONTAINS(outcome.err, " ('seed=6'), out/stages/train-");
+    EXPECT_CONTAINS(outcome.err, " ('seed=4') and 3 more\n");
+  };
+  expect_list({"generate", "out", "--ids", "1"}, 3,
+              "error: out: holds several trainings; give the folder of one, the newest first: ");
+}
+
 TEST_F(RunTest, ADivergedRunNeverLooksFinished) {
   write_recipe();
   const std::vector<std::string> run = {"run",   "r.toml",
