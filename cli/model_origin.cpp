@@ -237,8 +237,8 @@ bool is_model(const fs::path& folder) {
 models::ModelConfig config_of_named_model(const fs::path& folder) {
   if (is_model(folder)) return models::load_config(folder);
   const std::vector<FoundModel> found = trained_models(folder);
-  core::require<core::IoError>(found.empty(), "{}: is no model itself; its checkpoints are, e.g. {}",
-                               folder.string(), found.empty() ? "" : found.front().folder.string());
+  core::require<core::IoError>(found.empty(), "{}: is no model itself; name a checkpoint of it: {}",
+                               folder.string(), listed(found, &FoundModel::folder));
   return models::load_config(folder);
 }
 

@@ -22,7 +22,7 @@ void describe_origin(const std::filesystem::path& folder, models::ModelCard& car
 std::string model_fingerprint(const std::filesystem::path& folder);
 
 /// Of a model that a recipe names. The folder of a run, or of one of its trainings, would be another model
-/// later. @throws IoError for such a one, with one of the models that are in it; as models::load_config()
+/// later. @throws IoError for such a one, with the models that are in it; as models::load_config()
 models::ModelConfig config_of_named_model(const std::filesystem::path& folder);
 
 /// The checkpoint that a finished training (STAGE, and the result in its record) has for its result.

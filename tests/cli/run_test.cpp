@@ -483,7 +483,7 @@ TEST_F(RunTest, TheFolderOfARunStandsForItsResult) {
     const ProgramOutcome outcome = program({"validate", "continued.toml"});
     EXPECT_EQ(outcome.code, 3);
     EXPECT_CONTAINS(outcome.err,
-                    folder + ": is no model itself; its checkpoints are, e.g. " + checkpoint + "\n");
+                    "model.from: " + folder + ": is no model itself; name a checkpoint of it: " + checkpoint);
   }
   EXPECT_CONTAINS(
       program({"forward", "out", "--ids", "1", "--output", stage + "/checkpoints/step-00000009"}).err,
@@ -501,6 +501,7 @@ TEST_F(RunTest, OfManyTrainingsSomeAreNamedWithTheirLabels) {
     const fs::path checkpoint = run["result"]["checkpoint"].get<std::string>();
     if (run["label"] == "seed=7") fs::remove(folder_ / checkpoint / "../../stage.json");
   }
+  put_file(folder_ / "continued.toml", "model.from = \"out\"\n");
   const auto expect_list = [this](const Strings& command, int code, const std::string& beginning) {
     const ProgramOutcome outcome = program(command);
     EXPECT_EQ(outcome.code, code) << outcome.err;
@@ -511,6 +512,8 @@ TEST_F(RunTest, OfManyTrainingsSomeAreNamedWithTheirLabels) {
   };
   expect_list({"generate", "out", "--ids", "1"}, 3,
               "error: out: holds several trainings; give the folder of one, the newest first: ");
+  expect_list({"validate", "continued.toml"}, 3,
+              "error: continued.toml:1:14: model.from: out: is no model itself; name a checkpoint of it: ");
 }
 
 TEST_F(RunTest, ADivergedRunNeverLooksFinished) {
