@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "cli/run_folder.h"
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/json.h"
@@ -176,7 +177,8 @@ std::optional<FoundModel> model_of_training(const fs::path& training) {
   }
 }
 
-/// Those of the trainings in the folder of a run, the newest first, or of one training.
+/// Those of the trainings in the folder of a run, the newest first, or of one training. @throws IoError when
+/// it is such a folder, but without a checkpoint yet
 std::vector<FoundModel> trained_models(const fs::path& folder) {
   std::vector<fs::path> trainings = {folder};
   if (const fs::path stages = folder / core::kStagesFolder; fs::is_directory(stages))
@@ -186,6 +188,10 @@ std::vector<FoundModel> trained_models(const fs::path& folder) {
     if (!fs::is_directory(training)) continue;
     if (auto model = model_of_training(training)) found.push_back(std::move(*model));
   }
+  const bool begun = is_run_folder(folder) || fs::exists(folder / core::kBegunFile);
+  core::require<core::IoError>(
+      !found.empty() || !begun,
+      "{}: there is no checkpoint yet; run its recipe again, which continues the training", folder.string());
   for (FoundModel& model : found) {
     std::error_code gone;
     model.time = fs::last_write_time(model.folder, gone);

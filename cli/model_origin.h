@@ -32,7 +32,7 @@ std::filesystem::path resulting_checkpoint(const std::filesystem::path& training
 /// For a model of the command line: a model folder as it is; of the folder of a run that has one training, or
 /// of a training, its result, or before its end its last checkpoint, and the log names it. @throws IoError
 /// when there are several, with the label of each one's run and what those of one label differ in, and when
-/// there is none; InputError when a training's record is malformed or its result is
+/// there is none, or no checkpoint yet; InputError when a training's record is malformed or its result is
 /// gone
 std::filesystem::path model_of(const std::filesystem::path& folder);
 

@@ -516,6 +516,24 @@ TEST_F(RunTest, OfManyTrainingsSomeAreNamedWithTheirLabels) {
               "error: continued.toml:1:14: model.from: out: is no model itself; name a checkpoint of it: ");
 }
 
+TEST_F(RunTest, OfARunWithoutACheckpointItIsSaid) {
+  write_recipe();
+  succeed({"train", "r.toml"});
+  const std::string training = stage("train").string();
+  fs::remove(folder_ / training / "stage.json");
+  fs::remove_all(folder_ / training / "checkpoints");
+  for (const std::string& folder : {std::string("out"), training, training + "/"}) {
+    const std::string message =
+        folder + ": there is no checkpoint yet; run its recipe again, which continues the training\n";
+    EXPECT_EQ(program({"inspect", folder}).err, "exactmamba: error: " + message);
+    put_file(folder_ / "continued.toml", "model.from = \"" + folder + "\"\n");
+    EXPECT_EQ(program({"validate", "continued.toml"}).err,
+              "exactmamba: error: continued.toml:1:14: model.from: " + message);
+  }
+  fs::remove_all(folder_ / "out/stages");
+  EXPECT_CONTAINS(program({"inspect", "out"}).err, "out: there is no checkpoint yet; run its recipe again");
+}
+
 TEST_F(RunTest, ADivergedRunNeverLooksFinished) {
   write_recipe();
   const std::vector<std::string> run = {"run",   "r.toml",
