@@ -122,7 +122,7 @@ template <class Arguments>
 void add_threads(const Subcommand<Arguments>& subcommand) {
   subcommand.command
       .add_option("--threads", common_of(subcommand.arguments).threads, "Threads to use; default: all cores")
-      ->check(CLI::Range(1, 4096));
+      ->check(CLI::Range(int64_t{1}, kMostThreads));
 }
 
 void add_on_invalid_utf8(CLI::App& command, std::string& on_invalid_utf8) {

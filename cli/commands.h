@@ -10,6 +10,9 @@
 
 namespace exactmamba::cli {
 
+/// More would take minutes to begin, on any machine.
+inline constexpr int64_t kMostThreads = 1024;
+
 struct CommonArguments {
   bool quiet = false;
   bool json = false;

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/problems.h"
 #include "core/device.h"
@@ -39,7 +40,7 @@ void bind_run(Schema& schema, RunOptions& o) {
       .range(0, 9007199254740991)
       .help("Starting weights, generated data, order of the data and dropout follow from it.");
   schema.option("run.threads", &o.threads)
-      .range(0, 4096)
+      .range(0, kMostThreads)
       .cosmetic()
       .help("Threads to use, in each process; 0: all cores, which --processes and --gpus share out.");
   schema.option("run.device", &o.device)
