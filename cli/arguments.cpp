@@ -100,15 +100,14 @@ Subcommand<Arguments> add_command(Declaration& program, const std::string& name,
   return add_command_to(program.app, program, name, help, example, function);
 }
 
-void add_recipe(CLI::App& command, RecipeArguments& arguments, bool required) {
-  CLI::Option* file = command.add_option("recipe", arguments.file, "Recipe in TOML; - reads stdin");
-  if (required) file->required();
+CLI::Option* add_recipe(CLI::App& command, RecipeArguments& arguments, const std::string& name = "recipe") {
   command
       .add_option("--set", arguments.sets,
                   "KEY=VALUE instead of what the recipe says, e.g. train.lr=1e-3; KEY= takes away what it "
                   "says; may be repeated")
       ->take_all()
       ->allow_extra_args(false);
+  return command.add_option(name, arguments.file, "Recipe in TOML; - reads stdin");
 }
 
 /// `what` of --output.
@@ -209,7 +208,7 @@ void add_training(Declaration& program, const std::string& name, const std::stri
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   arguments.command_line = program.command_line;
-  add_recipe(command, arguments.recipe, true);
+  add_recipe(command, arguments.recipe)->required();
   command.add_flag(
       "--overwrite", arguments.recipe.overwrite,
       "Use run.output although it holds other files or a changed recipe.toml, which is replaced");
@@ -243,8 +242,9 @@ void add_decompose(Declaration& program) {
       decompose);
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
-  add_recipe(command, arguments.recipe, true);
-  command.get_option("recipe")->description(fmt::format("Recipe in TOML. {}", kModelOrRun));
+  add_recipe(command, arguments.recipe, "recipe-or-model")
+      ->required()
+      ->description(fmt::format("Recipe in TOML. Or: {}", kModelOrRun));
   add_tokens(command, arguments.model.tokens);
   add_cu_seqlens(command, arguments.model.tokens);
   command.add_option(
@@ -262,7 +262,7 @@ void add_evaluate(Declaration& program) {
       "exactmamba evaluate recipe.toml\n  exactmamba evaluate recipe.toml --model MODEL --json", evaluate);
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
-  add_recipe(command, arguments.recipe, true);
+  add_recipe(command, arguments.recipe)->required();
   command.add_option("--model", arguments.model, fmt::format("Measured instead: {}", kModelOrRun));
 }
 
@@ -270,7 +270,7 @@ void add_report(Declaration& program) {
   auto [command, arguments] =
       add_command(program, "report", "Write report.json, .md, .csv, .tex and .html from finished stages",
                   "exactmamba report recipe.toml --set report.map_rows=4", report);
-  add_recipe(command, arguments, true);
+  add_recipe(command, arguments)->required();
 }
 
 void add_validate(Declaration& program) {
@@ -278,7 +278,7 @@ void add_validate(Declaration& program) {
       add_command(program, "validate",
                   "Check a recipe; show its effective values with their origin, and what its runs will need",
                   "exactmamba validate recipe.toml --set model.d_model=128", validate);
-  add_recipe(command, arguments.recipe, false);
+  add_recipe(command, arguments.recipe);
   command
       .add_flag("--reference", arguments.reference,
                 "Print the reference of all options (docs/recipes.md) instead")

@@ -2,6 +2,7 @@
 #include <map>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/commands.h"
 #include "cli/contents.h"
@@ -148,22 +149,34 @@ void decompose_model(const DecomposeArguments& arguments) {
   write_json_result(errors);
 }
 
+/// Those that were given of the options that go with a model folder only.
+std::vector<std::string> options_for_model(const DecomposeArguments& arguments) {
+  const TokenArguments& tokens = arguments.model.tokens;
+  const std::pair<const char*, bool> all[] = {
+      {"--full", arguments.full},
+      {"--ids", !tokens.ids.empty()},
+      {"--text", !tokens.text.empty()},
+      {"--tokenizer", !tokens.tokenizer.empty()},
+      {"--cu-seqlens", !tokens.cu_seqlens.empty()},
+      {"--targets", arguments.targets != DecomposeArguments{}.targets},
+      {"--output", !arguments.model.output.empty()},
+      {"--overwrite", arguments.model.overwrite}};
+  std::vector<std::string> given;
+  for (const auto& [name, is_given] : all)
+    if (is_given) given.emplace_back(name);
+  return given;
+}
+
 }  // namespace
 
 void decompose(const DecomposeArguments& arguments) {
   const std::string& place = arguments.recipe.file;
   if (std::filesystem::is_directory(place)) return decompose_model(arguments);
-  const TokenArguments& tokens = arguments.model.tokens;
-  const bool for_model = arguments.full || !arguments.model.output.empty() || !tokens.ids.empty() ||
-                         !tokens.text.empty() || !tokens.tokenizer.empty() || !tokens.cu_seqlens.empty() ||
-                         arguments.model.overwrite || arguments.targets != "predicted";
-  core::require<core::IoError>(!for_model || std::filesystem::exists(place), "{}: no such model folder",
+  const std::vector<std::string> idle = options_for_model(arguments);
+  core::require<core::IoError>(idle.empty() || std::filesystem::exists(place), "{}: no such model folder",
                                place);
-  core::require<core::UsageError>(
-      !for_model,
-      "{}: is a file; --full, --ids, --text, --tokenizer, --cu-seqlens, --targets, "
-      "--output and --overwrite go with a model folder",
-      place);
+  core::require<core::UsageError>(idle.empty(), "{}: is a file; these go with a model folder only: {}", place,
+                                  fmt::join(idle, ", "));
   decompose_recipe(arguments.recipe);
 }
 

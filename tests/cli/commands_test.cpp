@@ -218,6 +218,11 @@ TEST(Inspect, TellsWhatCannotBeLoaded) {
   EXPECT_CONTAINS(Json::parse(without.out)["problem"].get<std::string>(), "no weights");
 }
 
+TEST(Program, SaysThatDecomposeTakesARecipeOrAModel) {
+  EXPECT_CONTAINS(result_of({"decompose", "--help"}), "recipe-or-model TEXT REQUIRED");
+  EXPECT_CONTAINS(run_program({"decompose"}).err, "recipe-or-model is required");
+}
+
 TEST(Program, OffersThreadsWhereTheyAreUsed) {
   for (const std::string command : {"run", "train", "decompose", "evaluate", "forward"})
     EXPECT_CONTAINS(result_of({command, "--help"}), "--threads");
