@@ -169,8 +169,8 @@ void add_tokens(CLI::App& command, TokenArguments& tokens) {
       ->excludes(ids);
   command
       .add_option("--tokenizer", tokens.tokenizer,
-                  fmt::format("How text becomes ids; default: the one that the model's folder carries, or "
-                              "byte. {}",
+                  fmt::format("How text becomes ids; default: the one that the model's folder carries, copy "
+                              "for a checkpoint of that task, or byte. {}",
                               kTokenizers))
       ->excludes(ids);
 }

@@ -114,6 +114,17 @@ void describe_origin(const fs::path& folder, models::ModelCard& card) {
   }
 }
 
+std::string task_of(const fs::path& checkpoint) {
+  const fs::path stage = fs::weakly_canonical(checkpoint).parent_path().parent_path();
+  for (const char* name : {core::kStageFile, core::kBegunFile}) {
+    const std::optional<Json> record = stage_record(stage / name, "train");
+    const Json options = record ? record->value("options", Json()) : Json();
+    const Json task = options.is_object() ? options.value("data.task", Json()) : Json();
+    if (task.is_string()) return task.get<std::string>();
+  }
+  return "";
+}
+
 fs::path resulting_checkpoint(const fs::path& training, const Json& result) {
   const Json step = result.is_object() ? result.value("step", Json()) : Json();
   core::require(step.is_number_integer(), "{}: does not say which checkpoint is the training's result",

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "core/json.h"
 #include "models/config.h"
@@ -17,6 +18,10 @@ inline constexpr const char* kRunLabel = "label";
 /// `folder` is a checkpoint of a run of ours (STAGE/checkpoints/step-N), from the records of its stages.
 /// @throws InputError when a record is malformed
 void describe_origin(const std::filesystem::path& folder, models::ModelCard& card);
+
+/// data.task of the training that `checkpoint` is one of (STAGE/checkpoints/step-N); "" where that is not
+/// known.
+std::string task_of(const std::filesystem::path& checkpoint);
 
 /// Of what a model is loaded from; a training checkpoint also has its moments, and tells how long it took.
 std::string model_fingerprint(const std::filesystem::path& folder);

@@ -6,6 +6,7 @@
 
 #include <ATen/ops/tensor.h>
 
+#include "cli/model_origin.h"
 #include "cli/output.h"
 #include "core/error.h"
 #include "data/tokenizers/open_tokenizer.h"
@@ -73,6 +74,7 @@ std::shared_ptr<const data::Tokenizer> tokenizer_of(const std::string& name,
                                                     const models::ModelConfig& config) {
   if (!name.empty()) return data::open_tokenizer(name);
   if (auto carried = data::carried_tokenizer(model)) return carried;
+  if (task_of(model) == "copy") return data::open_tokenizer("copy");
   auto bytes = data::open_tokenizer("byte");
   core::require(
       config.vocab_size <= bytes->vocab_size(),

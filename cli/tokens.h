@@ -20,8 +20,8 @@ struct Tokens {
   std::shared_ptr<const data::Tokenizer> tokenizer;  // [nullable]: of text
 };
 
-/// What `name` names; "": the tokenizer that `model` carries, or bytes where they can be its tokens. @throws
-/// InputError when they cannot; as data::open_tokenizer
+/// What `name` names; "": the tokenizer that `model` carries, that of the copy task where it is trained on
+/// it, or bytes where they can be its tokens. @throws InputError when they cannot; as data::open_tokenizer
 std::shared_ptr<const data::Tokenizer> tokenizer_of(const std::string& name,
                                                     const std::filesystem::path& model,
                                                     const models::ModelConfig& config);

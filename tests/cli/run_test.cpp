@@ -534,6 +534,16 @@ TEST_F(RunTest, OfARunWithoutACheckpointItIsSaid) {
   EXPECT_CONTAINS(program({"inspect", "out"}).err, "out: there is no checkpoint yet; run its recipe again");
 }
 
+TEST_F(RunTest, TextForAModelOfTheCopyTaskIsOfItsLetters) {
+  write_recipe();
+  succeed({"train", "r.toml"});
+  const Strings generate = {"generate", "out", "--json", "--text", "$ab|", "--tokenizer", "copy"};
+  const Strings without(generate.begin(), generate.end() - 2);
+  EXPECT_EQ(succeed(without), succeed(generate));
+  fs::remove(folder_ / stage("train") / "stage.json");  // as if it were not finished
+  EXPECT_EQ(succeed(without), succeed(generate));
+}
+
 TEST_F(RunTest, ADivergedRunNeverLooksFinished) {
   write_recipe();
   const std::vector<std::string> run = {"run",   "r.toml",
