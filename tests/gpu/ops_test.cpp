@@ -218,19 +218,57 @@ void check_scan(const ScanCase& c, at::ScalarType dtype) {
                        c.channels, c.states, c.groups, c.packed, c.with_states, c.plain, c.padding)));
 }
 
-TEST(GpuOps, SelectiveScan) {
-  for (const at::ScalarType dtype : kDtypes) {
-    for (const int64_t length : kLengths) {
-      check_scan({2, length, 64, 16, 1, false, false, false, 0}, dtype);
-      check_scan({2, length, 24, 16, 1, true, true, false, 8}, dtype);
-    }
-    for (const int64_t states : {1, 3, 64, 128})
-      check_scan({2, 151, 14, states, 2, true, true, false, 3}, dtype);
-    check_scan({3, 129, 7, 16, 1, false, false, true, 0}, dtype);
-    check_scan({1, 372, 151, 5, 1, true, false, false, 1}, dtype);
-    check_scan({300, 151, 64, 16, 1, true, true, false, 0}, dtype);  // segments one after the other
-  }
+/// Tests of their own, so that GTEST_TOTAL_SHARDS shares them out: a sanitizer takes long.
+using CaseIndex = std::tuple<at::ScalarType, size_t>;
+std::string case_name(const ::testing::TestParamInfo<CaseIndex>& info) {
+  return fmt::format("{}_{}", c10::toString(std::get<0>(info.param)), std::get<1>(info.param));
 }
+
+std::vector<ScanCase> scan_cases() {
+  std::vector<ScanCase> cases = {{3, 129, 7, 16, 1, false, false, true, 0},
+                                 {1, 372, 151, 5, 1, true, false, false, 1},
+                                 // Segments one after the other.
+                                 {300, 151, 64, 16, 1, true, true, false, 0}};
+  for (const int64_t length : kLengths) {
+    cases.push_back({2, length, 64, 16, 1, false, false, false, 0});
+    cases.push_back({2, length, 24, 16, 1, true, true, false, 8});
+  }
+  for (const int64_t states : {1, 3, 64, 128}) cases.push_back({2, 151, 14, states, 2, true, true, false, 3});
+  return cases;
+}
+
+/// 16 states and, in 16 bits, blocks of 128 channels: warps that walk and warps that help them.
+std::vector<ScanCase> team_cases() {
+  std::vector<ScanCase> cases = {{3, 129, 240, 16, 2, true, false, false, 0},
+                                 {3, 65, 128, 16, 1, false, false, true, 0}};
+  for (const int64_t length : {1, 2, 7, 31, 33, 129, 151, 372}) {
+    cases.push_back({2, length, 256, 16, 2, false, true, false, 0});
+    cases.push_back({2, length, 120, 16, 1, true, false, false, 8});
+  }
+  for (const bool packed : {false, true}) {
+    cases.push_back({270, 151, 128, 16, 1, packed, !packed, false, 0});  // segments one after the other
+    cases.push_back({1, 2049, 128, 16, 1, packed, !packed, false, 8});   // segments beside each other
+  }
+  return cases;
+}
+
+class GpuScan : public ::testing::TestWithParam<CaseIndex> {};
+TEST_P(GpuScan, IsThatOfDouble) {
+  check_scan(scan_cases().at(std::get<1>(GetParam())), std::get<0>(GetParam()));
+}
+INSTANTIATE_TEST_SUITE_P(Cases, GpuScan,
+                         ::testing::Combine(::testing::ValuesIn(kDtypes),
+                                            ::testing::Range<size_t>(0, scan_cases().size())),
+                         case_name);
+
+class GpuScanByTeam : public ::testing::TestWithParam<CaseIndex> {};
+TEST_P(GpuScanByTeam, IsThatOfDouble) {
+  check_scan(team_cases().at(std::get<1>(GetParam())), std::get<0>(GetParam()));
+}
+INSTANTIATE_TEST_SUITE_P(Cases, GpuScanByTeam,
+                         ::testing::Combine(::testing::Values(at::kBFloat16, at::kHalf),
+                                            ::testing::Range<size_t>(0, team_cases().size())),
+                         case_name);
 
 // ---- ssd ----
 
@@ -329,11 +367,6 @@ void check_ssd(const SsdCase& c, at::ScalarType dtype) {
 }
 
 // A case is a test of its own, so that tools that take their time can share them out.
-using SsdIndex = std::tuple<at::ScalarType, size_t>;
-std::string ssd_name(const ::testing::TestParamInfo<SsdIndex>& info) {
-  return fmt::format("{}_{}", c10::toString(std::get<0>(info.param)), std::get<1>(info.param));
-}
-
 std::vector<SsdCase> ssd_cases() {
   std::vector<SsdCase> cases = {{2, 151, 4, 7, 2, 3, true, true, false, 1},
                                 {2, 372, 2, 64, 1, 128, false, true, true, 0},
@@ -345,14 +378,14 @@ std::vector<SsdCase> ssd_cases() {
   }
   return cases;
 }
-class GpuSsd : public ::testing::TestWithParam<SsdIndex> {};
+class GpuSsd : public ::testing::TestWithParam<CaseIndex> {};
 TEST_P(GpuSsd, IsThatOfDouble) {
   check_ssd(ssd_cases().at(std::get<1>(GetParam())), std::get<0>(GetParam()));
 }
 INSTANTIATE_TEST_SUITE_P(Cases, GpuSsd,
                          ::testing::Combine(::testing::ValuesIn(kDtypes),
                                             ::testing::Range<size_t>(0, ssd_cases().size())),
-                         ssd_name);
+                         case_name);
 
 /// Rows and heads enough for a single walk over the tokens: four heads a multiprocessor.
 std::vector<SsdCase> walk_cases(int64_t places) {
@@ -374,14 +407,14 @@ std::vector<SsdCase> walk_cases(int64_t places) {
   cases.push_back({places / 4, 320, 16, 64, 1, 128, true, false, false, 0, {64, 128, 130, 192, 256}});
   return cases;
 }
-class GpuSsdInOneWalk : public ::testing::TestWithParam<SsdIndex> {};
+class GpuSsdInOneWalk : public ::testing::TestWithParam<CaseIndex> {};
 TEST_P(GpuSsdInOneWalk, IsThatOfDouble) {
   check_ssd(walk_cases(multiprocessors()).at(std::get<1>(GetParam())), std::get<0>(GetParam()));
 }
 INSTANTIATE_TEST_SUITE_P(Cases, GpuSsdInOneWalk,
                          ::testing::Combine(::testing::Values(at::kBFloat16, at::kHalf),
                                             ::testing::Range<size_t>(0, walk_cases(0).size())),
-                         ssd_name);
+                         case_name);
 
 /// Each gradient is what it is beside all others, whatever else is asked for.
 void check_single_gradients(int64_t length) {

@@ -1,4 +1,4 @@
-#include "models/ops/selective_scan/selective_scan_backward_kernel.cuh"
+#include "models/ops/selective_scan/selective_scan_backward_launch.cuh"
 
 namespace exactmamba::ops {
 template size_t selective_scan_backward_workspace(const SelectiveScanCudaParams<__nv_bfloat16>&);

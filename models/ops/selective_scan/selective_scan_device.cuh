@@ -84,6 +84,10 @@ class RawPack {
     else
       load(from, exists, count);
   }
+  __device__ __forceinline__ void load_here(const T* from) {
+    static_assert(kPairs);
+    asm volatile("ld.global.nc.b32 %0, [%1];" : "=r"(word_[0]) : "l"(from));
+  }
   /// From shared memory.
   __device__ __forceinline__ void read(const float* from) {
     if constexpr (kPairs) {
@@ -219,9 +223,10 @@ struct Place {
   int row, segment, group, block, channels;
   int64_t channel;  // the lane's first
 
-  /// `index`: which of the blocks of a segment; `of_block`: which of its warps.
+  /// `index`: which of the blocks of a segment; `of_block`: which of its `warps` that walk.
   template <class P>
-  __device__ __forceinline__ Place(const P& p, const ScanGrid& grid, int index, int of_segment, int of_block)
+  __device__ __forceinline__ Place(const P& p, const ScanGrid& grid, int index, int of_segment, int of_block,
+                                   int warps = blockDim.x / 32)
       : warp(of_block), segment(of_segment) {
     lane = threadIdx.x & 31;
     q = pinned(lane % Shape::kLanes), column = lane / Shape::kLanes;
@@ -230,7 +235,7 @@ struct Place {
     group = block / grid.blocks_per_group;
     const int64_t per_group = p.channels / p.groups;
     const int64_t within =
-        static_cast<int64_t>(block % grid.blocks_per_group) * (blockDim.x / 32) * Shape::kWarpChannels +
+        static_cast<int64_t>(block % grid.blocks_per_group) * warps * Shape::kWarpChannels +
         warp * Shape::kWarpChannels + column * Shape::kChannels;
     channel = group * per_group + within;
     channels = static_cast<int>(max(int64_t{0}, min(int64_t{Shape::kChannels}, per_group - within)));
