@@ -251,7 +251,8 @@ void add_decompose(Declaration& program) {
       "--targets", arguments.targets,
       "Whose logit alti_logit splits at each position: predicted (default), next, or token ids");
   command.add_flag("--full", arguments.full, "T_i(x_j) itself, for short inputs, as safetensors");
-  command.add_option("--output", arguments.model.output, "Safetensors file to write; - for stdout");
+  command.add_option("--output", arguments.model.output, "Safetensors file to write; - for stdout")
+      ->check(not_empty("file"));
   add_overwrite(command, arguments.model.overwrite);
 }
 
@@ -263,7 +264,8 @@ void add_evaluate(Declaration& program) {
   add_threads(subcommand);
   auto& [command, arguments] = subcommand;
   add_recipe(command, arguments.recipe)->required();
-  command.add_option("--model", arguments.model, fmt::format("Measured instead: {}", kModelOrRun));
+  command.add_option("--model", arguments.model, fmt::format("Measured instead: {}", kModelOrRun))
+      ->check(not_empty("model"));
 }
 
 void add_report(Declaration& program) {
@@ -309,7 +311,7 @@ void add_convert(Declaration& program) {
       ->check(CLI::IsMember(core::choices_of(core::kStorageDtypeNames)));
   command.add_option("--licence", arguments.licence,
                      "Licence of the weights as model hubs spell it, e.g. apache-2.0; default: not stated");
-  command.add_option("--output", arguments.output, "Folder to write")->required();
+  command.add_option("--output", arguments.output, "Folder to write")->required()->check(not_empty("folder"));
   add_overwrite(command, arguments.overwrite, "the model folder");
 }
 
@@ -472,7 +474,9 @@ void add_forward(Declaration& program) {
   add_cu_seqlens(command, arguments.model.tokens);
   command.add_flag("--blocks", arguments.blocks,
                    "Also the residual stream: hidden.0 is the embedding, hidden.k what block k leaves");
-  command.add_option("--output", arguments.model.output, "File to write; - for stdout")->required();
+  command.add_option("--output", arguments.model.output, "File to write; - for stdout")
+      ->required()
+      ->check(not_empty("file"));
   add_overwrite(command, arguments.model.overwrite);
 }
 
@@ -534,7 +538,9 @@ void add_train_tokenizer(Declaration& program) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   command.add_flag("--nfc", arguments.nfc,
                    "Texts in Unicode's normalisation form C, here and whenever they are encoded");
-  command.add_option("--output", arguments.output, "File to write; - for stdout")->required();
+  command.add_option("--output", arguments.output, "File to write; - for stdout")
+      ->required()
+      ->check(not_empty("file"));
   add_overwrite(command, arguments.overwrite);
 }
 

@@ -98,53 +98,7 @@ void describe_errors(const fs::path& stage, const Json& checksum, models::ModelC
       "is exact.";
 }
 
-}  // namespace
-
-void describe_origin(const fs::path& folder, models::ModelCard& card) {
-  const fs::path stage = fs::weakly_canonical(folder).parent_path().parent_path(),
-                 file = stage / core::kStageFile;
-  const std::optional<Json> training = stage_record(file, "train");
-  try {
-    if (!training) return describe_unfinished(folder, card);
-    describe_training(*training, card);
-    const Json& result = training->at("result");  // its weights alone are decomposed
-    if (describe_progress(folder, result, card)) describe_errors(stage, result.at("model_checksum"), card);
-  } catch (const Json::exception& error) {
-    throw malformed_record(file, error);
-  }
-}
-
-std::string task_of(const fs::path& checkpoint) {
-  const fs::path stage = fs::weakly_canonical(checkpoint).parent_path().parent_path();
-  for (const char* name : {core::kStageFile, core::kBegunFile}) {
-    const std::optional<Json> record = stage_record(stage / name, "train");
-    const Json options = record ? record->value("options", Json()) : Json();
-    const Json task = options.is_object() ? options.value("data.task", Json()) : Json();
-    if (task.is_string()) return task.get<std::string>();
-  }
-  return "";
-}
-
-fs::path resulting_checkpoint(const fs::path& training, const Json& result) {
-  const Json step = result.is_object() ? result.value("step", Json()) : Json();
-  core::require(step.is_number_integer(), "{}: does not say which checkpoint is the training's result",
-                (training / core::kStageFile).string());
-  fs::path checkpoint = train::checkpoint_path(training, step.get<int64_t>());
-  core::require(fs::is_directory(checkpoint), "{}: the training's result is gone", checkpoint.string());
-  return checkpoint;
-}
-
-namespace {
-
 using Values = std::map<std::string, std::string>;  // by their names
-
-struct FoundModel {
-  fs::path training, folder = {};
-  bool finished = false;
-  std::string label = {};            // of the run; "" where nothing says so
-  Values options = {}, inputs = {};  // what names the training's stage
-  fs::file_time_type time = {};      // of the checkpoint's folder, which may go at any time
-};
 
 /// The version of what the training computes is one of them.
 Values options_of(const Json& record) {
@@ -167,12 +121,68 @@ Values inputs_of(const Json& record) {
   return values;
 }
 
+/// What a training that has not ended says of itself; nothing where that is damaged, since nothing depends on
+/// it.
+std::optional<Json> begun_record(const fs::path& training) {
+  try {
+    std::optional<Json> record = stage_record(training / core::kBegunFile, "train");
+    if (record) options_of(*record), inputs_of(*record);
+    return record;
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+void describe_origin(const fs::path& folder, models::ModelCard& card) {
+  const fs::path stage = fs::weakly_canonical(folder).parent_path().parent_path(),
+                 file = stage / core::kStageFile;
+  const std::optional<Json> training = stage_record(file, "train");
+  try {
+    if (!training) return describe_unfinished(folder, card);
+    describe_training(*training, card);
+    const Json& result = training->at("result");  // its weights alone are decomposed
+    if (describe_progress(folder, result, card)) describe_errors(stage, result.at("model_checksum"), card);
+  } catch (const Json::exception& error) {
+    throw malformed_record(file, error);
+  }
+}
+
+std::string task_of(const fs::path& checkpoint) {
+  const fs::path stage = fs::weakly_canonical(checkpoint).parent_path().parent_path();
+  std::optional<Json> record = stage_record(stage / core::kStageFile, "train");
+  if (!record) record = begun_record(stage);
+  const Json options = record ? record->value("options", Json()) : Json();
+  const Json task = options.is_object() ? options.value("data.task", Json()) : Json();
+  return task.is_string() ? task.get<std::string>() : "";
+}
+
+fs::path resulting_checkpoint(const fs::path& training, const Json& result) {
+  const Json step = result.is_object() ? result.value("step", Json()) : Json();
+  core::require(step.is_number_integer(), "{}: does not say which checkpoint is the training's result",
+                (training / core::kStageFile).string());
+  fs::path checkpoint = train::checkpoint_path(training, step.get<int64_t>());
+  core::require(fs::is_directory(checkpoint), "{}: the training's result is gone", checkpoint.string());
+  return checkpoint;
+}
+
+namespace {
+
+struct FoundModel {
+  fs::path training, folder = {};
+  bool finished = false;
+  std::string label = {};            // of the run; "" where nothing says so
+  Values options = {}, inputs = {};  // what names the training's stage
+  fs::file_time_type time = {};      // of the checkpoint's folder, which may go at any time
+};
+
 /// The checkpoint that stands for a training: its result, or before its end the last.
 std::optional<FoundModel> model_of_training(const fs::path& training) {
-  const bool finished = fs::exists(training / core::kStageFile);
-  const fs::path file = training / (finished ? core::kStageFile : core::kBegunFile);
+  const fs::path file = training / core::kStageFile;
+  const bool finished = fs::exists(file);
   try {
-    const std::optional<Json> record = stage_record(file, "train");
+    const std::optional<Json> record = finished ? stage_record(file, "train") : begun_record(training);
     const Json result = record ? record->value("result", Json()) : Json();
     const auto folder =
         record && finished ? resulting_checkpoint(training, result) : train::last_checkpoint(training);
@@ -199,7 +209,9 @@ std::vector<FoundModel> trained_models(const fs::path& folder) {
     if (!fs::is_directory(training)) continue;
     if (auto model = model_of_training(training)) found.push_back(std::move(*model));
   }
-  const bool begun = is_run_folder(folder) || fs::exists(folder / core::kBegunFile);
+  const bool begun = std::any_of(trainings.begin(), trainings.end(), [](const fs::path& training) {
+    return fs::exists(training / core::kBegunFile);
+  });
   core::require<core::IoError>(
       !found.empty() || !begun,
       "{}: there is no checkpoint yet; run its recipe again, which continues the training", folder.string());

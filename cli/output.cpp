@@ -12,6 +12,8 @@
 #include "core/files.h"
 #include "core/stage.h"
 #include "core/version.h"
+#include "models/stored_weights.h"
+#include "train/training_checkpoint.h"
 
 namespace exactmamba::cli {
 namespace fs = std::filesystem;
@@ -77,15 +79,13 @@ bool has(const fs::path& folder, const char* name) {
 }
 
 bool is_training(const fs::path& folder) {
-  return has(folder, core::kStageFile) || has(folder, "trainer.json") ||
-         (has(folder, "metrics.jsonl") && has(folder, "checkpoints"));
+  return has(folder, core::kStageFile) || has(folder, core::kBegunFile) ||
+         has(folder, train::kTrainStateFile);
 }
 
 /// Many things have a config.json, only a model has weights beside it.
 bool is_whole_model(const fs::path& folder) {
-  return has(folder, "config.json") &&
-         (has(folder, "model.safetensors") || has(folder, "model.safetensors.index.json") ||
-          has(folder, "pytorch_model.bin"));
+  return has(folder, "config.json") && models::has_weights(folder);
 }
 
 /// `place` and every folder that it lies in, from the inside out; links are followed.
@@ -96,25 +96,45 @@ std::vector<fs::path> enclosing(const fs::path& place) {
   return places;
 }
 
+/// `output`, what it lies in, and what it lies in where it is a link.
+std::vector<fs::path> places_of(const std::string& output) {
+  const fs::path place = fs::absolute(output);
+  std::vector<fs::path> folders = enclosing(place);
+  for (const fs::path& folder : enclosing(place.parent_path())) folders.push_back(folder);
+  return folders;
+}
+
+void refuse_if(bool is_kept, const std::string& output, const std::string& what, const std::string& name) {
+  core::require<core::IoError>(!is_kept, "{}: is, or lies in, the {}, {}; choose another --output", output,
+                               what, name);
+}
+
 }  // namespace
+
+void refuse_place_in_run(const std::string& output) {
+  if (output == "-") return;
+  for (const fs::path& folder : places_of(output)) {
+    refuse_if(is_training(folder), output, "folder of a training", folder.string());
+    refuse_if(is_run_folder(folder), output, "folder of a run", folder.string());
+  }
+}
 
 void refuse_kept_place(const std::string& output, const std::string& model) {
   if (output == "-") return;
-  const fs::path place = fs::absolute(output), source = fs::weakly_canonical(model),
-                 itself = fs::weakly_canonical(place);
-  std::vector<fs::path> folders = enclosing(place);
-  for (const fs::path& folder : enclosing(place.parent_path()))
-    folders.push_back(folder);  // of a link itself
-  for (const fs::path& folder : folders) {
-    const auto refuse_if = [&](bool is_kept, const std::string& what, const std::string& name) {
-      core::require<core::IoError>(!is_kept, "{}: is, or lies in, the {}, {}; choose another --output",
-                                   output, what, name);
-    };
-    refuse_if(folder == source, "model that is read", model);
-    refuse_if(is_training(folder), "folder of a training", folder.string());
-    refuse_if(is_run_folder(folder), "folder of a run", folder.string());
-    refuse_if(folder != itself && is_whole_model(folder), "folder of a model", folder.string());
-  }
+  const fs::path source = fs::weakly_canonical(model), itself = fs::weakly_canonical(fs::absolute(output));
+  const std::vector<fs::path> folders = places_of(output);
+  for (const fs::path& folder : folders) refuse_if(folder == source, output, "model that is read", model);
+  refuse_place_in_run(output);
+  for (const fs::path& folder : folders)
+    refuse_if(folder != itself && is_whole_model(folder), output, "folder of a model", folder.string());
+}
+
+void refuse_training_around(const fs::path& folder) {
+  for (const fs::path& place : enclosing(fs::absolute(folder)))
+    core::require<core::IoError>(!is_training(place),
+                                 "{}: lies in the folder of a training, {}, which may remove it; choose "
+                                 "another run.output",
+                                 folder.string(), place.string());
 }
 
 void refuse_two_results(const std::string& output, bool json) {

@@ -1,6 +1,7 @@
 // Where results go and input comes from; "-" is stdout or stdin.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <string>
 
@@ -26,6 +27,11 @@ enum class OutputKind { kFile, kFolder };
 /// file in a folder that is not there. For use before long work.
 void refuse_existing(const std::string& output, bool overwrite, OutputKind kind = OutputKind::kFile);
 
+/// Nothing of a training or a run may be replaced by a single file, nor anything put among it. @throws
+/// IoError when `output` is, or lies in, the folder of one
+void refuse_place_in_run(const std::string& output);
+/// For the folder of a run. @throws IoError
+void refuse_training_around(const std::filesystem::path& folder);
 /// Of what is made from `model`: nothing of a model, a training or a run may be replaced, nor anything put
 /// among it; only a whole model folder, other than `model`, may be. @throws IoError when `output` is, or lies
 /// in, such a folder

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/output.h"
 #include "cli/problems.h"
 #include "cli/recipe_files.h"
 #include "core/error.h"
@@ -103,6 +104,7 @@ void make_folder(const fs::path& folder) {
 
 void prepare_output(const RecipeFile& file, bool overwrite) {
   const fs::path output = file.first().run.output, copy = output / kRecipeCopy;
+  refuse_training_around(output);
   if (!overwrite) refuse_foreign(output, file.text);
   at_place(place_of_output(*file.runs.front()), [&output] { make_folder(output); });
   Json record = {{"format_version", core::kFormatVersion},

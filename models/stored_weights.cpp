@@ -1,5 +1,7 @@
 #include "models/stored_weights.h"
 
+#include <algorithm>
+#include <array>
 #include <set>
 #include <vector>
 
@@ -17,6 +19,9 @@
 
 namespace exactmamba::models {
 namespace {
+
+constexpr std::array kWeightFiles = {"model.safetensors", "model.safetensors.index.json",
+                                     "pytorch_model.bin"};
 
 using core::printable;
 using core::require;
@@ -153,9 +158,15 @@ const char* storage_dtype_name(at::ScalarType dtype) {
   return name;
 }
 
+bool has_weights(const std::filesystem::path& folder) {
+  std::error_code unreadable;
+  return std::any_of(kWeightFiles.begin(), kWeightFiles.end(),
+                     [&](const char* name) { return std::filesystem::exists(folder / name, unreadable); });
+}
+
 std::vector<std::filesystem::path> weight_files(const std::filesystem::path& folder) {
-  const std::filesystem::path single = folder / "model.safetensors", torch = folder / "pytorch_model.bin";
-  const std::filesystem::path index = folder / "model.safetensors.index.json";
+  const std::filesystem::path single = folder / kWeightFiles[0], index = folder / kWeightFiles[1],
+                              torch = folder / kWeightFiles[2];
   if (std::filesystem::exists(single)) return {single};
   if (std::filesystem::exists(index)) return shards_of(index);
   if (std::filesystem::exists(torch)) return {torch};
@@ -165,10 +176,8 @@ std::vector<std::filesystem::path> weight_files(const std::filesystem::path& fol
 StoredWeights read_stored_weights(const std::filesystem::path& folder, const TensorNames& names) {
   Collector collector(names);
   const std::vector<std::filesystem::path> files = weight_files(folder);
-  require<core::IoError>(!files.empty(),
-                         "{}: no weights: neither model.safetensors nor model.safetensors.index.json nor "
-                         "pytorch_model.bin is there",
-                         folder.string());
+  require<core::IoError>(!files.empty(), "{}: no weights: neither {} nor {} nor {} is there", folder.string(),
+                         kWeightFiles[0], kWeightFiles[1], kWeightFiles[2]);
   for (const std::filesystem::path& file : files) collector.add_file(file);
   return collector.take();
 }

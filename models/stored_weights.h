@@ -24,6 +24,8 @@ struct StoredTensor {
 
 using StoredWeights = std::map<std::string, StoredTensor>;  // by our names
 
+/// Whether one of the files is there by which weight_files() begins.
+bool has_weights(const std::filesystem::path& folder);
 /// The files with the weights of a model folder: model.safetensors, or the shards of
 /// model.safetensors.index.json, or pytorch_model.bin: the first that is there. Empty when none is.
 /// @throws IoError, InputError: also for shard names that leave the folder

@@ -16,7 +16,6 @@ namespace {
 constexpr std::string_view kPrefix = "step-";
 constexpr std::string_view kDoomed = ".deleted-";  // renamed, about to be removed
 constexpr const char* kMoments = "optimizer.safetensors";
-constexpr const char* kState = "trainer.json";
 
 fs::path checkpoints_folder(const fs::path& run) { return run / "checkpoints"; }
 
@@ -105,14 +104,14 @@ void save_checkpoint(const fs::path& run, const models::MambaLM& model, const Ad
   core::NamedTensors moments = optimizer.moments();
   for (auto& [name, moment] : moments) moment = moment.cpu();
   core::write_safetensors(folder.path() / kMoments, moments);
-  core::write_json(folder.path() / kState, to_json(state));
+  core::write_json(folder.path() / kTrainStateFile, to_json(state));
   for (const auto& [name, content] : model_files) core::write_file(folder.path() / name, content);
   core::write_checksums(folder.path());
   folder.commit();
 }
 
 TrainState load_train_state(const fs::path& checkpoint) {
-  const fs::path file = checkpoint / kState;
+  const fs::path file = checkpoint / kTrainStateFile;
   return train_state_from_json(core::read_json(file), file.string());
 }
 

@@ -20,6 +20,8 @@
 
 namespace exactmamba::train {
 
+inline constexpr const char* kTrainStateFile = "trainer.json";  // of a checkpoint
+
 /// Path of the checkpoint after update `step`.
 std::filesystem::path checkpoint_path(const std::filesystem::path& run, int64_t step);
 /// The newest one.

@@ -41,6 +41,7 @@ void refuse_to_replace(const std::string& text, const std::string& output) {
 
 void train_tokenizer(const TrainTokenizerArguments& arguments) {
   refuse_existing(arguments.output, arguments.overwrite);
+  refuse_place_in_run(arguments.output);
   const std::vector<std::string> files = expanded(arguments.in.files);
   for (const std::string& file : files) refuse_to_replace(file, arguments.output);
   refuse_two_results(arguments.output, arguments.common.json);

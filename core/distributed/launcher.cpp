@@ -299,7 +299,9 @@ void show_messages(size_t index, const Rank& rank) {
   if (const std::optional<size_t> cause = cause_of(ranks, stop != 0)) throw_failure(ranks, *cause);
   const size_t first = ranks.failed().front();
   if (stop == 0 && ranks[first].stopped()) stop = ranks[first].signal();
-  if (stop == 0) throw_failure(ranks, first);
+  const bool any_stopped = std::any_of(ranks.failed().begin(), ranks.failed().end(),
+                                       [&](size_t i) { return ranks[i].stopped() || ranks[i].killed_here; });
+  if (stop == 0 || !any_stopped) throw_failure(ranks, first);  // they only lost each other
   throw Interrupted(stop, fmt::format("all {} processes have stopped", ranks.size()));
 }
 

@@ -698,6 +698,15 @@ INSTANTIATE_TEST_SUITE_P(
     Output, BadInput,
     ::testing::Values(
         Case{"output_holds_other_files", kIo, "out: holds other files", {"run", "r.toml"}, other_files},
+        Case{"output_in_a_training",
+             kIo,
+             "out/step/inner: lies in the folder of a training, ",
+             {"run", "r.toml", "--set", "run.output=out/step/inner"},
+             [](const fs::path& folder) {
+               other_files(folder);
+               fs::create_directories(folder / "out/step");
+               write(folder / "out/step/trainer.json", "{}");
+             }},
         Case{"output_of_another_process",
              kIo,
              "out: another exactmamba has just begun to work there; wait for it",
@@ -1081,6 +1090,17 @@ INSTANTIATE_TEST_SUITE_P(
                            "out/stages/sub: is, or lies in, the folder of a run, ",
                            {"convert", "m", "--output", "out/stages/sub"},
                            model_and({"out/run.json", "out/stages/train-0/stage.json"})},
+                      Case{"a_tokenizer_in_the_place_of_a_run_s_recipe",
+                           kIo,
+                           "out/recipe.toml: is, or lies in, the folder of a run, ",
+                           {"train-tokenizer", "a.txt", "--vocab-size", "300", "--output", "out/recipe.toml",
+                            "--overwrite"},
+                           model_and({"a.txt", "out/run.json", "out/recipe.toml"})},
+                      Case{"no_name",
+                           kUsage,
+                           "--output: is empty; give at least one folder",
+                           {"convert", "m", "--output", ""},
+                           model("mamba2-hf")},
                       Case{"recipe_of_a_run",
                            kIo,
                            "out/recipe.toml: is, or lies in, the folder of a run, ",

@@ -17,6 +17,7 @@
 #include "core/metrics_log.h"
 #include "core/safetensors.h"
 #include "tests/cli/tiny_recipe.h"
+#include "tests/support/disposition.h"
 #include "tests/support/files.h"
 #include "tests/support/program.h"
 #include "tests/support/tensors.h"
@@ -231,10 +232,14 @@ TEST_F(Distributed, HoweverItIsStoppedAllThatWasTrainedIsKept) {
               {"all", {SIGTERM}, {SIGTERM}},
               {"session", {SIGTERM, SIGHUP}, {SIGTERM, SIGHUP}}};
   for (const auto& end : ends) {
+    const testing::Disposition as_in_a_terminal(SIGHUP, SIG_DFL);
     const TemporaryFolder streams;
     const pid_t launcher = testing::start_program(train(end.name, 3, 1'000'000, 0) + processes(2),
                                                   {.folder = folder_.path()}, streams);
-    ASSERT_TRUE(has_made(end.name, 3)) << testing::content_of(streams / "err");
+    if (!has_made(end.name, 3)) {
+      ::kill(launcher, SIGKILL);
+      FAIL() << testing::finish_program(launcher, streams).err;
+    }
     const pid_t ranks[] = {process_of_rank(launcher, 0), process_of_rank(launcher, 1)};
     for (const int signal : end.to_ranks)
       for (const pid_t rank : ranks) ::kill(rank, signal);

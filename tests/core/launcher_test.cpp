@@ -15,12 +15,14 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "tests/support/disposition.h"
 #include "tests/support/files.h"
 
 namespace exactmamba::core {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using testing::Disposition;
 using testing::TemporaryFolder;
 
 Launch script(const std::string& text, int processes) {
@@ -120,19 +122,6 @@ TEST(Launcher, WaitsForOthersWhenOneEndsWell) {
   EXPECT_TRUE(std::filesystem::exists(folder / "done"));
 }
 
-/// As a signal is met by what is started meanwhile.
-class Disposition {
- public:
-  Disposition(int signal, void (*wanted)(int)) : signal_(signal), before_(std::signal(signal, wanted)) {}
-  ~Disposition() { std::signal(signal_, before_); }
-  Disposition(const Disposition&) = delete;
-  Disposition& operator=(const Disposition&) = delete;
-
- private:
-  int signal_;
-  void (*before_)(int);
-};
-
 /// launch() in a child process, beside a thread that knows nothing of it. The child is sent `signals` when
 /// the ranks have said that they are there.
 int code_after(std::initializer_list<int> signals, const Launch& started, const TemporaryFolder& folder) {
@@ -231,6 +220,11 @@ TEST(Launcher, TellsAFailureThatCameWithAStop) {
       2);
   started.environment = {{"FOLDER", folder.path().string()}};
   EXPECT_EQ(code_after({SIGTERM}, started, folder), 3);
+}
+
+TEST(Launcher, RanksThatLostEachOtherWhenTheyWereAskedToStopHaveFailed) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(code_after({SIGTERM}, stoppable(folder, 5), folder), 5);
 }
 
 TEST(Launcher, HearsOfTheEndOfItsRanksAlsoWhereThatSignalWasIgnored) {

@@ -227,8 +227,8 @@ std::string case_name(const ::testing::TestParamInfo<CaseIndex>& info) {
 std::vector<ScanCase> scan_cases() {
   std::vector<ScanCase> cases = {{3, 129, 7, 16, 1, false, false, true, 0},
                                  {1, 372, 151, 5, 1, true, false, false, 1},
-                                 // Segments one after the other.
-                                 {300, 151, 64, 16, 1, true, true, false, 0}};
+                                 // Three segments one after the other, on 132 multiprocessors.
+                                 {300, 257, 64, 16, 1, true, true, false, 0}};
   for (const int64_t length : kLengths) {
     cases.push_back({2, length, 64, 16, 1, false, false, false, 0});
     cases.push_back({2, length, 24, 16, 1, true, true, false, 8});
@@ -246,8 +246,9 @@ std::vector<ScanCase> team_cases() {
     cases.push_back({2, length, 120, 16, 1, true, false, false, 8});
   }
   for (const bool packed : {false, true}) {
-    cases.push_back({270, 151, 128, 16, 1, packed, !packed, false, 0});  // segments one after the other
-    cases.push_back({1, 2049, 128, 16, 1, packed, !packed, false, 8});   // segments beside each other
+    // Three segments one after the other, on 132 multiprocessors; segments beside each other.
+    cases.push_back({270, 257, 128, 16, 1, packed, !packed, false, 0});
+    cases.push_back({1, 2049, 128, 16, 1, packed, !packed, false, 8});
   }
   return cases;
 }

@@ -117,7 +117,7 @@ __device__ __forceinline__ void help(const Block<T>& block, SequenceStarts& star
   float* const shared = block.shared;
   const int length = block.length(), q = place.q, end_tile = block.end_tile, first_tile = block.first_tile,
             turns = end_tile - first_tile;
-  // Of a warp without channels no token exists; what it reads is another's.
+  // A lane without channels reads tokens of another's and takes none: its states, Δ, Δ·u and ∂y are 0.
   const int end_token = pinned(place.channels > 0 ? length : 0), last_token = length - 1;
   const bool has_z = p.z.data;
   // Cheap to find again, which is left to the compiler: registers are scarce.
@@ -168,7 +168,8 @@ __device__ __forceinline__ void help(const Block<T>& block, SequenceStarts& star
                           (static_cast<int64_t>(place.row) * block.tiles + tile) * block.state_size() +
                           first_state;
 #pragma unroll
-    for (int c = 0; c < kChannels; ++c) copy_async<8>(state_stage + c * 64, from + c * kPadded, true);
+    for (int c = 0; c < kChannels; ++c)
+      copy_async<8>(state_stage + c * 64, from + c * kPadded, end_token > 0);
     if (thread < kTileVectors) {
       const Rows<const T>& rows = vector_of_C ? p.C : p.B;
       const int t = tile * kTile + vector_token;
