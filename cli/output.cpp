@@ -123,8 +123,8 @@ void refuse_kept_place(const std::string& output, const std::string& model) {
   if (output == "-") return;
   const fs::path source = fs::weakly_canonical(model), itself = fs::weakly_canonical(fs::absolute(output));
   const std::vector<fs::path> folders = places_of(output);
-  for (const fs::path& folder : folders) refuse_if(folder == source, output, "model that is read", model);
   refuse_place_in_run(output);
+  for (const fs::path& folder : folders) refuse_if(folder == source, output, "model that is read", model);
   for (const fs::path& folder : folders)
     refuse_if(folder != itself && is_whole_model(folder), output, "folder of a model", folder.string());
 }

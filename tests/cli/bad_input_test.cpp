@@ -1143,7 +1143,7 @@ INSTANTIATE_TEST_SUITE_P(
                            kIo,
                            "is, or lies in, the folder of a training, ",
                            {"convert", "m", "--output", "t/checkpoints/step-00000009"},
-                           model_and({"t/metrics.jsonl", "t/checkpoints/step-00000003/trainer.json"})},
+                           model_and({"t/begun.json", "t/checkpoints/step-00000003/trainer.json"})},
                       Case{"a_checkpoint",
                            kIo,
                            "is, or lies in, the folder of a training, ",

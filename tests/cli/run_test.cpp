@@ -241,8 +241,8 @@ void flip_the_last_byte(const fs::path& file) {
   testing::put_file(file, bytes);
 }
 
-constexpr const char* kManyRows = "decompose.max_rows=40";  // of small rows, each a file
-const std::vector<std::string> kLogitMaps = {kManyRows, "data.held_out=169", "data.context=12",
+constexpr const char* kManyRows = "decompose.max_rows=120";  // of small rows, each a file
+const std::vector<std::string> kLogitMaps = {kManyRows, "data.held_out=249", "data.context=12",
                                              "decompose.methods=['l2', 'alti_logit']"};
 
 TEST_F(RunTest, ADecompositionContinuesRowByRow) {
@@ -268,7 +268,7 @@ TEST_F(RunTest, ADecompositionContinuesRowByRow) {
     wait_for(child, [&] { return has_row(last); });
     ::kill(child, SIGKILL);
     EXPECT_EQ(testing::finish_program(child, streams).code, -SIGKILL);
-    EXPECT_FALSE(has_row(39)) << "too late for the test";
+    EXPECT_FALSE(has_row(119)) << "too late for the test";
   }
   flip_the_last_byte(rows() / "row-00000001.safetensors");
   fs::resize_file(rows() / "row-00000004.safetensors", 100);
@@ -282,7 +282,7 @@ TEST_F(RunTest, ADecompositionContinuesRowByRow) {
     EXPECT_CONTAINS(outcome.err, part);
   const std::string stage = *stages("decompose").begin();
   const auto files = contents(folder_ / "out/stages" / stage);
-  EXPECT_EQ(files.size(), 42u);  // 40 rows, the record, the lock
+  EXPECT_EQ(files.size(), 122u);  // 120 rows, the record, the lock
   EXPECT_EQ(files, contents(folder_ / "undisturbed/stages" / stage));
 }
 
@@ -531,7 +531,7 @@ TEST_F(RunTest, OfARunWithoutACheckpointItIsSaid) {
               "exactmamba: error: continued.toml:1:14: model.from: " + message);
   }
   fs::remove_all(folder_ / "out/stages");
-  EXPECT_CONTAINS(program({"inspect", "out"}).err, "out: there is no checkpoint yet; run its recipe again");
+  EXPECT_CONTAINS(program({"inspect", "out"}).err, "and no run with a training in it");
 }
 
 TEST_F(RunTest, TextForAModelOfTheCopyTaskIsOfItsLetters) {
