@@ -55,6 +55,12 @@ void convolution(Report& report) {
   add(report, "causal_conv1d forward", traffic(2 * kInner), 0, [&] { ops::causal_conv1d_forward(in); });
   add(report, "causal_conv1d backward", traffic(3 * kInner), 0,
       [&] { ops::causal_conv1d_backward(in, grad, gradients); });
+  constexpr int64_t kColumns = 80;
+  const ops::CausalConv1dProjection x_proj{activation(kColumns),
+                                           at::randn({kColumns, kInner}, of(at::kBFloat16)),
+                                           activation(kInner), parameter({kColumns, kInner})};
+  add(report, "causal_conv1d backward with x_proj", traffic(3 * kInner + kColumns),
+      4.0 * kTokens * kColumns * kInner, [&] { ops::causal_conv1d_backward(in, grad, gradients, &x_proj); });
 }
 
 void scan(Report& report, bool packed) {

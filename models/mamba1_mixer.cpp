@@ -71,8 +71,8 @@ void Mamba1Mixer::scan_again(MixerSaved& saved) const {
   if (!saved.delta.defined()) saved.delta = linear(dt_of(saved.dt_B_C), scan_weights_.dt_proj);
 }
 
-at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
-                                      const at::Tensor& grad_projected) {
+ConvolvedGradient Mamba1Mixer::scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
+                                             const at::Tensor& grad_projected) {
   const Weights gradient = gradients();
   at::Tensor grad_dt_B_C = at::empty_like(saved.dt_B_C);
   ops::SelectiveScanGradients grad;
@@ -95,9 +95,7 @@ at::Tensor Mamba1Mixer::scan_backward(const at::Tensor& grad_output, MixerSaved&
   add_linear_gradients(grad.delta, dt_of(saved.dt_B_C), gradient.dt_proj);
   at::Tensor grad_dt = as_rows(dt_of(grad_dt_B_C));
   at::mm_out(grad_dt, as_rows(grad.delta), scan_weights_.dt_proj);
-  add_linear_gradients(grad_dt_B_C, saved.convolved, gradient.x_proj);
-  as_rows(grad.u).addmm_(as_rows(grad_dt_B_C), scan_weights_.x_proj);
-  return grad.u;
+  return {grad.u, {grad_dt_B_C, scan_weights_.x_proj, saved.convolved, gradient.x_proj}};
 }
 
 at::Tensor Mamba1Mixer::scan_step(const at::Tensor& projected, const at::Tensor& convolved,

@@ -18,8 +18,8 @@ class Mamba1Mixer : public Mixer {
   };
   at::Tensor scan(MixerSaved& kept, bool keep, LayerState* state) const override;
   void scan_again(MixerSaved& saved) const override;
-  at::Tensor scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
-                           const at::Tensor& grad_projected) override;
+  ConvolvedGradient scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
+                                  const at::Tensor& grad_projected) override;
   at::Tensor scan_step(const at::Tensor& projected, const at::Tensor& convolved,
                        at::Tensor& ssm) const override;
   void trace_scan(const MixerSaved& saved, LayerTrace& trace) const override;

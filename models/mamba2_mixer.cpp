@@ -96,8 +96,8 @@ void Mamba2Mixer::scan_again(MixerSaved& saved) const {
   if (!saved.scanned.defined() && !saved.inner.defined()) run_ssd(saved, true, nullptr);
 }
 
-at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
-                                      const at::Tensor& grad_projected) {
+ConvolvedGradient Mamba2Mixer::scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
+                                             const at::Tensor& grad_projected) {
   const Weights gradient = gradients();
   at::Tensor grad_inner = linear_input_gradient(grad_output, weights_.out);
   // Gradients take the place of what they are made from.
@@ -124,7 +124,7 @@ at::Tensor Mamba2Mixer::scan_backward(const at::Tensor& grad_output, MixerSaved&
   const ops::SsdInputs in = scan_inputs(saved);
   ops::ssd_backward(in, {saved.chunk_states}, grad_norm.x.view_as(cut.x), {}, grad);
   at::Tensor(gradient.A_log).addcmul_(grad.A, in.A);  // A = −exp(A_log), so dA/dA_log = A
-  return grad_convolved;
+  return {grad_convolved, {}};
 }
 
 at::Tensor Mamba2Mixer::scan_step(const at::Tensor& projected, const at::Tensor& convolved,

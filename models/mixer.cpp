@@ -9,7 +9,6 @@
 #include "models/linear.h"
 #include "models/mamba1_mixer.h"
 #include "models/mamba2_mixer.h"
-#include "models/ops/causal_conv1d/causal_conv1d.h"
 
 namespace exactmamba::models {
 namespace {
@@ -98,12 +97,13 @@ MixerOutput Mixer::forward(const at::Tensor& input, const at::Tensor& cu_seqlens
   return output;
 }
 
-void Mixer::convolve_backward(const at::Tensor& grad_convolved, const MixerSaved& saved,
+void Mixer::convolve_backward(const ConvolvedGradient& grad_convolved, const MixerSaved& saved,
                               const Projections& gradients, const at::Tensor& grad_projected) const {
   const ops::CausalConv1dInputs in{
       conv_channels(saved.projected), weights_.conv, weights_.conv_bias, activation_, saved.cu_seqlens, {}};
   ops::CausalConv1dGradients wanted{conv_channels(grad_projected), gradients.conv, gradients.conv_bias};
-  ops::causal_conv1d_backward(in, grad_convolved, wanted);
+  const auto& [grad, projection] = grad_convolved;
+  ops::causal_conv1d_backward(in, grad, wanted, projection.grad.defined() ? &projection : nullptr);
 }
 
 void Mixer::use_inner(const at::Tensor& grad_output, MixerSaved& saved) {
@@ -116,9 +116,8 @@ at::Tensor Mixer::backward(const at::Tensor& grad_output, MixerSaved& saved) {
   if (!saved.convolved.defined()) saved.convolved = convolve(saved, nullptr);
   scan_again(saved);
   const Projections gradient = gradients();
-  const at::Tensor grad_projected = at::empty_like(saved.projected),
-                   grad_convolved = scan_backward(grad_output, saved, grad_projected);
-  convolve_backward(grad_convolved, saved, gradient, grad_projected);
+  const at::Tensor grad_projected = at::empty_like(saved.projected);
+  convolve_backward(scan_backward(grad_output, saved, grad_projected), saved, gradient, grad_projected);
   add_linear_gradients(grad_projected, saved.input, gradient.in, gradient.in_bias);
   return linear_input_gradient(grad_projected, weights_.in);
 }

@@ -9,6 +9,7 @@
 
 #include "models/config.h"
 #include "models/layer_trace.h"
+#include "models/ops/causal_conv1d/causal_conv1d.h"
 #include "models/parameter_store.h"
 
 namespace exactmamba::models {
@@ -59,6 +60,12 @@ struct MixerOutput {
   at::Tensor scale;  // (B, L), which y's rows are still to be multiplied by [nullable]
 };
 
+/// The gradient of what the convolution returned.
+struct ConvolvedGradient {
+  at::Tensor grad;                         // (B, L, C), without what comes through
+  ops::CausalConv1dProjection projection;  // Mamba-1's x_proj [nullable: without grad]
+};
+
 class Mixer {
  public:
   virtual ~Mixer() = default;
@@ -89,8 +96,8 @@ class Mixer {
   /// Gradient of out_proj's output → of `convolved` (returned) and of the other channels of `grad_projected`,
   /// whose channels of the convolution may be used on the way. May write into all of `saved`; calls
   /// use_inner() as soon as saved.inner is there.
-  virtual at::Tensor scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
-                                   const at::Tensor& grad_projected) = 0;
+  virtual ConvolvedGradient scan_backward(const at::Tensor& grad_output, MixerSaved& saved,
+                                          const at::Tensor& grad_projected) = 0;
   /// Adds out_proj's gradients, after which saved.inner goes.
   void use_inner(const at::Tensor& grad_output, MixerSaved& saved);
   virtual at::Tensor scan_step(const at::Tensor& projected, const at::Tensor& convolved,
@@ -112,7 +119,7 @@ class Mixer {
  private:
   Projections gradients() const;
   at::Tensor convolve(const MixerSaved& kept, LayerState* state) const;
-  void convolve_backward(const at::Tensor& grad_convolved, const MixerSaved& saved,
+  void convolve_backward(const ConvolvedGradient& grad_convolved, const MixerSaved& saved,
                          const Projections& gradients, const at::Tensor& grad_projected) const;
 
   int64_t conv_begin_;

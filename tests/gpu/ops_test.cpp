@@ -142,6 +142,66 @@ TEST(GpuOps, CausalConv1d) {
   }
 }
 
+struct ProjectionCase {
+  int64_t batch, length, channels, columns;
+  bool packed;
+  int64_t padding;
+  models::ConvActivation activation = {};
+};
+
+void check_projection(const ProjectionCase& c, at::ScalarType dtype) {
+  const at::Tensor x = random_exact({c.batch, c.length, c.channels}, dtype),
+                   grad_out = random_exact({c.batch, c.length, c.channels}, dtype),
+                   grad_projected = random_exact({c.batch, c.length, c.columns}, dtype),
+                   projection = random_exact({c.columns, c.channels}, dtype, 0.1),
+                   weight = random_exact({c.channels, 4}, at::kFloat, 0.5),
+                   bias = random_exact({c.channels}, at::kFloat);
+  check(
+      [&](const Place& p) {
+        CausalConv1dInputs in{sliced(p.activation(x), c.padding),
+                              p.parameter(weight),
+                              p.parameter(bias),
+                              c.activation,
+                              c.packed ? packed_rows(c.batch, c.length) : at::Tensor(),
+                              {}};
+        CausalConv1dGradients grad{sliced(p.activation(x), c.padding), at::zeros_like(in.weight),
+                                   at::zeros_like(in.bias)};
+        const CausalConv1dProjection through{p.activation(grad_projected), p.activation(projection),
+                                             causal_conv1d_forward(in),
+                                             at::zeros_like(p.parameter(projection))};
+        causal_conv1d_backward(in, p.activation(grad_out).clone(), grad, &through);
+        return Results{{"grad_x", grad.x},
+                       {"grad_weight", grad.weight},
+                       {"grad_bias", grad.bias},
+                       {"grad_projection", through.grad_weight}};
+      },
+      dtype, bound(dtype, 2, static_cast<double>(32 + c.length + c.columns)),
+      text("causal_conv1d with a projection", dtype,
+           fmt::format("B {} L {} D {} P {} packed {} padding {}", c.batch, c.length, c.channels, c.columns,
+                       c.packed, c.padding)));
+}
+
+TEST(GpuOps, CausalConv1dWithAProjection) {
+  using models::ActivationKind;
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const int64_t length : {1, 2, 7, 31, 33, 129, 151, 372, 2049}) {
+      check_projection({2, length, 128, 96, false, 0}, dtype);
+      check_projection({3, length, 192, 40, true, 64}, dtype);
+    }
+    for (const models::ConvActivation activation : {models::ConvActivation{ActivationKind::kRelu, 1.0},
+                                                    {ActivationKind::kIdentity, 1.0},
+                                                    {ActivationKind::kIdentity, 0.4},
+                                                    {ActivationKind::kRelu, 0.4}})
+      check_projection({2, 151, 64, 80, true, 0, activation}, dtype);
+    // Slabs of a few tokens, rows that end anywhere in them.
+    check_projection({40, 367, 64, 96, false, 8}, dtype);
+    check_projection({40, 367, 64, 8, true, 0}, dtype);
+    // Without a kernel of their own.
+    check_projection({2, 129, 40, 12, true, 0}, dtype);
+    check_projection({3, 33, 64, 128, false, 3}, dtype);
+  }
+}
+
 // ---- selective_scan ----
 
 struct ScanCase {

@@ -6,6 +6,7 @@
 #include "models/ops/causal_conv1d/causal_conv1d_fields.h"
 #include "models/ops/causal_conv1d/causal_conv1d_params.h"
 #include "models/ops/checks.h"
+#include "models/ops/products.h"
 #include "models/ops/sequences.h"
 
 namespace exactmamba::ops {
@@ -36,6 +37,25 @@ CausalConv1dParams<T> params_of(const CausalConv1dInputs& in, const std::vector<
   return params;
 }
 
+void check(const CausalConv1dProjection& projection, const CausalConv1dInputs& in,
+           const OperatorChecks& checks) {
+  checks.dimensions("projection.weight", projection.weight, 2, "(P, D)");
+  const int64_t columns = projection.weight.size(0);
+  checks.dense("projection.weight", projection.weight, {columns, in.x.size(2)});
+  checks.rows("projection.grad", projection.grad, {in.x.size(0), in.x.size(1), columns});
+  checks.rows("projection.out", projection.out, in.x.sizes());
+  checks.wide("projection.grad_weight", projection.grad_weight, projection.weight.sizes());
+}
+
+/// The gradients of a projection as products of their own.
+void add_gradients(const CausalConv1dProjection& projection, const at::Tensor& grad_out) {
+  const auto as_rows = [](const at::Tensor& x) { return x.view({-1, x.size(-1)}); };
+  const at::Tensor grad = as_rows(projection.grad);
+  at::Tensor grad_weight = projection.grad_weight, sum = as_rows(grad_out);
+  add_product(grad_weight, grad.t(), as_rows(projection.out));
+  add_product(sum, grad, projection.weight);
+}
+
 }  // namespace
 
 at::Tensor causal_conv1d_forward(const CausalConv1dInputs& in, at::Tensor* final_states) {
@@ -55,14 +75,19 @@ at::Tensor causal_conv1d_forward(const CausalConv1dInputs& in, at::Tensor* final
 }
 
 void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad_out,
-                            CausalConv1dGradients& gradients) {
+                            CausalConv1dGradients& gradients, const CausalConv1dProjection* projection) {
   const auto sequences = checked_sequences(in);
   const OperatorChecks checks(kCausalConv1d, "x", in.x);
   checks.rows("grad_out", grad_out, in.x.sizes());
   checks.rows_or_undefined("gradients.x", gradients.x, in.x.sizes());
   checks.wide_or_undefined("gradients.weight", gradients.weight, in.weight.sizes());
   checks.wide_or_undefined("gradients.bias", gradients.bias, {in.x.size(2)});
-  if (in.x.is_cuda()) return causal_conv1d_backward_cuda(in, grad_out, gradients);
+  if (projection) check(*projection, in, checks);
+  const bool fused =
+      projection && in.x.is_cuda() && takes_projection_cuda(in, grad_out, gradients, *projection);
+  if (projection && !fused) add_gradients(*projection, grad_out);
+  if (in.x.is_cuda())
+    return causal_conv1d_backward_cuda(in, grad_out, gradients, fused ? projection : nullptr);
   dispatch_floating(in.x.scalar_type(), [&]<class T>() {
     auto params = params_of<T>(in, sequences);
     set_gradients(params, grad_out, gradients);

@@ -31,8 +31,18 @@ struct CausalConv1dGradients {
   at::Tensor weight;  // (D, W)
   at::Tensor bias;    // (D)
 };
+/// A projection of the output, projected = out · weightᵀ, whose gradients are taken on the way.
+struct CausalConv1dProjection {
+  at::Tensor grad;         // (B, L, P) of projected
+  at::Tensor weight;       // (P, D), of x's dtype
+  at::Tensor out;          // (B, L, D) as forward returned it
+  at::Tensor grad_weight;  // (P, D), ADDED to
+};
+
+/// `projection` [nullable]: out's gradient is grad_out, which may be written, and what comes through it.
 void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad_out,
-                            CausalConv1dGradients& gradients);
+                            CausalConv1dGradients& gradients,
+                            const CausalConv1dProjection* projection = nullptr);
 
 /// One token: x (B, D) → out (B, D); `state` (B, D, W-1) is shifted in place.
 at::Tensor causal_conv1d_step(const at::Tensor& x, at::Tensor& state, const at::Tensor& weight,

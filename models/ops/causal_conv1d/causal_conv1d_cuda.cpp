@@ -21,6 +21,14 @@ CausalConv1dCudaParams<T> cuda_params_of(const CausalConv1dInputs& in, const at:
   return params;
 }
 
+template <class T>
+void set_projection(CausalConv1dCudaParams<T>& params, const CausalConv1dProjection& projection) {
+  params.projected_columns = projection.weight.size(0);
+  set(params.grad_projected, projection.grad);
+  set(params.projection, projection.weight);
+  set(params.grad_projection, projection.grad_weight);
+}
+
 at::Tensor boundaries(const CausalConv1dInputs& in) {
   return cu_seqlens_on(in.x.device(), in.cu_seqlens, in.x.size(0), in.x.size(1));
 }
@@ -70,12 +78,25 @@ at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs& in, at::Tensor* 
   return out;
 }
 
+bool takes_projection_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
+                           const CausalConv1dGradients& gradients, const CausalConv1dProjection& projection) {
+  bool takes = false;
+  dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
+    auto params = cuda_params_of<T>(in, {});
+    set_gradients(params, grad_out, gradients);
+    set_projection(params, projection);
+    takes = causal_conv1d_takes_projection(params);
+  });
+  return takes;
+}
+
 void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
-                                 CausalConv1dGradients& gradients) {
+                                 CausalConv1dGradients& gradients, const CausalConv1dProjection* projection) {
   const at::Tensor cu_seqlens = boundaries(in);
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params = cuda_params_of<T>(in, cu_seqlens);
     set_gradients(params, grad_out, gradients);
+    if (projection) set_projection(params, *projection);
     const at::Tensor workspace = workspace_of(in.x, causal_conv1d_backward_workspace(params));
     params.workspace = workspace.mutable_data_ptr();
     check_launch(kCausalConv1d, launch_causal_conv1d_backward(params));

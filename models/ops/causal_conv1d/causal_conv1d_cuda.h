@@ -10,7 +10,11 @@ inline constexpr const char* kCausalConv1d = "causal_conv1d";  // in messages
 
 /// `final_states` that are defined are written where they are (they may be in.initial_states), else made.
 at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs& in, at::Tensor* final_states);
+/// `projection` [nullable]: only one that is taken.
 void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
-                                 CausalConv1dGradients& gradients);
+                                 CausalConv1dGradients& gradients, const CausalConv1dProjection* projection);
+/// Whether there is a kernel that takes the projection with it.
+bool takes_projection_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
+                           const CausalConv1dGradients& gradients, const CausalConv1dProjection& projection);
 
 }  // namespace exactmamba::ops

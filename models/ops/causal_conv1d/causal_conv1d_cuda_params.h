@@ -1,5 +1,6 @@
 // The contract between causal_conv1d.cpp and its CUDA kernels. B batch, L length, D channels, W taps, S
-// sequences. T: float, __nv_bfloat16 or __half; parameters, their gradients and states are fp32.
+// sequences, P columns of a projection. T: float, __nv_bfloat16 or __half; parameters, their gradients and
+// states are fp32.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +34,12 @@ struct CausalConv1dCudaParams {
   Rows<T> grad_x;                // [nullable]
   float* grad_weight = nullptr;  // (D, W), added to [nullable]
   float* grad_bias = nullptr;    // (D), added to [nullable]
-  void* workspace = nullptr;     // causal_conv1d_backward_workspace() bytes
+  // of the projection out · projectionᵀ [nullable: without projected_columns]
+  int64_t projected_columns = 0;     // P
+  Rows<const T> grad_projected;      // (B, L, P)
+  const T* projection = nullptr;     // (P, D)
+  float* grad_projection = nullptr;  // (P, D), added to
+  void* workspace = nullptr;         // causal_conv1d_backward_workspace() bytes
 
   cudaStream_t stream = nullptr;
 };
@@ -53,6 +59,9 @@ struct CausalConv1dStepCudaParams {
   cudaStream_t stream = nullptr;
 };
 
+/// Whether the backward pass can take a projection with it.
+template <class T>
+bool causal_conv1d_takes_projection(const CausalConv1dCudaParams<T>& params);
 template <class T>
 size_t causal_conv1d_backward_workspace(const CausalConv1dCudaParams<T>& params);
 template <class T>

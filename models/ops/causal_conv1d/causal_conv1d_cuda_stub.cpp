@@ -7,7 +7,12 @@ namespace exactmamba::ops {
 at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs&, at::Tensor*) {
   refuse_cuda("causal_conv1d");
 }
-void causal_conv1d_backward_cuda(const CausalConv1dInputs&, const at::Tensor&, CausalConv1dGradients&) {
+void causal_conv1d_backward_cuda(const CausalConv1dInputs&, const at::Tensor&, CausalConv1dGradients&,
+                                 const CausalConv1dProjection*) {
+  refuse_cuda("causal_conv1d");
+}
+bool takes_projection_cuda(const CausalConv1dInputs&, const at::Tensor&, const CausalConv1dGradients&,
+                           const CausalConv1dProjection&) {
   refuse_cuda("causal_conv1d");
 }
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "models/ops/causal_conv1d/causal_conv1d_cuda_params.h"
+#include "models/ops/causal_conv1d/causal_conv1d_projection.cuh"
 #include "models/ops/cuda/activation_form.cuh"
 #include "models/ops/cuda/column_sums.cuh"
 #include "models/ops/cuda/device_pack.cuh"
@@ -530,7 +531,15 @@ using SingleWalk = ConvWalk<1, 4, 2, 4>;
 }  // namespace
 
 template <class T>
+bool causal_conv1d_takes_projection(const CausalConv1dCudaParams<T>& params) {
+  if constexpr (sizeof(T) == 2) return projected::is_taken(params);
+  return false;
+}
+
+template <class T>
 size_t causal_conv1d_backward_workspace(const CausalConv1dCudaParams<T>& params) {
+  if constexpr (sizeof(T) == 2)
+    if (params.projected_columns) return projected::workspace(params);
   size_t bytes = 0;
   const auto measure = [&]<class Walk, int kTaps, bool kKinked>() {
     const int parts = ceil_divide(backward_plan<T, Walk>(params).chunks, kConvWarps);
@@ -555,6 +564,10 @@ template <class T>
 cudaError_t launch_causal_conv1d_backward(const CausalConv1dCudaParams<T>& params) {
   if (const cudaError_t error = checked(params)) return error;
   if (params.tokens == 0 || params.channels == 0) return cudaSuccess;
+  if (params.projected_columns) {
+    if constexpr (sizeof(T) == 2) return projected::launch(params);
+    return cudaErrorInvalidValue;
+  }
   const ActivationForm form(params.activation);
   return dispatch_conv<T, BackwardWalk<T>, SingleWalk>(
       params, form, [&]<class Walk, int kTaps, bool kKinked>() {

@@ -34,6 +34,13 @@ struct ActivationForm {
     const float s = fast_reciprocal(1.0f + fast_exp2(-a));
     return fmaf(silu * s, fmaf(a, fmaf(-kLn2, s, kLn2), 1.0f), own<kKinked>(a));
   }
+  /// Both.
+  template <bool kKinked>
+  __device__ void differentiate(float a, float& value, float& derivative) const {
+    const float s = fast_reciprocal(1.0f + fast_exp2(-a)), rest = own<kKinked>(a), smooth = silu * s;
+    value = a * (smooth + rest);
+    derivative = fmaf(smooth, fmaf(a, fmaf(-kLn2, s, kLn2), 1.0f), rest);
+  }
 };
 
 }  // namespace exactmamba::ops

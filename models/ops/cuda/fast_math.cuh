@@ -25,4 +25,10 @@ __device__ __forceinline__ float fast_sigmoid(float x) {
   return fast_reciprocal(1.0f + fast_exp2(-kLog2E * x));
 }
 
+/// Keeps the compiler from computing a value again where it is used.
+__device__ __forceinline__ int pinned(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 }  // namespace exactmamba::ops

@@ -1,11 +1,32 @@
-// One product of tiles of 16-bit elements on the tensor cores (sm_80 and newer).
+// One product of tiles of 16-bit elements on the tensor cores, and pairs of them (sm_80 and newer).
 #pragma once
 
 #include <cstdint>
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <type_traits>
 
 namespace exactmamba::ops {
+
+/// Two neighbouring 16-bit elements, as operands have them.
+template <class T>
+__device__ __forceinline__ uint32_t pack_pair(float low, float high) {
+  if constexpr (std::is_same_v<T, __half>) {
+    const __half2 v = __floats2half2_rn(low, high);
+    return reinterpret_cast<const uint32_t&>(v);
+  } else {
+    const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
+    return reinterpret_cast<const uint32_t&>(v);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ float2 unpack_pair(uint32_t v) {
+  if constexpr (std::is_same_v<T, __half>)
+    return __half22float2(reinterpret_cast<const __half2&>(v));
+  else
+    return {__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000u)};
+}
 
 /// mma.sync m16n8k16: d += a · b, sums in float. T: __nv_bfloat16 or __half.
 template <class T>

@@ -1,7 +1,7 @@
-// Products of a warpgroup (4 warps) on the tensor cores of sm_90a: wgmma m64n64k16, sums in float. Operands
-// in shared memory are tiles of 64 columns at multiples of 1024 bytes, rows of 128 bytes whose pieces of 16
-// are swapped. Each warp holds 16 rows of a product, as 8 tiles of m16n8. Elsewhere kHasWarpgroups is false
-// and nothing of this may be called.
+// Products of a warpgroup (4 warps) on the tensor cores of sm_90a: wgmma m64n64k16 and m64n32k16, sums in
+// float. Operands in shared memory are tiles of 64 columns at multiples of 1024 bytes, rows of 128 bytes
+// whose pieces of 16 are swapped. Each warp holds 16 rows of a product, as 8 tiles of m16n8. Elsewhere
+// kHasWarpgroups is false and nothing of this may be called.
 #pragma once
 
 #include <cstdint>
@@ -75,9 +75,10 @@ __device__ __forceinline__ void end_products() {
   wait_products<0>();
 }
 /// Keeps the compiler from moving uses of the registers across.
-__device__ __forceinline__ void take_sums(float (&sums)[8][4]) {
+template <int kTiles>
+__device__ __forceinline__ void take_sums(float (&sums)[kTiles][4]) {
 #pragma unroll
-  for (int n = 0; n < 8; ++n)
+  for (int n = 0; n < kTiles; ++n)
 #pragma unroll
     for (int k = 0; k < 4; ++k) asm volatile("" : "+f"(sums[n][k])::"memory");
 }
@@ -117,6 +118,39 @@ __device__ __forceinline__ void multiply_wide(float (&sums)[8][4], const uint32_
   else
     EXACTMAMBA_WGMMA("bf16.bf16", EXACTMAMBA_TILES, "{%35,%36,%37,%38}, right, adds, 1, 1, %39", "r"(left[0]),
                      "r"(left[1]), "r"(left[2]), "r"(left[3]), "n"(kByColumns ? 1 : 0));
+#undef EXACTMAMBA_TILES
+}
+
+#undef EXACTMAMBA_WGMMA
+
+#define EXACTMAMBA_WGMMA(types, tiles, operands, ...)                                                  \
+  asm volatile("{\n.reg .b64 left, right;\n" tiles "wgmma.mma_async.sync.aligned.m64n32k16.f32." types \
+               " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, " operands ";\n}"            \
+               : EXACTMAMBA_SUMS(0), EXACTMAMBA_SUMS(1), EXACTMAMBA_SUMS(2), EXACTMAMBA_SUMS(3)        \
+               : "r"(right), "n"(1 << 30 | 1024 / 16), __VA_ARGS__)
+
+/// sums += 64 × 16 of a tile stored [k][m] · 16 × 32 of one stored [n][k].
+template <class T>
+__device__ __forceinline__ void multiply_narrow(float (&sums)[4][4], uint32_t left, uint32_t right) {
+#define EXACTMAMBA_TILES "mov.b64 left, {%18, %17};\nmov.b64 right, {%16, %17};\n"
+  if constexpr (std::is_same_v<T, __half>)
+    EXACTMAMBA_WGMMA("f16.f16", EXACTMAMBA_TILES, "left, right, 1, 1, 1, 1, 0", "r"(left));
+  else
+    EXACTMAMBA_WGMMA("bf16.bf16", EXACTMAMBA_TILES, "left, right, 1, 1, 1, 1, 0", "r"(left));
+#undef EXACTMAMBA_TILES
+}
+
+/// sums += 64 × 16 in registers · 16 × 32 of a tile stored [k][n].
+template <class T>
+__device__ __forceinline__ void multiply_narrow(float (&sums)[4][4], const uint32_t (&left)[4],
+                                                uint32_t right) {
+#define EXACTMAMBA_TILES "mov.b64 right, {%16, %17};\n"
+  if constexpr (std::is_same_v<T, __half>)
+    EXACTMAMBA_WGMMA("f16.f16", EXACTMAMBA_TILES, "{%18,%19,%20,%21}, right, 1, 1, 1, 1", "r"(left[0]),
+                     "r"(left[1]), "r"(left[2]), "r"(left[3]));
+  else
+    EXACTMAMBA_WGMMA("bf16.bf16", EXACTMAMBA_TILES, "{%18,%19,%20,%21}, right, 1, 1, 1, 1", "r"(left[0]),
+                     "r"(left[1]), "r"(left[2]), "r"(left[3]));
 #undef EXACTMAMBA_TILES
 }
 

@@ -27,12 +27,6 @@ struct ScanShape {
 
 // ---- memory ----
 
-/// Keeps the compiler from computing a value again where it is used.
-__device__ __forceinline__ int pinned(int x) {
-  asm volatile("" : "+r"(x));
-  return x;
-}
-
 /// The tokens of a row, at the lane's first channel.
 template <class T>
 class TokenRow {

@@ -23,25 +23,6 @@ __device__ __forceinline__ T from_float(float v) {
   return static_cast<T>(v);
 }
 
-template <class T>
-__device__ __forceinline__ uint32_t pack_pair(float low, float high) {
-  if constexpr (std::is_same_v<T, __half>) {
-    const __half2 v = __floats2half2_rn(low, high);
-    return reinterpret_cast<const uint32_t&>(v);
-  } else {
-    const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-    return reinterpret_cast<const uint32_t&>(v);
-  }
-}
-
-template <class T>
-__device__ __forceinline__ float2 unpack_pair(uint32_t v) {
-  if constexpr (std::is_same_v<T, __half>)
-    return __half22float2(reinterpret_cast<const __half2&>(v));
-  else
-    return {__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000u)};
-}
-
 /// Keeps the compiler from moving what it makes of `v` out of a loop, where it would take more registers.
 __device__ __forceinline__ void keep_packed(uint32_t& v) { asm volatile("" : "+r"(v)); }
 

@@ -60,6 +60,20 @@ Operator convolution(int64_t length, int64_t channels, at::ScalarType dtype) {
           }};
 }
 
+/// Only what a projection of five columns makes of the convolution is the output.
+Operator projected_convolution(int64_t length, int64_t channels, at::ScalarType dtype) {
+  const auto in = [](const Tensors& t) { return CausalConv1dInputs{t[0], t[1], {}, {}, {}, {}}; };
+  return {{random({2, length, channels}, dtype), random({channels, 4}, dtype), random({5, channels}, dtype)},
+          [=](const Tensors& t) { return causal_conv1d_forward(in(t)).matmul(t[2].t()); },
+          [=](const Tensors& t, const at::Tensor& grad) {
+            CausalConv1dGradients g{at::empty_like(t[0]), at::zeros_like(t[1]), {}};
+            const CausalConv1dProjection projection{grad, t[2], causal_conv1d_forward(in(t)),
+                                                    at::zeros_like(t[2])};
+            causal_conv1d_backward(in(t), at::zeros_like(t[0]), g, &projection);
+            return Tensors{g.x, g.weight, projection.grad_weight};
+          }};
+}
+
 Operator scan(int64_t length, int64_t channels, at::ScalarType dtype) {
   const auto in = [](const Tensors& t) {
     SelectiveScanInputs inputs;
@@ -188,6 +202,7 @@ struct Named {
 };
 /// ssd: with many heads to a group, B's and C's gradients are sums over several blocks of heads.
 constexpr Named kOperators[] = {{"causal_conv1d", convolution, true},
+                                {"causal_conv1d with a projection", projected_convolution, false},
                                 {"selective_scan", scan, true},
                                 {"ssd, 6 heads in 2 groups", duality<6, 2>, true},
                                 {"ssd, 10 heads in 1 group", duality<10, 1>, true},
