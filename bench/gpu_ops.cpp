@@ -59,6 +59,10 @@ void convolution(Report& report) {
   const ops::CausalConv1dProjection x_proj{activation(kColumns),
                                            at::randn({kColumns, kInner}, of(at::kBFloat16)),
                                            activation(kInner), parameter({kColumns, kInner})};
+  at::Tensor projected;
+  add(report, "causal_conv1d forward with x_proj", traffic(2 * kInner + kColumns),
+      2.0 * kTokens * kColumns * kInner,
+      [&] { ops::causal_conv1d_forward_projected(in, x_proj.weight, projected); });
   add(report, "causal_conv1d backward with x_proj", traffic(3 * kInner + kColumns),
       4.0 * kTokens * kColumns * kInner, [&] { ops::causal_conv1d_backward(in, grad, gradients, &x_proj); });
 }

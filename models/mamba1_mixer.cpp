@@ -54,7 +54,7 @@ ops::SelectiveScanInputs Mamba1Mixer::scan_inputs(const MixerSaved& kept) const 
 
 at::Tensor Mamba1Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) const {
   if (!kept.A.defined()) kept.A = A();
-  kept.dt_B_C = linear(kept.convolved, scan_weights_.x_proj);
+  if (!kept.dt_B_C.defined()) kept.dt_B_C = linear(kept.convolved, scan_weights_.x_proj);
   kept.delta = linear(dt_of(kept.dt_B_C), scan_weights_.dt_proj);
   ops::SelectiveScanInputs in = scan_inputs(kept);
   if (state != nullptr) in.initial_state = state->ssm;

@@ -16,6 +16,7 @@ class Mamba1Mixer : public Mixer {
   struct Weights {
     at::Tensor A_log, D, x_proj, dt_proj, dt_bias;
   };
+  at::Tensor convolved_projection() const override { return scan_weights_.x_proj; }
   at::Tensor scan(MixerSaved& kept, bool keep, LayerState* state) const override;
   void scan_again(MixerSaved& saved) const override;
   ConvolvedGradient scan_backward(const at::Tensor& grad_output, MixerSaved& saved,

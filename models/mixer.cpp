@@ -67,10 +67,15 @@ at::Tensor Mixer::conv_channels(const at::Tensor& projected) const {
   return projected.narrow(-1, conv_begin_, weights_.conv.size(0));
 }
 
-at::Tensor Mixer::convolve(const MixerSaved& kept, LayerState* state) const {
+at::Tensor Mixer::convolve(MixerSaved& kept, LayerState* state) const {
   ops::CausalConv1dInputs in{
       conv_channels(kept.projected), weights_.conv, weights_.conv_bias, activation_, kept.cu_seqlens, {}};
-  if (state == nullptr) return ops::causal_conv1d_forward(in);
+  if (state == nullptr) {
+    const at::Tensor projection = convolved_projection();
+    return projection.defined() && !kept.dt_B_C.defined()
+               ? ops::causal_conv1d_forward_projected(in, projection, kept.dt_B_C)
+               : ops::causal_conv1d_forward(in);
+  }
   in.initial_states = state->conv;
   at::Tensor final_states;
   at::Tensor convolved = ops::causal_conv1d_forward(in, &final_states);

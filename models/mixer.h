@@ -91,6 +91,8 @@ class Mixer {
   /// From `projected` and `convolved` to out_proj's input; fills the other fields of `kept`. `keep`: chunk
   /// states are wanted too, if kept.keep has any.
   virtual at::Tensor scan(MixerSaved& kept, bool keep, LayerState* state) const = 0;
+  /// What makes `dt_B_C` of `convolved`, in the same pass where it can [nullable].
+  virtual at::Tensor convolved_projection() const { return {}; }
   /// Restores what scan() made, as far as it is undefined and scan_backward() does not make it on the way.
   virtual void scan_again(MixerSaved& saved) const = 0;
   /// Gradient of out_proj's output → of `convolved` (returned) and of the other channels of `grad_projected`,
@@ -118,7 +120,8 @@ class Mixer {
 
  private:
   Projections gradients() const;
-  at::Tensor convolve(const MixerSaved& kept, LayerState* state) const;
+  /// @return `convolved`; also makes `dt_B_C` where there is one, it is not there and no state goes on
+  at::Tensor convolve(MixerSaved& kept, LayerState* state) const;
   void convolve_backward(const ConvolvedGradient& grad_convolved, const MixerSaved& saved,
                          const Projections& gradients, const at::Tensor& grad_projected) const;
 

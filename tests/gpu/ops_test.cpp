@@ -166,11 +166,16 @@ void check_projection(const ProjectionCase& c, at::ScalarType dtype) {
                               {}};
         CausalConv1dGradients grad{sliced(p.activation(x), c.padding), at::zeros_like(in.weight),
                                    at::zeros_like(in.bias)};
-        const CausalConv1dProjection through{p.activation(grad_projected), p.activation(projection),
-                                             causal_conv1d_forward(in),
+        at::Tensor projected;
+        const at::Tensor out = causal_conv1d_forward_projected(in, p.activation(projection), projected);
+        const CausalConv1dProjection through{p.activation(grad_projected), p.activation(projection), out,
                                              at::zeros_like(p.parameter(projection))};
+        // Backward may make it again without the projection.
+        EXPECT_TRUE(out.equal(causal_conv1d_forward(in)));
         causal_conv1d_backward(in, p.activation(grad_out).clone(), grad, &through);
-        return Results{{"grad_x", grad.x},
+        return Results{{"out", out},
+                       {"projected", projected},
+                       {"grad_x", grad.x},
                        {"grad_weight", grad.weight},
                        {"grad_bias", grad.bias},
                        {"grad_projection", through.grad_weight}};

@@ -37,11 +37,19 @@ CausalConv1dParams<T> params_of(const CausalConv1dInputs& in, const std::vector<
   return params;
 }
 
+at::Tensor as_rows(const at::Tensor& x) { return x.view({-1, x.size(-1)}); }
+
+/// @return P
+int64_t checked_columns(const at::Tensor& projection, const CausalConv1dInputs& in,
+                        const OperatorChecks& checks) {
+  checks.dimensions("projection.weight", projection, 2, "(P, D)");
+  checks.dense("projection.weight", projection, {projection.size(0), in.x.size(2)});
+  return projection.size(0);
+}
+
 void check(const CausalConv1dProjection& projection, const CausalConv1dInputs& in,
            const OperatorChecks& checks) {
-  checks.dimensions("projection.weight", projection.weight, 2, "(P, D)");
-  const int64_t columns = projection.weight.size(0);
-  checks.dense("projection.weight", projection.weight, {columns, in.x.size(2)});
+  const int64_t columns = checked_columns(projection.weight, in, checks);
   checks.rows("projection.grad", projection.grad, {in.x.size(0), in.x.size(1), columns});
   checks.rows("projection.out", projection.out, in.x.sizes());
   checks.wide("projection.grad_weight", projection.grad_weight, projection.weight.sizes());
@@ -49,7 +57,6 @@ void check(const CausalConv1dProjection& projection, const CausalConv1dInputs& i
 
 /// The gradients of a projection as products of their own.
 void add_gradients(const CausalConv1dProjection& projection, const at::Tensor& grad_out) {
-  const auto as_rows = [](const at::Tensor& x) { return x.view({-1, x.size(-1)}); };
   const at::Tensor grad = as_rows(projection.grad);
   at::Tensor grad_weight = projection.grad_weight, sum = as_rows(grad_out);
   add_product(grad_weight, grad.t(), as_rows(projection.out));
@@ -74,6 +81,19 @@ at::Tensor causal_conv1d_forward(const CausalConv1dInputs& in, at::Tensor* final
   return out;
 }
 
+at::Tensor causal_conv1d_forward_projected(const CausalConv1dInputs& in, const at::Tensor& weight,
+                                           at::Tensor& projected) {
+  checked_sequences(in);
+  const int64_t columns = checked_columns(weight, in, OperatorChecks(kCausalConv1d, "x", in.x));
+  projected = at::empty({in.x.size(0), in.x.size(1), columns}, in.x.options());
+  at::Tensor out;
+  if (in.x.is_cuda() && causal_conv1d_forward_projected_cuda(in, weight, out, projected)) return out;
+  out = causal_conv1d_forward(in);
+  at::Tensor rows = as_rows(projected);
+  multiply(rows, as_rows(out), weight.t());
+  return out;
+}
+
 void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad_out,
                             CausalConv1dGradients& gradients, const CausalConv1dProjection* projection) {
   const auto sequences = checked_sequences(in);
@@ -84,7 +104,7 @@ void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad
   checks.wide_or_undefined("gradients.bias", gradients.bias, {in.x.size(2)});
   if (projection) check(*projection, in, checks);
   const bool fused =
-      projection && in.x.is_cuda() && takes_projection_cuda(in, grad_out, gradients, *projection);
+      projection && in.x.is_cuda() && backward_projects_cuda(in, grad_out, gradients, *projection);
   if (projection && !fused) add_gradients(*projection, grad_out);
   if (in.x.is_cuda())
     return causal_conv1d_backward_cuda(in, grad_out, gradients, fused ? projection : nullptr);

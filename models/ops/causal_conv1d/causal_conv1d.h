@@ -24,6 +24,10 @@ struct CausalConv1dInputs {
 /// @throws InputError on shapes or dtypes that do not fit.
 at::Tensor causal_conv1d_forward(const CausalConv1dInputs& in, at::Tensor* final_states = nullptr);
 
+/// The same, and `projected` (B, L, P) becomes out · weightᵀ, with weight (P, D) of x's dtype.
+at::Tensor causal_conv1d_forward_projected(const CausalConv1dInputs& in, const at::Tensor& weight,
+                                           at::Tensor& projected);
+
 /// `x` is written where defined (it may be a strided slice, like in.x); parameter gradients are ADDED where
 /// defined. No gradient flows into initial_states.
 struct CausalConv1dGradients {

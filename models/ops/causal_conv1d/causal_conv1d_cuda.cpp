@@ -78,16 +78,34 @@ at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs& in, at::Tensor* 
   return out;
 }
 
-bool takes_projection_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
-                           const CausalConv1dGradients& gradients, const CausalConv1dProjection& projection) {
-  bool takes = false;
+bool causal_conv1d_forward_projected_cuda(const CausalConv1dInputs& in, const at::Tensor& weight,
+                                          at::Tensor& out, const at::Tensor& projected) {
+  const at::Tensor made = at::empty(in.x.sizes(), in.x.options()), cu_seqlens = boundaries(in);
+  bool projects = false;
+  dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
+    auto params = cuda_params_of<T>(in, cu_seqlens);
+    set(params.out, made);
+    params.projected_columns = weight.size(0);
+    set(params.projection, weight);
+    set(params.projected, projected);
+    projects = causal_conv1d_forward_projects(params);
+    if (projects) check_launch(kCausalConv1d, launch_causal_conv1d_forward(params));
+  });
+  if (projects) out = made;
+  return projects;
+}
+
+bool backward_projects_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
+                            const CausalConv1dGradients& gradients,
+                            const CausalConv1dProjection& projection) {
+  bool projects = false;
   dispatch_cuda(in.x.scalar_type(), [&]<class T>() {
     auto params = cuda_params_of<T>(in, {});
     set_gradients(params, grad_out, gradients);
     set_projection(params, projection);
-    takes = causal_conv1d_takes_projection(params);
+    projects = causal_conv1d_backward_projects(params);
   });
-  return takes;
+  return projects;
 }
 
 void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,

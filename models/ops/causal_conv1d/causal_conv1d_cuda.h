@@ -10,11 +10,14 @@ inline constexpr const char* kCausalConv1d = "causal_conv1d";  // in messages
 
 /// `final_states` that are defined are written where they are (they may be in.initial_states), else made.
 at::Tensor causal_conv1d_forward_cuda(const CausalConv1dInputs& in, at::Tensor* final_states);
-/// `projection` [nullable]: only one that is taken.
+/// Makes `out` and fills `projected`. @return false, and nothing is done, where there is no kernel of both
+bool causal_conv1d_forward_projected_cuda(const CausalConv1dInputs& in, const at::Tensor& weight,
+                                          at::Tensor& out, const at::Tensor& projected);
+/// `projection` [nullable]: only one that backward_projects_cuda() takes.
 void causal_conv1d_backward_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
                                  CausalConv1dGradients& gradients, const CausalConv1dProjection* projection);
-/// Whether there is a kernel that takes the projection with it.
-bool takes_projection_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
-                           const CausalConv1dGradients& gradients, const CausalConv1dProjection& projection);
+/// Whether there is a kernel of both.
+bool backward_projects_cuda(const CausalConv1dInputs& in, const at::Tensor& grad_out,
+                            const CausalConv1dGradients& gradients, const CausalConv1dProjection& projection);
 
 }  // namespace exactmamba::ops

@@ -25,19 +25,21 @@ struct CausalConv1dCudaParams {
   const float* bias = nullptr;            // (D) [nullable]
   const float* initial_states = nullptr;  // (S, D, W-1) [nullable]
 
+  // of a projection projected = out · projectionᵀ, taken along [nullable: without projected_columns]
+  int64_t projected_columns = 0;  // P
+  const T* projection = nullptr;  // (P, D)
+
   // forward
   Rows<T> out;
+  Rows<T> projected;              // (B, L, P)
   float* final_states = nullptr;  // (S, D, W-1) [nullable]; not initial_states
 
   // backward
   Rows<const T> grad_out;
-  Rows<T> grad_x;                // [nullable]
-  float* grad_weight = nullptr;  // (D, W), added to [nullable]
-  float* grad_bias = nullptr;    // (D), added to [nullable]
-  // of the projection out · projectionᵀ [nullable: without projected_columns]
-  int64_t projected_columns = 0;     // P
+  Rows<T> grad_x;                    // [nullable]
+  float* grad_weight = nullptr;      // (D, W), added to [nullable]
+  float* grad_bias = nullptr;        // (D), added to [nullable]
   Rows<const T> grad_projected;      // (B, L, P)
-  const T* projection = nullptr;     // (P, D)
   float* grad_projection = nullptr;  // (P, D), added to
   void* workspace = nullptr;         // causal_conv1d_backward_workspace() bytes
 
@@ -59,9 +61,11 @@ struct CausalConv1dStepCudaParams {
   cudaStream_t stream = nullptr;
 };
 
-/// Whether the backward pass can take a projection with it.
+/// Whether the pass, of which the pointers are set, can take the projection along.
 template <class T>
-bool causal_conv1d_takes_projection(const CausalConv1dCudaParams<T>& params);
+bool causal_conv1d_forward_projects(const CausalConv1dCudaParams<T>& params);
+template <class T>
+bool causal_conv1d_backward_projects(const CausalConv1dCudaParams<T>& params);
 template <class T>
 size_t causal_conv1d_backward_workspace(const CausalConv1dCudaParams<T>& params);
 template <class T>

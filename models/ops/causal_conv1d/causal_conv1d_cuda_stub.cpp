@@ -11,8 +11,12 @@ void causal_conv1d_backward_cuda(const CausalConv1dInputs&, const at::Tensor&, C
                                  const CausalConv1dProjection*) {
   refuse_cuda("causal_conv1d");
 }
-bool takes_projection_cuda(const CausalConv1dInputs&, const at::Tensor&, const CausalConv1dGradients&,
-                           const CausalConv1dProjection&) {
+bool causal_conv1d_forward_projected_cuda(const CausalConv1dInputs&, const at::Tensor&, at::Tensor&,
+                                          const at::Tensor&) {
+  refuse_cuda("causal_conv1d");
+}
+bool backward_projects_cuda(const CausalConv1dInputs&, const at::Tensor&, const CausalConv1dGradients&,
+                            const CausalConv1dProjection&) {
   refuse_cuda("causal_conv1d");
 }
 

@@ -2,7 +2,8 @@
 
 namespace exactmamba::ops {
 
-template bool causal_conv1d_takes_projection(const CausalConv1dCudaParams<float>&);
+template bool causal_conv1d_forward_projects(const CausalConv1dCudaParams<float>&);
+template bool causal_conv1d_backward_projects(const CausalConv1dCudaParams<float>&);
 template size_t causal_conv1d_backward_workspace(const CausalConv1dCudaParams<float>&);
 template cudaError_t launch_causal_conv1d_forward(const CausalConv1dCudaParams<float>&);
 template cudaError_t launch_causal_conv1d_backward(const CausalConv1dCudaParams<float>&);

@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "models/ops/causal_conv1d/causal_conv1d_cuda_params.h"
-#include "models/ops/causal_conv1d/causal_conv1d_projection.cuh"
+#include "models/ops/causal_conv1d/causal_conv1d_projection_forward.cuh"
 #include "models/ops/cuda/activation_form.cuh"
 #include "models/ops/cuda/column_sums.cuh"
 #include "models/ops/cuda/device_pack.cuh"
@@ -531,7 +531,12 @@ using SingleWalk = ConvWalk<1, 4, 2, 4>;
 }  // namespace
 
 template <class T>
-bool causal_conv1d_takes_projection(const CausalConv1dCudaParams<T>& params) {
+bool causal_conv1d_forward_projects(const CausalConv1dCudaParams<T>& params) {
+  if constexpr (sizeof(T) == 2) return projected::is_taken_forward(params);
+  return false;
+}
+template <class T>
+bool causal_conv1d_backward_projects(const CausalConv1dCudaParams<T>& params) {
   if constexpr (sizeof(T) == 2) return projected::is_taken(params);
   return false;
 }
@@ -554,6 +559,10 @@ template <class T>
 cudaError_t launch_causal_conv1d_forward(const CausalConv1dCudaParams<T>& params) {
   if (const cudaError_t error = checked(params)) return error;
   if (params.tokens == 0 || params.channels == 0) return cudaSuccess;
+  if (params.projected_columns) {
+    if constexpr (sizeof(T) == 2) return projected::launch_forward(params);
+    return cudaErrorInvalidValue;
+  }
   const ActivationForm form(params.activation);
   return dispatch_conv<T, ForwardWalk, SingleWalk>(params, form, [&]<class Walk, int kTaps, bool kKinked>() {
     return run_forward<T, Walk, kTaps, kKinked>(params, form);

@@ -255,8 +255,8 @@ class Walker {
     begin_products();
 #pragma unroll
     for (int k = 0; k < kColumns / 16; ++k)
-      multiply_narrow<T>(grad, weights_ + wide_offset(k * 2048),
-                         projected + wide_offset(k / 4 * kColumnTile + k % 4 * 32));
+      multiply_narrow<T, true>(grad, weights_ + wide_offset(k * 2048),
+                               projected + wide_offset(k / 4 * kColumnTile + k % 4 * 32));
     commit_products();
     uint32_t x[kBefore + kOwn];
 #pragma unroll
@@ -449,17 +449,24 @@ size_t partial_floats(const CausalConv1dCudaParams<T>& params) {
 }
 
 template <class T>
+bool has_shape(const CausalConv1dCudaParams<T>& params) {
+  return params.projected_columns <= kColumns && params.projected_columns % 8 == 0 &&
+         params.channels % kChannels == 0 && !params.initial_states && is_aligned(params.projection, 16);
+}
+/// Whether copies of 16 bytes fit, and offsets into 32 bits.
+template <class R, class T>
+bool has_pieces(const Rows<R>& rows, const CausalConv1dCudaParams<T>& params) {
+  return allows_packs(rows, 8) && is_flat(rows, params.tokens) &&
+         (params.tokens + 64) * rows.token_stride < int64_t{1} << 31;
+}
+
+template <class T>
 bool is_taken(const CausalConv1dCudaParams<T>& params) {
-  const auto pieces = [&](const auto& rows) {
-    return allows_packs(rows, 8) && is_flat(rows, params.tokens) &&
-           (params.tokens + kTokens) * rows.token_stride < int64_t{1} << 31;
-  };
   bool wide = false;
   if (find_wide(backward_kernel<T, false>, wide) || !wide) return false;
-  return params.projected_columns <= kColumns && params.projected_columns % 8 == 0 &&
-         params.channels % kChannels == 0 && params.width <= kTaps && !params.initial_states &&
-         pieces(params.x) && pieces(params.grad_out) && pieces(params.grad_x) &&
-         pieces(params.grad_projected);
+  return params.width <= kTaps && has_shape(params) && has_pieces(params.x, params) &&
+         has_pieces(params.grad_out, params) && has_pieces(params.grad_x, params) &&
+         has_pieces(params.grad_projected, params);
 }
 
 template <class T>

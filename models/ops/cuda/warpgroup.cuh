@@ -129,14 +129,16 @@ __device__ __forceinline__ void multiply_wide(float (&sums)[8][4], const uint32_
                : EXACTMAMBA_SUMS(0), EXACTMAMBA_SUMS(1), EXACTMAMBA_SUMS(2), EXACTMAMBA_SUMS(3)        \
                : "r"(right), "n"(1 << 30 | 1024 / 16), __VA_ARGS__)
 
-/// sums += 64 × 16 of a tile stored [k][m] · 16 × 32 of one stored [n][k].
-template <class T>
+/// sums += 64 × 16 of a tile stored [m][k], or [k][m] (`kByColumns`) · 16 × 32 of one stored [n][k].
+template <class T, bool kByColumns>
 __device__ __forceinline__ void multiply_narrow(float (&sums)[4][4], uint32_t left, uint32_t right) {
 #define EXACTMAMBA_TILES "mov.b64 left, {%18, %17};\nmov.b64 right, {%16, %17};\n"
   if constexpr (std::is_same_v<T, __half>)
-    EXACTMAMBA_WGMMA("f16.f16", EXACTMAMBA_TILES, "left, right, 1, 1, 1, 1, 0", "r"(left));
+    EXACTMAMBA_WGMMA("f16.f16", EXACTMAMBA_TILES, "left, right, 1, 1, 1, %19, 0", "r"(left),
+                     "n"(kByColumns ? 1 : 0));
   else
-    EXACTMAMBA_WGMMA("bf16.bf16", EXACTMAMBA_TILES, "left, right, 1, 1, 1, 1, 0", "r"(left));
+    EXACTMAMBA_WGMMA("bf16.bf16", EXACTMAMBA_TILES, "left, right, 1, 1, 1, %19, 0", "r"(left),
+                     "n"(kByColumns ? 1 : 0));
 #undef EXACTMAMBA_TILES
 }
 

@@ -64,7 +64,11 @@ Operator convolution(int64_t length, int64_t channels, at::ScalarType dtype) {
 Operator projected_convolution(int64_t length, int64_t channels, at::ScalarType dtype) {
   const auto in = [](const Tensors& t) { return CausalConv1dInputs{t[0], t[1], {}, {}, {}, {}}; };
   return {{random({2, length, channels}, dtype), random({channels, 4}, dtype), random({5, channels}, dtype)},
-          [=](const Tensors& t) { return causal_conv1d_forward(in(t)).matmul(t[2].t()); },
+          [=](const Tensors& t) {
+            at::Tensor projected;
+            causal_conv1d_forward_projected(in(t), t[2], projected);
+            return projected;
+          },
           [=](const Tensors& t, const at::Tensor& grad) {
             CausalConv1dGradients g{at::empty_like(t[0]), at::zeros_like(t[1]), {}};
             const CausalConv1dProjection projection{grad, t[2], causal_conv1d_forward(in(t)),
