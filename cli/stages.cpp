@@ -28,7 +28,7 @@ constexpr const char* kFailure = "failure.json";  // in a stage's folder: why it
 
 // Versions of what the stages compute. To be raised with every change after which the same recipe and data
 // give other weights, maps or measures, rounding included, so that no old result is taken for a new one.
-constexpr int kTrainAlgorithm = 10;
+constexpr int kTrainAlgorithm = 11;
 constexpr int kDecomposeAlgorithm = 2;
 
 std::vector<std::pair<std::string, std::string>> training_inputs(const RecipeRun& run,

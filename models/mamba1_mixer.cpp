@@ -4,7 +4,6 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include "models/linear.h"
 
@@ -42,7 +41,7 @@ ops::SelectiveScanInputs Mamba1Mixer::scan_inputs(const MixerSaved& kept) const 
   ops::SelectiveScanInputs in;
   in.u = kept.convolved;
   in.delta = kept.delta;
-  in.A = kept.A;
+  in.A_log = scan_weights_.A_log;
   in.B = B_of(kept.dt_B_C);
   in.C = C_of(kept.dt_B_C);
   in.D = scan_weights_.D;
@@ -53,7 +52,6 @@ ops::SelectiveScanInputs Mamba1Mixer::scan_inputs(const MixerSaved& kept) const 
 }
 
 at::Tensor Mamba1Mixer::scan(MixerSaved& kept, bool keep, LayerState* state) const {
-  if (!kept.A.defined()) kept.A = A();
   if (!kept.dt_B_C.defined()) kept.dt_B_C = linear(kept.convolved, scan_weights_.x_proj);
   kept.delta = linear(dt_of(kept.dt_B_C), scan_weights_.dt_proj);
   ops::SelectiveScanInputs in = scan_inputs(kept);
@@ -81,7 +79,7 @@ ConvolvedGradient Mamba1Mixer::scan_backward(const at::Tensor& grad_output, Mixe
   grad.B = B_of(grad_dt_B_C);
   grad.C = C_of(grad_dt_B_C);
   grad.z = gate(grad_projected);
-  grad.A = at::zeros_like(scan_weights_.A_log);
+  grad.A = gradient.A_log;
   grad.D = gradient.D;
   grad.delta_bias = gradient.dt_bias;
   if (!saved.inner.defined()) grad.out = saved.inner = at::empty_like(saved.convolved);
@@ -91,7 +89,6 @@ ConvolvedGradient Mamba1Mixer::scan_backward(const at::Tensor& grad_output, Mixe
   grad.out.reset();
   use_inner(grad_output, saved);
 
-  at::Tensor(gradient.A_log).addcmul_(grad.A, in.A);  // A = −exp(A_log), so dA/dA_log = A
   add_linear_gradients(grad.delta, dt_of(saved.dt_B_C), gradient.dt_proj);
   at::Tensor grad_dt = as_rows(dt_of(grad_dt_B_C));
   at::mm_out(grad_dt, as_rows(grad.delta), scan_weights_.dt_proj);
@@ -103,7 +100,6 @@ at::Tensor Mamba1Mixer::scan_step(const at::Tensor& projected, const at::Tensor&
   MixerSaved token;
   token.projected = projected;
   token.convolved = convolved;
-  token.A = A();
   token.dt_B_C = linear(convolved, scan_weights_.x_proj);
   token.delta = linear(dt_of(token.dt_B_C), scan_weights_.dt_proj);
   return ops::selective_scan_step(scan_inputs(token), ssm);
@@ -114,7 +110,7 @@ void Mamba1Mixer::trace_scan(const MixerSaved& saved, LayerTrace& trace) const {
   trace.delta = only_row(at::softplus(saved.delta.add(scan_weights_.dt_bias)));
   trace.B = only_row(B_of(saved.dt_B_C)).unsqueeze(1);
   trace.C = only_row(C_of(saved.dt_B_C)).unsqueeze(1);
-  trace.A = saved.A;
+  trace.A = A();
   trace.D = scan_weights_.D;
 }
 

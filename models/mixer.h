@@ -45,7 +45,7 @@ struct MixerSaved {
   at::Tensor inner;          // (B, L, D) out_proj's input
   at::Tensor dt_B_C;         // Mamba-1: (B, L, R + 2N) x_proj's output
   at::Tensor delta;          // Mamba-1: (B, L, D) before bias and softplus
-  at::Tensor A;              // (D, N) Mamba-1, (H) Mamba-2: −exp(A_log)
+  at::Tensor A;              // Mamba-2: (H) −exp(A_log)
   at::Tensor scanned;        // Mamba-2: (B, L, D) υ
   at::Tensor rstd;           // Mamba-2: (B, L, G) of the gated norm
   bool scale_later = false;  // Mamba-2: `inner` lacks rstd, which is MixerOutput::scale
@@ -95,7 +95,8 @@ class Mixer {
   virtual at::Tensor convolved_projection() const { return {}; }
   /// Restores what scan() made, as far as it is undefined and scan_backward() does not make it on the way.
   virtual void scan_again(MixerSaved& saved) const = 0;
-  /// Gradient of out_proj's output → of `convolved` (returned) and of the other channels of `grad_projected`,
+  /// Gradient of out_proj's output → of `convolved` (returned; what of it comes through a projection is left
+  /// to the convolution's backward pass) and of the other channels of `grad_projected`,
   /// whose channels of the convolution may be used on the way. May write into all of `saved`; calls
   /// use_inner() as soon as saved.inner is there.
   virtual ConvolvedGradient scan_backward(const at::Tensor& grad_output, MixerSaved& saved,

@@ -15,6 +15,7 @@
 #include <ATen/ops/ge.h>
 #include <ATen/ops/isnan.h>
 #include <ATen/ops/le.h>
+#include <ATen/ops/log.h>
 #include <ATen/ops/logical_and.h>
 #include <ATen/ops/max.h>
 #include <ATen/ops/mm.h>
@@ -32,6 +33,7 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "models/ops/causal_conv1d/causal_conv1d.h"
+#include "models/ops/causal_conv1d/causal_conv1d_cuda.h"
 #include "models/ops/cuda/launch.h"
 #include "models/ops/dropout/dropout.h"
 #include "models/ops/embedding_gradient/embedding_gradient.h"
@@ -147,6 +149,8 @@ struct ProjectionCase {
   bool packed;
   int64_t padding;
   models::ConvActivation activation = {};
+  int64_t width = 4;
+  bool plain = false;  // neither bias nor gradients of the convolution's parameters
 };
 
 void check_projection(const ProjectionCase& c, at::ScalarType dtype) {
@@ -154,8 +158,8 @@ void check_projection(const ProjectionCase& c, at::ScalarType dtype) {
                    grad_out = random_exact({c.batch, c.length, c.channels}, dtype),
                    grad_projected = random_exact({c.batch, c.length, c.columns}, dtype),
                    projection = random_exact({c.columns, c.channels}, dtype, 0.1),
-                   weight = random_exact({c.channels, 4}, at::kFloat, 0.5),
-                   bias = random_exact({c.channels}, at::kFloat);
+                   weight = random_exact({c.channels, c.width}, at::kFloat, 0.5),
+                   bias = c.plain ? at::Tensor() : random_exact({c.channels}, at::kFloat);
   check(
       [&](const Place& p) {
         CausalConv1dInputs in{sliced(p.activation(x), c.padding),
@@ -164,8 +168,8 @@ void check_projection(const ProjectionCase& c, at::ScalarType dtype) {
                               c.activation,
                               c.packed ? packed_rows(c.batch, c.length) : at::Tensor(),
                               {}};
-        CausalConv1dGradients grad{sliced(p.activation(x), c.padding), at::zeros_like(in.weight),
-                                   at::zeros_like(in.bias)};
+        CausalConv1dGradients grad{sliced(p.activation(x), c.padding), {}, {}};
+        if (!c.plain) grad.weight = at::zeros_like(in.weight), grad.bias = at::zeros_like(in.bias);
         at::Tensor projected;
         const at::Tensor out = causal_conv1d_forward_projected(in, p.activation(projection), projected);
         const CausalConv1dProjection through{p.activation(grad_projected), p.activation(projection), out,
@@ -173,17 +177,17 @@ void check_projection(const ProjectionCase& c, at::ScalarType dtype) {
         // Backward may make it again without the projection.
         EXPECT_TRUE(out.equal(causal_conv1d_forward(in)));
         causal_conv1d_backward(in, p.activation(grad_out).clone(), grad, &through);
-        return Results{{"out", out},
-                       {"projected", projected},
-                       {"grad_x", grad.x},
-                       {"grad_weight", grad.weight},
-                       {"grad_bias", grad.bias},
-                       {"grad_projection", through.grad_weight}};
+        Results results = {{"out", out},
+                           {"projected", projected},
+                           {"grad_x", grad.x},
+                           {"grad_projection", through.grad_weight}};
+        if (!c.plain) results["grad_weight"] = grad.weight, results["grad_bias"] = grad.bias;
+        return results;
       },
       dtype, bound(dtype, 2, static_cast<double>(32 + c.length + c.columns)),
       text("causal_conv1d with a projection", dtype,
-           fmt::format("B {} L {} D {} P {} packed {} padding {}", c.batch, c.length, c.channels, c.columns,
-                       c.packed, c.padding)));
+           fmt::format("B {} L {} D {} P {} W {} packed {} padding {} plain {}", c.batch, c.length,
+                       c.channels, c.columns, c.width, c.packed, c.padding, c.plain)));
 }
 
 TEST(GpuOps, CausalConv1dWithAProjection) {
@@ -201,10 +205,41 @@ TEST(GpuOps, CausalConv1dWithAProjection) {
     // Slabs of a few tokens, rows that end anywhere in them.
     check_projection({40, 367, 64, 96, false, 8}, dtype);
     check_projection({40, 367, 64, 8, true, 0}, dtype);
+    for (const int64_t width : {1, 2, 3, 8}) check_projection({2, 129, 64, 96, true, 0, {}, width}, dtype);
+    check_projection({2, 151, 128, 96, false, 0, {}, 4, true}, dtype);
     // Without a kernel of their own.
     check_projection({2, 129, 40, 12, true, 0}, dtype);
     check_projection({3, 33, 64, 128, false, 3}, dtype);
   }
+}
+
+TEST(GpuOps, AProjectionIsTakenAlong) {
+  int major = 0;
+  ASSERT_EQ(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), cudaSuccess);
+  const auto taken = [](int64_t channels, int64_t columns, at::ScalarType dtype, bool states) {
+    const at::TensorOptions options = at::TensorOptions(at::kCUDA).dtype(dtype),
+                            wide = options.dtype(at::kFloat);
+    CausalConv1dInputs in{
+        at::ones({2, 33, channels}, options), at::ones({channels, 4}, wide), {}, {}, {}, {}};
+    if (states) in.initial_states = at::ones({2, channels, 3}, wide);
+    const CausalConv1dProjection projection{at::ones({2, 33, columns}, options),
+                                            at::ones({columns, channels}, options), at::ones_like(in.x),
+                                            at::ones({columns, channels}, wide)};
+    at::Tensor out;
+    const bool forward =
+        causal_conv1d_forward_projected_cuda(in, projection.weight, out, at::empty_like(projection.grad));
+    EXPECT_EQ(backward_projects_cuda(in, projection.out, {at::empty_like(in.x), {}, {}}, projection),
+              forward);
+    return forward;
+  };
+  const bool has_warpgroups = major == 9;
+  EXPECT_EQ(taken(64, 96, at::kBFloat16, false), has_warpgroups);
+  EXPECT_EQ(taken(192, 8, at::kHalf, false), has_warpgroups);
+  EXPECT_FALSE(taken(64, 96, at::kFloat, false));
+  EXPECT_FALSE(taken(40, 96, at::kBFloat16, false));
+  EXPECT_FALSE(taken(64, 104, at::kBFloat16, false));
+  EXPECT_FALSE(taken(64, 12, at::kBFloat16, false));
+  EXPECT_FALSE(taken(64, 96, at::kBFloat16, true));
 }
 
 // ---- selective_scan ----
@@ -225,6 +260,7 @@ void check_scan(const ScanCase& c, at::ScalarType dtype) {
                    delta = c.plain ? random_exact(of_u, dtype, 0.1).abs() : random_exact(of_u, dtype, 0.5),
                    B = random_exact(of_B, dtype), C = random_exact(of_B, dtype),
                    A = at::rand({c.channels, c.states}, at::kFloat).add_(0.1).neg_().to(at::kDouble),
+                   A_log = A.neg().log().to(at::kFloat).to(at::kDouble),
                    D = random_exact({c.channels}, at::kFloat),
                    bias = random_exact({c.channels}, at::kFloat).sub_(2),
                    initial = random_exact(of_state, at::kFloat), grad_out = random_exact(of_u, dtype),
@@ -234,7 +270,7 @@ void check_scan(const ScanCase& c, at::ScalarType dtype) {
         SelectiveScanInputs in;
         in.u = p.activation(u);
         in.delta = p.activation(delta);
-        in.A = p.parameter(A);
+        (c.plain ? in.A : in.A_log) = p.parameter(c.plain ? A : A_log);
         in.B = sliced(p.activation(B).flatten(2), c.padding).unflatten(2, {c.groups, c.states});
         in.C = sliced(p.activation(C).flatten(2), c.padding).unflatten(2, {c.groups, c.states});
         in.delta_softplus = !c.plain;
@@ -255,7 +291,7 @@ void check_scan(const ScanCase& c, at::ScalarType dtype) {
         grad.delta = at::empty_like(in.delta);
         grad.B = at::empty_like(in.B);
         grad.C = at::empty_like(in.C);
-        grad.A = at::zeros_like(in.A);
+        grad.A = at::zeros_like(p.parameter(A));
         grad.out = at::empty_like(in.u);
         if (!c.plain) {
           grad.z = at::empty_like(in.z);

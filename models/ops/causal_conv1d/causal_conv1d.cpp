@@ -50,8 +50,8 @@ int64_t checked_columns(const at::Tensor& projection, const CausalConv1dInputs& 
 void check(const CausalConv1dProjection& projection, const CausalConv1dInputs& in,
            const OperatorChecks& checks) {
   const int64_t columns = checked_columns(projection.weight, in, checks);
-  checks.rows("projection.grad", projection.grad, {in.x.size(0), in.x.size(1), columns});
-  checks.rows("projection.out", projection.out, in.x.sizes());
+  checks.dense("projection.grad", projection.grad, {in.x.size(0), in.x.size(1), columns});
+  checks.dense("projection.out", projection.out, in.x.sizes());
   checks.wide("projection.grad_weight", projection.grad_weight, projection.weight.sizes());
 }
 
@@ -102,7 +102,7 @@ void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad
   checks.rows_or_undefined("gradients.x", gradients.x, in.x.sizes());
   checks.wide_or_undefined("gradients.weight", gradients.weight, in.weight.sizes());
   checks.wide_or_undefined("gradients.bias", gradients.bias, {in.x.size(2)});
-  if (projection) check(*projection, in, checks);
+  if (projection) check(*projection, in, checks), checks.dense("grad_out", grad_out, in.x.sizes());
   const bool fused =
       projection && in.x.is_cuda() && backward_projects_cuda(in, grad_out, gradients, *projection);
   if (projection && !fused) add_gradients(*projection, grad_out);

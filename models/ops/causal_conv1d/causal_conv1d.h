@@ -35,15 +35,17 @@ struct CausalConv1dGradients {
   at::Tensor weight;  // (D, W)
   at::Tensor bias;    // (D)
 };
-/// A projection of the output, projected = out · weightᵀ, whose gradients are taken on the way.
+
+/// A projection of the output, projected = out · weightᵀ, whose gradients are taken on the way. Contiguous.
 struct CausalConv1dProjection {
   at::Tensor grad;         // (B, L, P) of projected
   at::Tensor weight;       // (P, D), of x's dtype
-  at::Tensor out;          // (B, L, D) as forward returned it
+  at::Tensor out;          // (B, L, D) as forward returned it; a kernel of both makes it again
   at::Tensor grad_weight;  // (P, D), ADDED to
 };
 
-/// `projection` [nullable]: out's gradient is grad_out, which may be written, and what comes through it.
+/// `projection` [nullable]: out's gradient is grad_out, which is contiguous and may be written, and what
+/// comes through it. gradients.x shares no memory with in.x, grad_out and projection.grad.
 void causal_conv1d_backward(const CausalConv1dInputs& in, const at::Tensor& grad_out,
                             CausalConv1dGradients& gradients,
                             const CausalConv1dProjection* projection = nullptr);

@@ -543,6 +543,7 @@ bool causal_conv1d_backward_projects(const CausalConv1dCudaParams<T>& params) {
 
 template <class T>
 size_t causal_conv1d_backward_workspace(const CausalConv1dCudaParams<T>& params) {
+  if (params.tokens == 0 || params.channels == 0) return 0;
   if constexpr (sizeof(T) == 2)
     if (params.projected_columns) return projected::workspace(params);
   size_t bytes = 0;

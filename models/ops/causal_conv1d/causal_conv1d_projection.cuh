@@ -18,6 +18,7 @@
 #include "models/ops/cuda/fast_math.cuh"
 #include "models/ops/cuda/launch.h"
 #include "models/ops/cuda/multiply_add.cuh"
+#include "models/ops/cuda/sequence_search.cuh"
 #include "models/ops/cuda/warpgroup.cuh"
 
 namespace exactmamba::ops {
@@ -26,9 +27,10 @@ namespace projected {
 constexpr int kThreads = 128, kWarpChannels = 16, kChannels = kThreads / 32 * kWarpChannels,
               kBlocks = 3;  // of a multiprocessor
 constexpr int kTokens = 32, kTaps = 4, kColumns = 96, kStages = 3;
-// A stage, in bytes: ∂projected as two tiles of 64 columns, the second half empty, rows in the order of the
-// products; x from three tokens before the tile on, ∂out. There the tokens t and t + 8 lie in neighbouring
-// rows, which have 32 bytes more than they need: what a warp reads at once lies in different banks.
+// As many columns as mamba1-370m has: 64 of dt, 16 of B, 16 of C. A stage, in bytes: ∂projected as two tiles
+// of 64 columns, the second one half empty, rows in the order of the products; x from three tokens before the
+// tile on; ∂out. In these the tokens t and t + 8 lie in neighbouring rows, which have 32 bytes more than they
+// need: what a warp reads at once lies in different banks.
 constexpr int kColumnTile = kTokens * 128, kPitch = 2 * kChannels + 32, kInputRows = 5;
 constexpr int kInputsAt = 2 * kColumnTile, kGradsAt = kInputsAt + 8 * kInputRows * kPitch,
               kStageBytes = ceil_divide(kGradsAt + kTokens * kPitch, 1024) * 1024;
@@ -58,19 +60,17 @@ Plan make_plan(const CausalConv1dCudaParams<T>& params) {
   return plan;
 }
 
-/// Where sequences start around a tile. Goes from the last tile to the first; the same in all lanes.
-class Starts {
+/// Where sequences start around a tile of tokens of all rows. Goes from the last tile to the first; the same
+/// in all lanes.
+class StartsAround {
  public:
   template <class T>
-  __device__ Starts(const CausalConv1dCudaParams<T>& params, int end)
+  __device__ StartsAround(const CausalConv1dCudaParams<T>& params, int end)
       : cu_seqlens_(params.cu_seqlens), length_(static_cast<int>(params.x.length)) {
-    int low = 0, high = static_cast<int>(params.sequence_count);  // start(low) < end <= start(high)
-    if (!cu_seqlens_) low = (end - 1) / length_, high = low + 1;
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      (start_of(middle) < end ? low : high) = middle;
-    }
-    index_ = low, start_ = start_of(low);
+    // The last one that starts before `end`.
+    index_ = cu_seqlens_ ? first_start_from(cu_seqlens_, static_cast<int>(params.sequence_count), end) - 1
+                         : (end - 1) / length_;
+    start_ = start_of(index_);
   }
   /// To the tile in front of the last one, or at first the one that begins at `token`.
   __device__ void retreat(int token) {
@@ -113,7 +113,7 @@ class Copies {
     // What lies behind the columns of ∂projected and the rows of W is multiplied, too.
     for (int stage = 0; stage < kStages; ++stage)
       for (int i = 0; i < kColumns / 32; ++i)
-        if (!has_column(i)) clear(shared + stage * kStageBytes + column_at(i));
+        if (!has_column(i)) store_piece(shared + stage * kStageBytes + column_at(i), make_uint4(0, 0, 0, 0));
     // Rows of the products: channels 2q and 2q + 1 of a warp's are 8 apart.
     const int pair = thread_ % 32, q = pair % 8;
     for (int column = thread_ / 32; column < kColumns; column += kThreads / 32) {
@@ -136,7 +136,6 @@ class Copies {
       start(token, stage, std::true_type{});
     else
       start(token, stage, std::false_type{});
-    close_copies();
   }
 
  private:
@@ -155,9 +154,6 @@ class Copies {
     const int piece = thread_ % 4 + 4 * i;
     return tile_address<64>(projected_.to, 0, piece % 8 ^ column_of(thread_ / 4) % 8) +
            piece / 8 * kColumnTile;
-  }
-  __device__ static void clear(uint32_t to) {
-    asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
   }
   template <class R>
   __device__ static int stride(const Rows<R>& rows) {
@@ -188,13 +184,8 @@ class Copies {
   template <class Inner>
   __device__ __forceinline__ void copy(uint32_t to, const Rows<const T>& rows, int element, int t,
                                        Inner) const {
-    if constexpr (Inner::value) {
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(rows.data + element)
-                   : "memory");
-    } else {
-      const bool exists = t >= 0 && t < tokens_;
-      copy_async_or_zero(to, exists ? rows.data + element : rows.data, exists);
-    }
+    const bool exists = Inner::value || (t >= 0 && t < tokens_);
+    copy_async_or_zero(to, exists ? rows.data + element : rows.data, exists);
   }
 
   const CausalConv1dCudaParams<T>& params_;
@@ -208,13 +199,6 @@ __device__ __forceinline__ uint32_t load_word(uint32_t address) {
   uint32_t word;
   asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
   return word;
-}
-
-__device__ __forceinline__ void load_words(uint32_t (&to)[4], uint32_t address) {
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(address)
-               : "memory");
 }
 
 /// One warp's 16 channels of a slab. [2]: the lane's channels.
@@ -242,7 +226,7 @@ class Walker {
 
   /// `stage`: the tile's address. ∂x takes the place of ∂out. `counts`: the tile is one of the slab's, and
   /// not the one behind it, of which only the gradients are wanted that reach into the slab.
-  __device__ __forceinline__ void tile(uint32_t stage, const Starts& starts, bool counts) {
+  __device__ __forceinline__ void tile(uint32_t stage, const StartsAround& starts, bool counts) {
     const uint32_t input = stage + kInputsAt + own_;
     float grad[4][4];  // [tile][2 · channel + e]: of the outputs
 #pragma unroll
@@ -289,14 +273,14 @@ class Walker {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int row = lane_ / 2 + 16 * i, piece = lane_ % 2, t = token + row % 4 * 8 + row / 4;
-      uint32_t words[4];
-      load_words(words, stage + kGradsAt + row * kPitch + warp_ * (2 * kWarpChannels) + piece * 16);
+      const uint4 v = load_piece(stage + kGradsAt + row * kPitch + warp_ * (2 * kWarpChannels) + piece * 16);
       T* const to = params_.grad_x.data +
                     (t * static_cast<int>(params_.grad_x.token_stride) +
                      static_cast<int>(blockIdx.x) * kChannels + warp_ * kWarpChannels + piece * 8);
+      // As one access, whatever the compiler would rather do.
       if (t < tokens)
-        asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words[0]), "r"(words[1]),
-                     "r"(words[2]), "r"(words[3])
+        asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z),
+                     "r"(v.w)
                      : "memory");
     }
   }
@@ -420,17 +404,21 @@ __global__ void __launch_bounds__(wide_threads(kThreads), kBlocks)
     const int last = min(end, plan.tiles - 1);
     const Copies<T> copies(params, plan.tokens, shared);
 #pragma unroll
-    for (int i = 0; i < kStages - 1; ++i) copies.start(max(last - i, first), i);
+    for (int i = 0; i < kStages - 1; ++i) {
+      if (last - i >= first) copies.start(last - i, i);
+      close_copies();
+    }
     Walker<T, kKinked> walker(params, form, shared);
-    Starts starts(params, min((last + 1) * kTokens + kTaps - 1, plan.tokens));
+    StartsAround starts(params, min((last + 1) * kTokens + kTaps - 1, plan.tokens));
     int stage = 0;
 #pragma unroll 1
     for (int tile = last; tile >= first; --tile) {
       wait_for_copies<kStages - 2>();
       publish_copies();
       __syncthreads();  // everybody's copies; the stage of the tile before is free
-      // In front of the slab the first tile comes again, which nobody reads.
-      copies.start(max(tile - (kStages - 1), first), stage == 0 ? kStages - 1 : stage - 1);
+      if (tile - (kStages - 1) >= first)
+        copies.start(tile - (kStages - 1), stage == 0 ? kStages - 1 : stage - 1);
+      close_copies();  // an empty group, too
       const uint32_t at = shared + stage * kStageBytes;
       starts.retreat(tile * kTokens);
       walker.tile(at, starts, tile < end);
@@ -460,6 +448,7 @@ bool has_pieces(const Rows<R>& rows, const CausalConv1dCudaParams<T>& params) {
          (params.tokens + 64) * rows.token_stride < int64_t{1} << 31;
 }
 
+/// Other shapes take the convolution's own pass and two products.
 template <class T>
 bool is_taken(const CausalConv1dCudaParams<T>& params) {
   bool wide = false;
@@ -479,8 +468,8 @@ template <class T>
 cudaError_t launch(const CausalConv1dCudaParams<T>& params) {
   if (!is_taken(params)) return cudaErrorInvalidValue;
   const Plan plan = make_plan(params);
-  float *const partials = static_cast<float*>(params.workspace), *const partial_projections =
-                                                                     partials + partial_floats(params);
+  float* const partials = static_cast<float*>(params.workspace);
+  float* const partial_projections = partials + partial_floats(params);
   const ActivationForm form(params.activation);
   const auto kernel = form.is_kinked() ? backward_kernel<T, true> : backward_kernel<T, false>;
   if (const cudaError_t error =

@@ -22,22 +22,12 @@ constexpr size_t kForwardSharedBytes = kOutAt + kForwardTokens * 128;
 /// Bit i: a sequence starts at token `first` − 3 + i. All lanes of the warp together.
 template <class T>
 __device__ unsigned starts_around(const CausalConv1dCudaParams<T>& params, int first) {
-  const int token = first - (kTaps - 1) + static_cast<int>(threadIdx.x % 32);
-  bool starts = false;
-  if (token >= 0 && token < params.tokens) {
-    if (params.cu_seqlens) {
-      int low = 0,
-          high = static_cast<int>(params.sequence_count);  // cu_seqlens[low] <= token < cu_seqlens[high]
-      while (high - low > 1) {
-        const int middle = (low + high) / 2;
-        (params.cu_seqlens[middle] <= token ? low : high) = middle;
-      }
-      starts = params.cu_seqlens[low] == token;
-    } else {
-      starts = token % static_cast<int>(params.x.length) == 0;
-    }
-  }
-  return __ballot_sync(~0u, starts);
+  const int lane = threadIdx.x % 32, token = first - (kTaps - 1), length = static_cast<int>(params.x.length);
+  if (!params.cu_seqlens) return __ballot_sync(~0u, (token + lane) % length == 0);
+  const int count = static_cast<int>(params.sequence_count),
+            index = first_start_from(params.cu_seqlens, count, token) + lane,
+            offset = index < count ? params.cu_seqlens[index] - token : 32;
+  return __reduce_or_sync(~0u, offset < 32 ? 1u << offset : 0u);
 }
 
 /// Copies W and x of 64 channels into a stage. What W lacks of kColumns rows is cleared beforehand.
@@ -56,10 +46,7 @@ class ForwardCopies {
         w_from_(pinned(row_ * static_cast<int>(params.channels) + piece_ * 8)) {
     for (int stage = 0; stage < kForwardStages; ++stage)
       for (int i = 0; i < kColumns / 16; ++i)
-        if (row_ + 16 * i >= rows_)
-          asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(stage * kForwardStageBytes + w_at(i)),
-                       "r"(0)
-                       : "memory");
+        if (row_ + 16 * i >= rows_) store_piece(stage * kForwardStageBytes + w_at(i), make_uint4(0, 0, 0, 0));
   }
 
   __device__ __forceinline__ void start(int stage, int channel) const {

@@ -31,15 +31,16 @@ struct ActivationForm {
   /// ln 2 · φ_α'.
   template <bool kKinked>
   __device__ float derivative(float a) const {
-    const float s = fast_reciprocal(1.0f + fast_exp2(-a));
-    return fmaf(silu * s, fmaf(a, fmaf(-kLn2, s, kLn2), 1.0f), own<kKinked>(a));
+    float unused, result;
+    differentiate<kKinked>(a, unused, result);
+    return result;
   }
-  /// Both.
+  /// φ_α and ln 2 · φ_α'.
   template <bool kKinked>
   __device__ void differentiate(float a, float& value, float& derivative) const {
-    const float s = fast_reciprocal(1.0f + fast_exp2(-a)), rest = own<kKinked>(a), smooth = silu * s;
-    value = a * (smooth + rest);
-    derivative = fmaf(smooth, fmaf(a, fmaf(-kLn2, s, kLn2), 1.0f), rest);
+    const float s = fast_reciprocal(1.0f + fast_exp2(-a)), rest = own<kKinked>(a);
+    value = a * fmaf(silu, s, rest);
+    derivative = fmaf(silu * s, fmaf(a, fmaf(-kLn2, s, kLn2), 1.0f), rest);
   }
 };
 

@@ -32,4 +32,9 @@ __device__ __forceinline__ float softplus(float x) {
   return fmaf(e, P, fmaxf(x, 0.f));
 }
 
+/// Its slope where it has the value y: 1 − e^−y, by its series where that cancels; relative error 2e-5.
+__device__ __forceinline__ float softplus_slope(float y) {
+  return y < 0x1p-7f ? fmaf(-.5f * y, y, y) : 1.f - fast_exp2(-kLog2E * y);
+}
+
 }  // namespace exactmamba::ops

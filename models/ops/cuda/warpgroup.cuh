@@ -1,6 +1,6 @@
 // Products of a warpgroup (4 warps) on the tensor cores of sm_90a: wgmma m64n64k16 and m64n32k16, sums in
 // float. Operands in shared memory are tiles of 64 columns at multiples of 1024 bytes, rows of 128 bytes
-// whose pieces of 16 are swapped. Each warp holds 16 rows of a product, as 8 tiles of m16n8. Elsewhere
+// whose pieces of 16 are swapped. Each warp holds 16 rows of a product, as 8 or 4 tiles of m16n8. Elsewhere
 // kHasWarpgroups is false and nothing of this may be called.
 #pragma once
 
@@ -19,6 +19,21 @@ __device__ __forceinline__ uint32_t shared_address(const void* place) {
 /// 16 bytes into shared memory, zeros where not `valid`.
 __device__ __forceinline__ void copy_async_or_zero(uint32_t to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
+               : "memory");
+}
+
+/// 16 bytes of shared memory.
+__device__ __forceinline__ uint4 load_piece(uint32_t address) {
+  uint4 piece;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(piece.x), "=r"(piece.y), "=r"(piece.z), "=r"(piece.w)
+               : "r"(address)
+               : "memory");
+  return piece;
+}
+__device__ __forceinline__ void store_piece(uint32_t address, const uint4& piece) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(piece.x), "r"(piece.y),
+               "r"(piece.z), "r"(piece.w)
                : "memory");
 }
 

@@ -1,6 +1,8 @@
 #include "models/ops/selective_scan/selective_scan.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/exp.h>
+#include <ATen/ops/zeros_like.h>
 
 #include "models/ops/checks.h"
 #include "models/ops/selective_scan/selective_scan_cuda.h"
@@ -25,17 +27,24 @@ struct Call {
   }
 };
 
+/// A where A_log was given.
+SelectiveScanInputs with_A(SelectiveScanInputs in) {
+  if (in.A_log.defined()) in.A = in.A_log.exp().neg_(), in.A_log.reset();
+  return in;
+}
+
 Call checked_call(const SelectiveScanInputs& in) {
   const OperatorChecks checks(kSelectiveScan, "u", in.u);
+  const at::Tensor& A = given_A(in);
   checks.dimensions("u", in.u, 3, "(B, L, D)");
-  checks.dimensions("A", in.A, 2, "(D, N)");
+  checks.dimensions("A", A, 2, "(D, N)");
   require(in.B.defined(), "selective_scan: B is missing");
   require(in.B.dim() == 3 || in.B.dim() == 4,
           "selective_scan: B has {} dimensions, but (B, L, N) or (B, L, G, N) is expected", in.B.dim());
   Call call{in.u.size(0),
             in.u.size(1),
             in.u.size(2),
-            in.A.size(1),
+            A.size(1),
             in.B.dim() == 4 ? in.B.size(2) : 1,
             sequence_count(in.cu_seqlens, in.u.size(0)),
             {}};
@@ -45,7 +54,7 @@ Call checked_call(const SelectiveScanInputs& in) {
   if (in.B.dim() == 4) of_B.insert(of_B.begin() + 2, call.groups);
   checks.rows("u", in.u, in.u.sizes());
   checks.rows("delta", in.delta, in.u.sizes());
-  checks.wide("A", in.A, {call.channels, call.states});
+  checks.wide("A", A, {call.channels, call.states});
   checks.rows("B", in.B, of_B);
   checks.rows("C", in.C, of_B);
   checks.wide_or_undefined("D", in.D, {call.channels});
@@ -95,7 +104,7 @@ void check_backward(const SelectiveScanInputs& in, const Call& call, const Selec
   checks.rows_or_undefined("gradients.B", gradients.B, in.B.sizes());
   checks.rows_or_undefined("gradients.C", gradients.C, in.B.sizes());
   checks.rows_or_undefined("gradients.z", gradients.z, in.u.sizes());
-  checks.wide_or_undefined("gradients.A", gradients.A, in.A.sizes());
+  checks.wide_or_undefined("gradients.A", gradients.A, given_A(in).sizes());
   checks.wide_or_undefined("gradients.D", gradients.D, {call.channels});
   checks.wide_or_undefined("gradients.delta_bias", gradients.delta_bias, {call.channels});
   checks.rows_or_undefined("gradients.out", gradients.out, in.u.sizes());
@@ -112,7 +121,7 @@ at::Tensor selective_scan_forward(const SelectiveScanInputs& in, SelectiveScanSa
   if (saved)
     saved->chunk_states = at::empty({call.chunk_count(), call.states, call.channels}, in.u.options());
   if (last_state) *last_state = at::empty({call.sequence_count, call.channels, call.states}, in.u.options());
-  return run_forward(in, call, saved ? saved->chunk_states : at::Tensor(),
+  return run_forward(with_A(in), call, saved ? saved->chunk_states : at::Tensor(),
                      last_state ? *last_state : at::Tensor());
 }
 
@@ -122,11 +131,16 @@ void selective_scan_backward(const SelectiveScanInputs& in, const SelectiveScanS
   const Call call = checked_call(in);
   check_backward(in, call, saved, grad_out, grad_last_state, gradients);
   if (in.u.is_cuda()) return selective_scan_backward_cuda(in, saved, grad_out, grad_last_state, gradients);
+  const SelectiveScanInputs given = with_A(in);
+  const bool of_log = in.A_log.defined() && gradients.A.defined();
+  SelectiveScanGradients wanted = gradients;
+  if (of_log) wanted.A = at::zeros_like(gradients.A);
   dispatch_floating(in.u.scalar_type(), [&]<class T>() {
-    auto params = params_of<T>(in, call);
-    set_gradients(params, saved, grad_out, grad_last_state, gradients);
+    auto params = params_of<T>(given, call);
+    set_gradients(params, saved, grad_out, grad_last_state, wanted);
     selective_scan_backward_cpu(params);
   });
+  if (of_log) gradients.A.addcmul_(wanted.A, given.A);  // dA/dA_log = A
 }
 
 at::Tensor selective_scan_step(const SelectiveScanInputs& in, at::Tensor& state) {
@@ -138,7 +152,7 @@ at::Tensor selective_scan_step(const SelectiveScanInputs& in, at::Tensor& state)
   token.initial_state = state;
   const Call call = checked_call(token);
   if (in.u.is_cuda()) return selective_scan_forward_cuda(token, nullptr, &state).squeeze(1);
-  return run_forward(token, call, {}, state).squeeze(1);
+  return run_forward(with_A(token), call, {}, state).squeeze(1);
 }
 
 }  // namespace exactmamba::ops

@@ -13,12 +13,13 @@ namespace exactmamba::ops {
 struct SelectiveScanInputs {
   at::Tensor u;           // (B, L, D)
   at::Tensor delta;       // (B, L, D)
-  at::Tensor A;           // (D, N), negative
+  at::Tensor A;           // (D, N), negative; or A_log
   at::Tensor B;           // (B, L, N) or (B, L, G, N)
   at::Tensor C;           // like B
   at::Tensor D;           // (D) [nullable]
   at::Tensor z;           // (B, L, D) [nullable]
   at::Tensor delta_bias;  // (D) [nullable]
+  at::Tensor A_log;       // (D, N) in place of A = −exp(A_log); then gradients.A is of A_log
   bool delta_softplus = true;
   at::Tensor cu_seqlens;     // see sequences.h [nullable]
   at::Tensor initial_state;  // (S, D, N); zeros if undefined [nullable]

@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(384, 1)
       grad_delta_row(p.grad_delta, place.row, place.channel), grad_z_row(p.grad_z, place.row, place.channel);
   float exponent[kChannels][kStates], adjoint[kChannels][kStates] = {}, grad_A[kChannels][kStates] = {};
   float skip[kChannels], bias[kChannels], grad_D[kChannels] = {}, grad_bias[kChannels] = {};
-  load_exponents(state_place, p.A, exponent);
+  load_exponents(state_place, p, exponent);
   permute_states<Shape>(exponent, place.column);
   load_channels(p.D, place.channel, place.channels, skip);
   load_channels(p.delta_bias, place.channel, place.channels, bias);

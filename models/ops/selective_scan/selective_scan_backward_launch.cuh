@@ -36,22 +36,26 @@ __global__ void sum_blocks_kernel(const float* partials, Rows<T> grad_B, Rows<T>
 
 /// The gradients of A (n < N of a channel), D and the bias of Δ (one thread each): sums over rows and
 /// segments.
-static __global__ void sum_rows_kernel(BackwardPartials partials, float* grad_A, float* grad_D,
-                                       float* grad_bias, int64_t channels, int64_t states, int parts) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const auto add = [&](float* to, const float* from, int64_t at, int64_t size) {
+template <class P>
+__global__ void sum_rows_kernel(const __grid_constant__ P p, BackwardPartials partials, int parts) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x, channels = p.channels,
+                states = p.states;
+  const auto add = [&](float* to, const float* from, int64_t at, int64_t size, auto factor) {
     if (!to) return;
     float sum = 0.f;
 #pragma unroll 8
     for (int part = 0; part < parts; ++part) sum += from[part * size + at];
-    to[at] += sum;
+    to[at] += factor(sum);
   };
+  const auto itself = [](float sum) { return sum; };
   if (i < channels * states)
-    add(grad_A, partials.A, i, channels * states);
+    add(p.grad_A, partials.A, i, channels * states, [&](float sum) {
+      return p.A_is_log ? sum * A_of(p, p.A[i]) : sum;  // dA/dA_log = A
+    });
   else if (i < channels * (states + 1))
-    add(grad_D, partials.D, i - channels * states, channels);
+    add(p.grad_D, partials.D, i - channels * states, channels, itself);
   else if (i < channels * (states + 2))
-    add(grad_bias, partials.bias, i - channels * (states + 1), channels);
+    add(p.grad_delta_bias, partials.bias, i - channels * (states + 1), channels, itself);
 }
 
 // ---- launch ----
@@ -216,8 +220,7 @@ cudaError_t launch_backward(const SelectiveScanCudaParams<T>& p) {
   }
   const int64_t threads = p.channels * (p.states + 2);
   sum_rows_kernel<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, p.stream>>>(
-      partials, p.grad_A, p.grad_D, p.grad_delta_bias, p.channels, p.states,
-      static_cast<int>(p.batch * plan.grid.segments));
+      p, partials, static_cast<int>(p.batch * plan.grid.segments));
   return cudaGetLastError();
 }
 

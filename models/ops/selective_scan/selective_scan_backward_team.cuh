@@ -134,7 +134,7 @@ __device__ __forceinline__ void help(const Block<T>& block, SequenceStarts& star
       out_row(p.out, place.row, place.channel);
   float exponent[kChannels][kStates], state[kChannels][kStates];
   float skip[kChannels], bias[kChannels], grad_D[kChannels] = {}, grad_bias[kChannels] = {};
-  load_exponents(state_place, p.A, exponent);
+  load_exponents(state_place, p, exponent);
   permute_states<Shape>(exponent, place.column);
   load_channels(p.D, place.channel, place.channels, skip);
   load_channels(p.delta_bias, place.channel, place.channels, bias);
@@ -272,10 +272,7 @@ __device__ __forceinline__ void help(const Block<T>& block, SequenceStarts& star
 #pragma unroll
       for (int c = 0; c < kChannels; ++c) {
         const float u = done.u[i][c], z = done.z[i][c], gate = fast_sigmoid(z);
-        // Softplus' slope is 1 − exp(−Δ); where that cancels its series, which is 3e-6 off at most.
-        const float large = 1.f - fast_exp2(-kLog2E * delta[c]),
-                    small = fmaf(-.5f * delta[c], delta[c], delta[c]);
-        const float slope = !p.delta_softplus ? 1.f : delta[c] < 0x1p-8f ? small : large;
+        const float slope = p.delta_softplus ? softplus_slope(delta[c]) : 1.f;
         // The exponents carry a factor log2(e).
         grad_delta[c] = fmaf(of_weight[c], u, of_step[c] * kLn2) * slope;
         grad_u[c] = fmaf(of_weight[c], delta[c], grad_y[c] * skip[c]);
@@ -387,7 +384,7 @@ __device__ __forceinline__ void walk(const Block<T>& block, const float* enterin
   float* const shared = block.shared;
   const int q = place.q, end_tile = block.end_tile, turns = end_tile - block.first_tile;
   float exponent[kChannels][kStates], adjoint[kChannels][kStates] = {}, grad_A[kChannels][kStates] = {};
-  load_exponents(state_place, p.A, exponent);
+  load_exponents(state_place, p, exponent);
   permute_states<Shape>(exponent, place.column);
   if (entering) state_place.load(entering, adjoint);
   permute_states<Shape>(adjoint, place.column);

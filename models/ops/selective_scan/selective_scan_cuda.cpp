@@ -17,6 +17,7 @@ SelectiveScanCudaParams<T> cuda_params_of(const SelectiveScanInputs& in, const a
   set(params.cu_seqlens, cu_seqlens);
   params.sequence_count = sequence_count(cu_seqlens, in.u.size(0));
   set_inputs(params, in);
+  params.A_is_log = in.A_log.defined();
   params.stream = stream_of(in.u);
   return params;
 }
@@ -27,7 +28,7 @@ at::Tensor boundaries(const SelectiveScanInputs& in) {
 
 /// Of the states that backward starts from.
 std::vector<int64_t> chunk_state_shape(const SelectiveScanInputs& in) {
-  return {in.u.size(0), (in.u.size(1) + kScanTile - 1) / kScanTile, in.u.size(2), in.A.size(1)};
+  return {in.u.size(0), (in.u.size(1) + kScanTile - 1) / kScanTile, in.u.size(2), given_A(in).size(1)};
 }
 
 bool is_step(const SelectiveScanInputs& in, const at::Tensor* last_state) {
@@ -42,7 +43,8 @@ at::Tensor selective_scan_forward_cuda(const SelectiveScanInputs& in, SelectiveS
   at::Tensor out = at::empty(in.u.sizes(), in.u.options());
   if (saved) saved->chunk_states = at::empty(chunk_state_shape(in), in.u.options());
   if (last_state && !last_state->defined())
-    *last_state = empty_float(in.u, {sequence_count(cu_seqlens, in.u.size(0)), in.u.size(2), in.A.size(1)});
+    *last_state =
+        empty_float(in.u, {sequence_count(cu_seqlens, in.u.size(0)), in.u.size(2), given_A(in).size(1)});
   dispatch_cuda(in.u.scalar_type(), [&]<class T>() {
     auto params = cuda_params_of<T>(in, cu_seqlens);
     set(params.out, out);

@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 #include <type_traits>
 
+#include "models/ops/cuda/sequence_search.cuh"
 #include "models/ops/cuda/softplus.cuh"
 #include "models/ops/selective_scan/selective_scan_cuda_params.h"
 
@@ -370,21 +371,6 @@ class GroupLoads {
   Raw kept_[kAsync ? 1 : 4][kArrays];
 };
 
-/// The first index s with cu[s] ≥ position; a warp looks together.
-__device__ __forceinline__ int first_start_from(const int32_t* cu, int count, int64_t position) {
-  const int lane = threadIdx.x & 31;
-  int begin = 0, end = count;  // the answer lies in [begin, end]
-  while (end > begin) {
-    const int step = (end - begin + 31) / 32, at = begin + lane * step;
-    const unsigned below = __ballot_sync(kFullWarp, at < end && cu[at] < position);
-    const int passed = __popc(below);
-    if (passed == 0) return begin;
-    end = min(end, begin + passed * step);
-    begin += (passed - 1) * step + 1;
-  }
-  return begin;
-}
-
 /// The starts of sequences inside a row (the row's own start is not one of them), tile by tile.
 struct SequenceStarts {
   const int32_t* cu;  // null: there are none
@@ -455,15 +441,20 @@ __device__ __forceinline__ float sum_to_tokens(float v0, float v1, float v2, flo
   return sum;
 }
 
+template <class P>
+__device__ __forceinline__ float A_of(const P& p, float given) {
+  return p.A_is_log ? -expf(given) : given;
+}
+
 /// A · log2(e) of the lane.
-template <class Shape>
-__device__ __forceinline__ void load_exponents(const StatePlace<Shape>& place, const float* A,
+template <class Shape, class P>
+__device__ __forceinline__ void load_exponents(const StatePlace<Shape>& place, const P& p,
                                                float (&exponent)[Shape::kChannels][Shape::kStates]) {
-  place.load(A, exponent);
+  place.load(p.A, exponent);
 #pragma unroll
   for (int c = 0; c < Shape::kChannels; ++c)
 #pragma unroll
-    for (int n = 0; n < Shape::kStates; ++n) exponent[c][n] *= kLog2E;
+    for (int n = 0; n < Shape::kStates; ++n) exponent[c][n] = A_of(p, exponent[c][n]) * kLog2E;
 }
 
 template <int kChannels>

@@ -6,10 +6,15 @@
 
 namespace exactmamba::ops {
 
+/// A, or A_log where that is given.
+inline const at::Tensor& given_A(const SelectiveScanInputs& in) {
+  return in.A_log.defined() ? in.A_log : in.A;
+}
+
 template <class Params>
 void set_inputs(Params& params, const SelectiveScanInputs& in) {
   params.channels = in.u.size(2);
-  params.states = in.A.size(1);
+  params.states = given_A(in).size(1);
   params.groups = in.B.dim() == 4 ? in.B.size(2) : 1;
   params.delta_softplus = in.delta_softplus;
   set(params.u, in.u);
@@ -17,7 +22,7 @@ void set_inputs(Params& params, const SelectiveScanInputs& in) {
   set(params.z, in.z);
   set(params.B, in.B);
   set(params.C, in.C);
-  set(params.A, in.A);
+  set(params.A, given_A(in));
   set(params.D, in.D);
   set(params.delta_bias, in.delta_bias);
   set(params.initial_state, in.initial_state);

@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(128, kBlocks)
       z_row(p.z, place.row, place.channel);
   TokenRow<T> out_row(p.out, place.row, place.channel);
   float exponent[kChannels][kStates], state[kChannels][kStates] = {}, skip[kChannels], bias[kChannels];
-  load_exponents(state_place, p.A, exponent);
+  load_exponents(state_place, p, exponent);
   load_channels(p.D, place.channel, place.channels, skip);
   load_channels(p.delta_bias, place.channel, place.channels, bias);
 
@@ -296,7 +296,7 @@ __global__ void __launch_bounds__(128)
   const Rows<const T>& matrix = kReverse ? p.C : p.B;
   float exponent[kChannels][kStates], state[kChannels][kStates] = {}, bias[kChannels],
                                       elapsed[kChannels] = {};
-  load_exponents(state_place, p.A, exponent);
+  load_exponents(state_place, p, exponent);
   load_channels(p.delta_bias, place.channel, place.channels, bias);
   bool reset = false;
   const auto restart = [&](const float* from, int64_t sequence) {
@@ -465,7 +465,8 @@ __global__ void step_kernel(const __grid_constant__ SelectiveScanCudaParams<T> p
   float* after = p.last_state + (row * p.channels + channel) * p.states;
   float y = 0.f;
   for (int n = q; n < p.states; n += kLanes) {
-    const float state = fmaf(fast_exp2(delta * (A[n] * kLog2E)), before[n], delta * u * to_float(B[n]));
+    const float state =
+        fmaf(fast_exp2(delta * (A_of(p, A[n]) * kLog2E)), before[n], delta * u * to_float(B[n]));
     after[n] = state;
     y = fmaf(state, to_float(C[n]), y);
   }

@@ -97,21 +97,6 @@ __device__ __forceinline__ void store_matrices(uint32_t address, uint32_t r0, ui
                : "memory");
 }
 
-/// 16 bytes of shared memory.
-__device__ __forceinline__ uint4 load_piece(uint32_t address) {
-  uint4 piece;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(piece.x), "=r"(piece.y), "=r"(piece.z), "=r"(piece.w)
-               : "r"(address)
-               : "memory");
-  return piece;
-}
-__device__ __forceinline__ void store_piece(uint32_t address, const uint4& piece) {
-  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(piece.x), "r"(piece.y),
-               "r"(piece.z), "r"(piece.w)
-               : "memory");
-}
-
 /// The left operand's 16×16 at (m0, k0) of a tile stored [m][k].
 template <int kCols>
 __device__ __forceinline__ void load_left(uint32_t (&r)[4], uint32_t tile, int m0, int k0, int lane) {
