@@ -144,6 +144,12 @@ TEST(GpuOps, CausalConv1d) {
   }
 }
 
+/// Tests of their own, so that GTEST_TOTAL_SHARDS shares them out: a sanitizer takes long.
+using CaseIndex = std::tuple<at::ScalarType, size_t>;
+std::string case_name(const ::testing::TestParamInfo<CaseIndex>& info) {
+  return fmt::format("{}_{}", c10::toString(std::get<0>(info.param)), std::get<1>(info.param));
+}
+
 struct ProjectionCase {
   int64_t batch, length, channels, columns;
   bool packed;
@@ -190,28 +196,37 @@ void check_projection(const ProjectionCase& c, at::ScalarType dtype) {
                        c.channels, c.columns, c.width, c.packed, c.padding, c.plain)));
 }
 
-TEST(GpuOps, CausalConv1dWithAProjection) {
+std::vector<ProjectionCase> projection_cases() {
   using models::ActivationKind;
-  for (const at::ScalarType dtype : kDtypes) {
-    for (const int64_t length : {1, 2, 7, 31, 33, 129, 151, 372, 2049}) {
-      check_projection({2, length, 128, 96, false, 0}, dtype);
-      check_projection({3, length, 192, 40, true, 64}, dtype);
-    }
-    for (const models::ConvActivation activation : {models::ConvActivation{ActivationKind::kRelu, 1.0},
-                                                    {ActivationKind::kIdentity, 1.0},
-                                                    {ActivationKind::kIdentity, 0.4},
-                                                    {ActivationKind::kRelu, 0.4}})
-      check_projection({2, 151, 64, 80, true, 0, activation}, dtype);
-    // Slabs of a few tokens, rows that end anywhere in them.
-    check_projection({40, 367, 64, 96, false, 8}, dtype);
-    check_projection({40, 367, 64, 8, true, 0}, dtype);
-    for (const int64_t width : {1, 2, 3, 8}) check_projection({2, 129, 64, 96, true, 0, {}, width}, dtype);
-    check_projection({2, 151, 128, 96, false, 0, {}, 4, true}, dtype);
-    // Without a kernel of their own.
-    check_projection({2, 129, 40, 12, true, 0}, dtype);
-    check_projection({3, 33, 64, 128, false, 3}, dtype);
+  std::vector<ProjectionCase> cases;
+  for (const int64_t length : {1, 2, 7, 31, 33, 129, 151, 372, 2049}) {
+    cases.push_back({2, length, 128, 96, false, 0});
+    cases.push_back({3, length, 192, 40, true, 64});
   }
+  for (const models::ConvActivation activation : {models::ConvActivation{ActivationKind::kRelu, 1.0},
+                                                  {ActivationKind::kIdentity, 1.0},
+                                                  {ActivationKind::kIdentity, 0.4},
+                                                  {ActivationKind::kRelu, 0.4}})
+    cases.push_back({2, 151, 64, 80, true, 0, activation});
+  // Slabs of a few tokens, rows that end anywhere in them.
+  cases.push_back({40, 367, 64, 96, false, 8});
+  cases.push_back({40, 367, 64, 8, true, 0});
+  for (const int64_t width : {1, 2, 3, 8}) cases.push_back({2, 129, 64, 96, true, 0, {}, width});
+  cases.push_back({2, 151, 128, 96, false, 0, {}, 4, true});
+  // Without a kernel of their own.
+  cases.push_back({2, 129, 40, 12, true, 0});
+  cases.push_back({3, 33, 64, 128, false, 3});
+  return cases;
 }
+
+class GpuConvWithAProjection : public ::testing::TestWithParam<CaseIndex> {};
+TEST_P(GpuConvWithAProjection, IsThatOfDouble) {
+  check_projection(projection_cases().at(std::get<1>(GetParam())), std::get<0>(GetParam()));
+}
+INSTANTIATE_TEST_SUITE_P(Cases, GpuConvWithAProjection,
+                         ::testing::Combine(::testing::ValuesIn(kDtypes),
+                                            ::testing::Range<size_t>(0, projection_cases().size())),
+                         case_name);
 
 TEST(GpuOps, AProjectionIsTakenAlong) {
   int major = 0;
@@ -317,12 +332,6 @@ void check_scan(const ScanCase& c, at::ScalarType dtype) {
       text("selective_scan", dtype,
            fmt::format("B {} L {} D {} N {} G {} packed {} states {} plain {} padding {}", c.batch, c.length,
                        c.channels, c.states, c.groups, c.packed, c.with_states, c.plain, c.padding)));
-}
-
-/// Tests of their own, so that GTEST_TOTAL_SHARDS shares them out: a sanitizer takes long.
-using CaseIndex = std::tuple<at::ScalarType, size_t>;
-std::string case_name(const ::testing::TestParamInfo<CaseIndex>& info) {
-  return fmt::format("{}_{}", c10::toString(std::get<0>(info.param)), std::get<1>(info.param));
 }
 
 std::vector<ScanCase> scan_cases() {
