@@ -208,6 +208,8 @@ std::vector<ProjectionCase> projection_cases() {
                                                   {ActivationKind::kIdentity, 0.4},
                                                   {ActivationKind::kRelu, 0.4}})
     cases.push_back({2, 151, 64, 80, true, 0, activation});
+  for (const int64_t length : {32, 64})
+    cases.push_back({2, length, 64, 96, length == 32, 0});  // whole blocks
   // Slabs of a few tokens, rows that end anywhere in them.
   cases.push_back({40, 367, 64, 96, false, 8});
   cases.push_back({40, 367, 64, 8, true, 0});

@@ -37,7 +37,7 @@ CausalConv1dParams<T> params_of(const CausalConv1dInputs& in, const std::vector<
   return params;
 }
 
-at::Tensor as_rows(const at::Tensor& x) { return x.view({-1, x.size(-1)}); }
+at::Tensor as_rows(const at::Tensor& x) { return x.flatten(0, 1); }
 
 /// @return P
 int64_t checked_columns(const at::Tensor& projection, const CausalConv1dInputs& in,

@@ -438,7 +438,7 @@ size_t partial_floats(const CausalConv1dCudaParams<T>& params) {
 
 template <class T>
 bool has_shape(const CausalConv1dCudaParams<T>& params) {
-  return params.projected_columns <= kColumns && params.projected_columns % 8 == 0 &&
+  return params.projected_columns <= kColumns && params.projected_columns % 8 == 0 && params.channels > 0 &&
          params.channels % kChannels == 0 && !params.initial_states && is_aligned(params.projection, 16);
 }
 /// Whether copies of 16 bytes fit, and offsets into 32 bits.

@@ -228,6 +228,7 @@ bool is_taken_forward(const CausalConv1dCudaParams<T>& params) {
 
 template <class T>
 cudaError_t launch_forward(const CausalConv1dCudaParams<T>& params) {
+  if (!is_taken_forward(params)) return cudaErrorInvalidValue;
   const ActivationForm form(params.activation);
   const auto kernel = form.is_kinked() ? forward_kernel<T, true> : forward_kernel<T, false>;
   if (const cudaError_t error =

@@ -70,7 +70,7 @@ __device__ __forceinline__ uint32_t wide_tile(uint32_t address) {
 }
 __device__ constexpr uint32_t wide_offset(int bytes) { return bytes / 16; }
 
-/// Shows wgmma what this thread copied: after the wait for the copies, before the barrier.
+/// Shows wgmma what this thread copied or stored: after the wait for copies, before the barrier.
 __device__ __forceinline__ void publish_copies() {
   if constexpr (kHasWarpgroups) asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

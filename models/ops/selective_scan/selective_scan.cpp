@@ -37,7 +37,9 @@ Call checked_call(const SelectiveScanInputs& in) {
   const OperatorChecks checks(kSelectiveScan, "u", in.u);
   const at::Tensor& A = given_A(in);
   checks.dimensions("u", in.u, 3, "(B, L, D)");
-  checks.dimensions("A", A, 2, "(D, N)");
+  const char* const name = in.A_log.defined() ? "A_log" : "A";
+  require(!in.A.defined() || !in.A_log.defined(), "selective_scan: A and A_log are given, but one is enough");
+  checks.dimensions(name, A, 2, "(D, N)");
   require(in.B.defined(), "selective_scan: B is missing");
   require(in.B.dim() == 3 || in.B.dim() == 4,
           "selective_scan: B has {} dimensions, but (B, L, N) or (B, L, G, N) is expected", in.B.dim());
@@ -54,7 +56,7 @@ Call checked_call(const SelectiveScanInputs& in) {
   if (in.B.dim() == 4) of_B.insert(of_B.begin() + 2, call.groups);
   checks.rows("u", in.u, in.u.sizes());
   checks.rows("delta", in.delta, in.u.sizes());
-  checks.wide("A", A, {call.channels, call.states});
+  checks.wide(name, A, {call.channels, call.states});
   checks.rows("B", in.B, of_B);
   checks.rows("C", in.C, of_B);
   checks.wide_or_undefined("D", in.D, {call.channels});

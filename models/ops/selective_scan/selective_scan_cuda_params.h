@@ -20,13 +20,13 @@ template <class T>
 struct SelectiveScanCudaParams {
   int64_t batch = 0, length = 0, channels = 0, states = 0, groups = 1;
   bool delta_softplus = true;
-  const int32_t* cu_seqlens = nullptr;  // device, S + 1 [nullable: every row is one sequence]
-  int64_t sequence_count = 0;           // S; batch without cu_seqlens
-  Rows<const T> u, delta, z;            // rows of D; z [nullable]
-  Rows<const T> B, C;                   // rows of G·N
-  const float* A = nullptr;             // (D, N), not positive
-  bool A_is_log = false;     // what is there is A_log, and so is what grad_A is of: A = −exp(A_log)
-  const float* D = nullptr;  // (D) [nullable]
+  const int32_t* cu_seqlens = nullptr;   // device, S + 1 [nullable: every row is one sequence]
+  int64_t sequence_count = 0;            // S; batch without cu_seqlens
+  Rows<const T> u, delta, z;             // rows of D; z [nullable]
+  Rows<const T> B, C;                    // rows of G·N
+  const float* A = nullptr;              // (D, N), not positive
+  bool A_is_log = false;                 // `A` holds A_log, A = −exp(A_log), and grad_A is A_log's
+  const float* D = nullptr;              // (D) [nullable]
   const float* delta_bias = nullptr;     // (D) [nullable]
   const float* initial_state = nullptr;  // (S, D, N) [nullable]
 
