@@ -80,7 +80,8 @@ bool has(const fs::path& folder, const char* name) {
 
 bool is_training(const fs::path& folder) {
   return has(folder, core::kStageFile) || has(folder, core::kBegunFile) ||
-         has(folder, train::kTrainStateFile);
+         has(folder, train::kTrainStateFile) ||
+         (has(folder, "metrics.jsonl") && has(folder, "checkpoints"));  // begun before there was begun.json
 }
 
 /// Many things have a config.json, only a model has weights beside it.
